@@ -1,0 +1,1 @@
+//! One frame to one borrowed packet: stateless and total.

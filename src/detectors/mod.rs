@@ -1,0 +1,78 @@
+//! The catalogue: one file per detector, each named like its signature and its captures.
+//!
+//! A detector sees [`Event`]s and a read-only [`Context`]; it knows nothing of packets, Kubernetes or sinks. What it
+//! finds it reports as a [`Finding`], again and larger while the attack goes on; grouping and severity are not its
+//! business.
+
+mod finding;
+
+use crate::baseline::Baseline;
+use crate::event::Event;
+use crate::identity::Journal;
+use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
+
+pub use finding::{Evidence, Family, Finding, Target};
+
+/// What a detector may look at while it judges.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The learned normal, if there is one.
+    pub baseline: Option<&'a Baseline>,
+    /// Which addresses belong to whom, and which to nobody.
+    pub journal: &'a Journal,
+}
+
+/// Where findings go.
+pub type Findings = Vec<Finding>;
+
+/// How much a detector remembers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct StateSize {
+    /// Subjects tracked.
+    pub entries: usize,
+    /// The most it will ever track.
+    pub limit: usize,
+}
+
+/// One detection method with its state.
+pub trait Detector: Send {
+    /// Looks at an event.
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings);
+
+    /// Packet time moved on to `now` (about once a second, and once at the end).
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        let _ = (now, context, out);
+    }
+
+    /// The input is over: reports the final state of what was reported before.
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        let _ = (context, out);
+    }
+
+    /// How much it remembers.
+    fn state_size(&self) -> StateSize;
+
+    /// What it had to forget, by cause.
+    fn losses(&self) -> LossCounts {
+        LossCounts::default()
+    }
+}
+
+/// A detector in the catalogue.
+#[derive(Clone, Copy)]
+pub struct DetectorSpec {
+    /// Kebab-case id: the stem of its signature and the name of its folder of captures.
+    pub id: &'static str,
+    /// Makes the detector from its signature's `[thresholds]` table, all of whose keys must be known and present.
+    pub build: fn(&toml::Table) -> Result<Box<dyn Detector>, toml::de::Error>,
+}
+
+impl std::fmt::Debug for DetectorSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("DetectorSpec").field(&self.id).finish()
+    }
+}
+
+/// Every detector, sorted by id.
+pub const DETECTORS: &[&DetectorSpec] = &[];

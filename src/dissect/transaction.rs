@@ -1,0 +1,112 @@
+//! What dissectors report: closed types, so that a new protocol shows the compiler every reader.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// One message or exchange of an application protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Transaction {
+    /// A DNS message, query or response.
+    Dns(DnsMessage),
+    /// A TLS client hello.
+    TlsClient(TlsClientHello),
+    /// A TLS server hello.
+    TlsServer(TlsServerHello),
+    /// An HTTP/1 request's head.
+    HttpRequest(HttpRequest),
+    /// An HTTP/1 response's head.
+    HttpResponse(HttpResponse),
+}
+
+/// A DNS message (RFC 1035) reduced to its first question and its answers.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct DnsMessage {
+    /// Transaction id.
+    pub id: u16,
+    /// Whether it is a response.
+    pub response: bool,
+    /// The first question's name: lower-case, no trailing dot, bytes outside printable ASCII (and `.` or `\` inside a
+    /// label) as `\DDD` (RFC 4343). Empty for the root or when there was no question.
+    pub name: Arc<str>,
+    /// The name's length on the wire in bytes, without the root's zero byte.
+    pub name_len: u16,
+    /// The first question's type (1 A, 16 TXT, 10 NULL, …).
+    pub query_type: u16,
+    /// Response code with the extended bits of EDNS.
+    pub rcode: u16,
+    /// Answers of types A, AAAA, CNAME; at most 32.
+    pub answers: Vec<DnsAnswer>,
+    /// Bytes of record data over all answers, of any type: what a channel could carry downstream.
+    pub answer_bytes: u32,
+    /// How many answer records the message holds.
+    pub answer_count: u16,
+    /// The smallest TTL of an answer in seconds.
+    pub ttl: Option<u32>,
+    /// UDP size offered by EDNS, if any.
+    pub edns_size: Option<u16>,
+}
+
+/// An answer that says where a name leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DnsAnswer {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// CNAME, in the form of [`DnsMessage::name`].
+    Alias(Arc<str>),
+}
+
+/// What a TLS client says of itself (RFC 8446 4.1.2, RFC 5246 7.4.1.2).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TlsClientHello {
+    /// Server name (RFC 6066), lower-case; at most 255 bytes.
+    pub sni: Option<Arc<str>>,
+    /// Protocols offered by ALPN, at most 16.
+    pub alpn: Vec<Arc<str>>,
+    /// Highest version offered, as on the wire (0x0304 is TLS 1.3).
+    pub version: u16,
+    /// JA4 fingerprint (FoxIO, BSD-3-Clause): `t13d1516h2_8daaf6152771_e5627efa2ab1`.
+    pub ja4: Arc<str>,
+}
+
+/// What a TLS server chose.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TlsServerHello {
+    /// Version chosen, as on the wire.
+    pub version: u16,
+    /// Cipher suite chosen.
+    pub cipher: u16,
+    /// Protocol chosen by ALPN, where it is in clear (TLS 1.2 and before).
+    pub alpn: Option<Arc<str>>,
+}
+
+/// The head of an HTTP/1 request (RFC 9112). No value of a secret header is ever kept.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct HttpRequest {
+    /// Method, upper-case as sent; at most 32 bytes.
+    pub method: Arc<str>,
+    /// Host header, lower-case, without port.
+    pub host: Option<Arc<str>>,
+    /// The path without its query, at most 256 bytes.
+    pub path: Arc<str>,
+    /// Length of the whole request target in bytes, query included.
+    pub target_len: u32,
+    /// User-Agent, at most 256 bytes.
+    pub user_agent: Option<Arc<str>>,
+    /// Declared body length.
+    pub content_length: Option<u64>,
+    /// Protocol asked for by `Upgrade`, lower-case.
+    pub upgrade: Option<Arc<str>>,
+}
+
+/// The head of an HTTP/1 response.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct HttpResponse {
+    /// Status code.
+    pub status: u16,
+    /// Server header, at most 256 bytes.
+    pub server: Option<Arc<str>>,
+    /// Declared body length.
+    pub content_length: Option<u64>,
+    /// Media type without parameters, lower-case.
+    pub content_type: Option<Arc<str>>,
+}

@@ -1,0 +1,105 @@
+//! The summary of a flow, in the words analysts know from Zeek's conn.log.
+
+use crate::time::Timestamp;
+
+/// How a TCP connection went, as Zeek's `conn_state` has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnState {
+    /// SYN seen, no reply.
+    S0,
+    /// Established, not ended.
+    S1,
+    /// Established, originator closed, no answer to that.
+    S2,
+    /// Established, responder closed, no answer to that.
+    S3,
+    /// Normal establishment and end.
+    Sf,
+    /// Refused.
+    Rej,
+    /// Established, originator aborted.
+    Rsto,
+    /// Established, responder aborted.
+    Rstr,
+    /// Originator sent SYN then RST, no SYN-ACK seen.
+    Rstos0,
+    /// Responder sent SYN-ACK then RST, no SYN seen.
+    Rstrh,
+    /// Originator sent SYN then FIN, no SYN-ACK seen.
+    Sh,
+    /// Responder sent SYN-ACK then FIN, no SYN seen.
+    Shr,
+    /// No SYN seen: picked up in the middle. Also everything that isn't TCP.
+    Oth,
+}
+
+impl ConnState {
+    /// Zeek's spelling.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::S0 => "S0",
+            Self::S1 => "S1",
+            Self::S2 => "S2",
+            Self::S3 => "S3",
+            Self::Sf => "SF",
+            Self::Rej => "REJ",
+            Self::Rsto => "RSTO",
+            Self::Rstr => "RSTR",
+            Self::Rstos0 => "RSTOS0",
+            Self::Rstrh => "RSTRH",
+            Self::Sh => "SH",
+            Self::Shr => "SHR",
+            Self::Oth => "OTH",
+        }
+    }
+}
+
+/// Why a flow left the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndReason {
+    /// Both ends closed, or one aborted.
+    Closed,
+    /// Nothing was seen for its time-out.
+    Idle,
+    /// The table was full.
+    Evicted,
+    /// The capture ended.
+    CaptureEnd,
+}
+
+impl EndReason {
+    /// The word used in flow logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Idle => "idle",
+            Self::Evicted => "evicted",
+            Self::CaptureEnd => "capture-end",
+        }
+    }
+}
+
+/// A flow's counters. Pairs are `[originator, responder]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowRecord {
+    /// Last packet.
+    pub end: Timestamp,
+    /// Packets sent.
+    pub packets: [u64; 2],
+    /// Bytes of whole frames as they were on the wire.
+    pub wire_bytes: [u64; 2],
+    /// Transport payload bytes; for TCP each byte of the stream once, however often it was sent.
+    pub payload_bytes: [u64; 2],
+    /// TCP payload bytes sent again, or seen again by the capture.
+    pub repeated_bytes: [u64; 2],
+    /// TCP bytes that the capture never saw.
+    pub missing_bytes: [u64; 2],
+    /// TCP flags seen, or-ed together.
+    pub tcp_flags: [u8; 2],
+    /// Zeek-style state.
+    pub state: ConnState,
+    /// Why the record was written.
+    pub reason: EndReason,
+    /// Application protocol, once recognised by content.
+    pub app: Option<&'static str>,
+}

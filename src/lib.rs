@@ -1,0 +1,31 @@
+//! Spanwatch: container traffic, seen from the network.
+//!
+//! Data goes one way, and the modules stand in its order:
+//!
+//! ```text
+//! capture ─▶ decode ─▶ flow ─▶ identity ─▶ dissect ─▶ event ─▶ features ─▶ baseline ─▶ detectors ─▶ alert ─▶ sinks
+//! ```
+//!
+//! [`pipeline`](crate) composes the stages without I/O, clocks or threads; `cli` drives it. A module uses only modules
+//! that stand before it, which a test checks.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod telemetry;
+pub mod time;
+
+pub mod capture;
+pub mod decode;
+pub mod flow;
+pub mod identity;
+
+pub mod dissect;
+pub mod event;
+pub mod features;
+
+pub mod baseline;
+pub mod signature;
+
+pub mod detectors;
+
+pub mod alert;

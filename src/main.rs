@@ -1,0 +1,4 @@
+//! The `spanwatch` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
