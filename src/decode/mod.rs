@@ -1,1 +1,105 @@
 //! One frame to one borrowed packet: stateless and total.
+//!
+//! Contract: [`decode`] returns for any bytes, never panics, allocates nothing. What could not be followed is said in
+//! [`Packet::content`] and [`Packet::anomalies`]; nothing is thrown away before it was counted. Checksums are not looked
+//! at, since frames captured on a host rarely bear right ones, and a frame may hold 64 kB of one offloaded segment.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+mod anomaly;
+mod link;
+mod network;
+mod transport;
+
+use std::net::IpAddr;
+
+use crate::address::NetworkId;
+use crate::capture::Frame;
+use crate::time::Timestamp;
+
+pub use anomaly::Anomalies;
+pub use transport::{Icmp, Quoted, Tcp, TcpFlags, Transport};
+
+/// A frame, understood as far as it goes.
+#[derive(Clone, Debug)]
+pub struct Packet<'a> {
+    /// When it was captured.
+    pub time: Timestamp,
+    /// Length of the whole frame on the wire, in bytes.
+    pub wire_len: u32,
+    /// The virtual network (VLAN tags) it was in.
+    pub network: NetworkId,
+    /// What it carried.
+    pub content: Content<'a>,
+    /// What was odd about it.
+    pub anomalies: Anomalies,
+}
+
+/// What a frame carried.
+#[derive(Clone, Debug)]
+pub enum Content<'a> {
+    /// An IP packet.
+    Ip(IpPacket<'a>),
+    /// An ARP request or reply for IPv4.
+    Arp(Arp),
+    /// Something that is no IP (spanning tree, LLDP, …): counted, not followed.
+    Other,
+    /// Something too short or malformed to say.
+    Undecodable,
+}
+
+/// The headers of an IP packet, and its payload.
+#[derive(Clone, Debug)]
+pub struct IpPacket<'a> {
+    /// Source address, canonical (see [`crate::address::canonical`]).
+    pub src: IpAddr,
+    /// Destination address, canonical.
+    pub dst: IpAddr,
+    /// Time to live or hop limit.
+    pub ttl: u8,
+    /// IANA number of the protocol after any extension headers.
+    pub protocol: u8,
+    /// The transport header, as far as it was captured.
+    pub transport: Transport,
+    /// The transport's payload, as far as it was captured.
+    pub payload: &'a [u8],
+    /// The payload's length on the wire in bytes; at least `payload.len()`.
+    pub payload_len: u32,
+}
+
+/// An ARP message (RFC 826) for IPv4 over Ethernet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arp {
+    /// Who speaks.
+    pub sender: IpAddr,
+    /// The address asked for, or spoken to.
+    pub target: IpAddr,
+    /// Whether it is a reply.
+    pub reply: bool,
+}
+
+/// Reads a frame.
+pub fn decode<'a>(frame: &Frame<'a>) -> Packet<'a> {
+    let mut anomalies = Anomalies::default();
+    if (frame.data.len() as u64) < u64::from(frame.wire_len) {
+        anomalies.insert(Anomalies::SNAPLEN);
+    }
+    let mut packet = Packet {
+        time: frame.time,
+        wire_len: frame.wire_len,
+        network: NetworkId::default(),
+        content: Content::Undecodable,
+        anomalies,
+    };
+    link::decode(frame, &mut packet);
+    packet
+}
+
+#[cfg(test)]
+mod tests;

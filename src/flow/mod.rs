@@ -2,10 +2,25 @@
 //!
 //! Owns who began a conversation, what each side sent, how TCP went, and the in-order bytes of each direction. Knows
 //! nothing of pods or application protocols.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
 
+mod key;
 mod record;
+mod stream;
+mod table;
+mod tcp;
+mod wheel;
 
+pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord};
+pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest};
 
 /// A flow's number within a run, in order of opening.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]

@@ -1,0 +1,147 @@
+//! IPv4 and IPv6 with extension headers, and ARP.
+//!
+//! Lengths: an IP header may promise more bytes than the frame has. If the snap length cut them they are counted as on
+//! the wire; if they never were on the wire (a lie), the frame's length wins. A length of zero is what the kernel shows
+//! for offloaded segments: the frame's length wins there too.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use etherparse::{IpNumber, LaxIpPayloadSlice, LaxIpv4Slice, LaxIpv6Slice, LenSource};
+
+use super::{Anomalies, Arp, Content, IpPacket, Packet, Transport, transport};
+use crate::address::canonical;
+use crate::capture::Frame;
+
+/// Reads an IP packet of either version.
+pub(super) fn ip<'a>(frame: &Frame<'a>, data: &'a [u8], packet: &mut Packet<'a>) {
+    // What the frame had on the wire from the IP header on.
+    let link_len = frame.data.len().saturating_sub(data.len());
+    let on_wire = (frame.wire_len as usize).saturating_sub(link_len);
+    match data.first().map(|byte| byte >> 4) {
+        Some(4) => {
+            let Ok((slice, _)) = LaxIpv4Slice::from_slice(data) else {
+                return;
+            };
+            let header = slice.header();
+            let declared = usize::from(header.total_len());
+            let whole = if declared < header.slice().len() {
+                on_wire
+            } else {
+                declared
+            };
+            let first_fragment = header.fragments_offset().value() == 0;
+            let addresses = (
+                IpAddr::V4(header.source_addr()),
+                IpAddr::V4(header.destination_addr()),
+            );
+            let ttl = header.ttl();
+            payload(
+                data,
+                slice.payload(),
+                whole,
+                on_wire,
+                first_fragment,
+                addresses,
+                ttl,
+                packet,
+            );
+        }
+        Some(6) => {
+            let Ok((slice, stopped)) = LaxIpv6Slice::from_slice(data) else {
+                return;
+            };
+            if stopped.is_some() {
+                packet.anomalies.insert(Anomalies::EXTENSION);
+            }
+            let header = slice.header();
+            let whole = match usize::from(header.payload_length()) {
+                0 => on_wire,
+                length => length.saturating_add(header.slice().len()),
+            };
+            let first_fragment = slice.extensions().clone().into_iter().all(|extension| {
+                !matches!(
+                    extension,
+                    etherparse::Ipv6ExtensionSlice::Fragment(fragment)
+                        if fragment.fragment_offset().value() != 0
+                )
+            });
+            let addresses = (
+                canonical(header.source_addr().into()),
+                canonical(header.destination_addr().into()),
+            );
+            let ttl = header.hop_limit();
+            payload(
+                data,
+                slice.payload(),
+                whole,
+                on_wire,
+                first_fragment,
+                addresses,
+                ttl,
+                packet,
+            );
+        }
+        _ => {}
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the two versions' facts, needed once here"
+)]
+fn payload<'a>(
+    data: &'a [u8],
+    slice: &LaxIpPayloadSlice<'a>,
+    whole: usize,
+    on_wire: usize,
+    first_fragment: bool,
+    (src, dst): (IpAddr, IpAddr),
+    ttl: u8,
+    packet: &mut Packet<'a>,
+) {
+    if whole > on_wire {
+        packet.anomalies.insert(Anomalies::LENGTH);
+    }
+    let header_len = (slice.payload.as_ptr() as usize).saturating_sub(data.as_ptr() as usize);
+    let wire_len = whole.min(on_wire).saturating_sub(header_len);
+    // Without a usable length field the slice may still end in Ethernet padding; only the wire length bounds it.
+    let bytes = match slice.len_source {
+        LenSource::Slice => slice.payload.get(..wire_len).unwrap_or(slice.payload),
+        _ => slice.payload,
+    };
+    let wire_len = wire_len.max(bytes.len());
+    let (transport, header) = if slice.fragmented && !first_fragment {
+        (Transport::Fragment, 0)
+    } else {
+        transport::decode(slice.ip_number, bytes, wire_len, &mut packet.anomalies)
+    };
+    let IpNumber(protocol) = slice.ip_number;
+    packet.content = Content::Ip(IpPacket {
+        src,
+        dst,
+        ttl,
+        protocol,
+        transport,
+        payload: bytes.get(header..).unwrap_or_default(),
+        payload_len: wire_len.saturating_sub(header) as u32,
+    });
+}
+
+/// Reads an ARP message. Others than IPv4 over Ethernet are [`Content::Other`].
+pub(super) fn arp(data: &[u8], packet: &mut Packet<'_>) {
+    packet.content = Content::Other;
+    // RFC 826 for hardware type 1, protocol 0x0800: fixed offsets; 8 bytes header, then sender MAC and IP, target MAC and IP.
+    if let Some(&bytes) = data.first_chunk::<28>() {
+        let [0, 1, 8, 0, 6, 4, 0, operation @ (1 | 2), ..] = bytes else {
+            return;
+        };
+        let [.., s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] = bytes;
+        packet.content = Content::Arp(Arp {
+            sender: Ipv4Addr::new(s0, s1, s2, s3).into(),
+            target: Ipv4Addr::new(t0, t1, t2, t3).into(),
+            reply: operation == 2,
+        });
+    } else {
+        packet.content = Content::Undecodable;
+    }
+}

@@ -1,0 +1,247 @@
+//! The bytes of one TCP direction in order, for those who read them.
+//!
+//! Policy: the first copy of a byte wins. Segments ahead of their turn wait, at most [`MAX_PENDING`] of them and within
+//! the table's budget; when there is no room, or the stream ends, the hole is skipped and reported as a gap.
+
+use crate::decode::{Tcp, TcpFlags};
+
+/// Segments kept waiting per direction.
+const MAX_PENDING: usize = 32;
+/// See [`super::tcp`]: wider jumps aren't loss.
+const MAX_JUMP: u32 = 1 << 30;
+
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// Sequence number of the next byte to hand on; meaningful once `started`.
+    next: u32,
+    started: bool,
+    /// Bytes skipped that the next delivery has to tell of.
+    gap: u32,
+    /// Sorted by distance from `next`.
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    seq: u32,
+    data: Box<[u8]>,
+    wire_len: u32,
+}
+
+/// Bytes waiting over all streams of a table, and how many may.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pub(super) used: usize,
+    pub(super) limit: usize,
+}
+
+impl Stream {
+    /// Takes a segment and hands every byte that is now in order to `deliver(gap, data)`.
+    pub(super) fn push(
+        &mut self,
+        tcp: &Tcp,
+        data: &[u8],
+        wire_len: u32,
+        budget: &mut Budget,
+        deliver: &mut impl FnMut(u32, &[u8]),
+    ) {
+        let seq = if tcp.flags.any(TcpFlags::SYN) {
+            tcp.seq.wrapping_add(1)
+        } else {
+            tcp.seq
+        };
+        if !self.started {
+            self.started = true;
+            self.next = seq;
+        }
+        if wire_len == 0 || tcp.flags.any(TcpFlags::RST) {
+            return;
+        }
+        let ahead = seq.wrapping_sub(self.next);
+        if ahead == 0 || ahead >= MAX_JUMP {
+            self.take(seq, data, wire_len, deliver);
+            self.drain(budget, deliver);
+            return;
+        }
+        self.hold(seq, data, wire_len, budget);
+        while self.pending.len() > MAX_PENDING || budget.used > budget.limit {
+            if !self.skip_hole(budget, deliver) {
+                break;
+            }
+        }
+    }
+
+    /// Hands on what still waits; the stream is over.
+    pub(super) fn flush(&mut self, budget: &mut Budget, deliver: &mut impl FnMut(u32, &[u8])) {
+        while self.skip_hole(budget, deliver) {}
+    }
+
+    /// Forgets what waits: nobody reads this stream any more.
+    pub(super) fn clear(&mut self, budget: &mut Budget) {
+        for segment in self.pending.drain(..) {
+            budget.used = budget.used.saturating_sub(segment.data.len());
+        }
+        self.pending = Vec::new();
+    }
+
+    /// A segment that begins at or before `next`.
+    fn take(&mut self, seq: u32, data: &[u8], wire_len: u32, deliver: &mut impl FnMut(u32, &[u8])) {
+        let old = self.next.wrapping_sub(seq);
+        if old >= MAX_JUMP {
+            // Far outside: another connection's packet, or a stream that moved on unseen.
+            self.next = seq;
+        }
+        let old = self.next.wrapping_sub(seq);
+        if old >= wire_len {
+            return;
+        }
+        self.next = seq.wrapping_add(wire_len);
+        if let Some(new) = data.get(old as usize..).filter(|new| !new.is_empty()) {
+            deliver(std::mem::take(&mut self.gap), new);
+        }
+        // Bytes cut off by the snap length.
+        let cut = (wire_len as usize).saturating_sub(data.len().max(old as usize));
+        self.gap = self.gap.saturating_add(cut as u32);
+    }
+
+    fn hold(&mut self, seq: u32, data: &[u8], wire_len: u32, budget: &mut Budget) {
+        let distance = |at: u32| at.wrapping_sub(self.next);
+        let at = self
+            .pending
+            .partition_point(|segment| distance(segment.seq) <= distance(seq));
+        // The same segment again, while its turn hasn't come.
+        if let Some(earlier) = at
+            .checked_sub(1)
+            .and_then(|before| self.pending.get(before))
+            && earlier.seq == seq
+            && earlier.wire_len >= wire_len
+        {
+            return;
+        }
+        budget.used = budget.used.saturating_add(data.len());
+        let segment = Pending {
+            seq,
+            data: data.into(),
+            wire_len,
+        };
+        self.pending.insert(at, segment);
+    }
+
+    /// Hands on the waiting segments whose turn has come.
+    fn drain(&mut self, budget: &mut Budget, deliver: &mut impl FnMut(u32, &[u8])) {
+        let due = |stream: &Self| {
+            stream.pending.first().is_some_and(|first| {
+                let ahead = first.seq.wrapping_sub(stream.next);
+                ahead == 0 || ahead >= MAX_JUMP
+            })
+        };
+        while due(self) {
+            let segment = self.pending.remove(0);
+            budget.used = budget.used.saturating_sub(segment.data.len());
+            self.take(segment.seq, &segment.data, segment.wire_len, deliver);
+        }
+    }
+
+    /// Gives up the bytes before the first waiting segment. False if none waits.
+    fn skip_hole(&mut self, budget: &mut Budget, deliver: &mut impl FnMut(u32, &[u8])) -> bool {
+        let Some(first) = self.pending.first() else {
+            return false;
+        };
+        self.gap = self.gap.saturating_add(first.seq.wrapping_sub(self.next));
+        self.next = first.seq;
+        self.drain(budget, deliver);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn push(
+        stream: &mut Stream,
+        budget: &mut Budget,
+        seq: u32,
+        data: &[u8],
+    ) -> Vec<(u32, Vec<u8>)> {
+        let tcp = Tcp {
+            src_port: 1,
+            dst_port: 2,
+            seq,
+            ack: 0,
+            flags: TcpFlags(TcpFlags::ACK),
+            window: 0,
+        };
+        let mut out = Vec::new();
+        stream.push(&tcp, data, data.len() as u32, budget, &mut |gap, data| {
+            out.push((gap, data.to_vec()));
+        });
+        out
+    }
+
+    const fn budget() -> Budget {
+        Budget {
+            used: 0,
+            limit: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn reordered_segments_come_out_in_order_once() {
+        let (mut stream, mut budget) = (Stream::default(), budget());
+        assert_eq!(
+            push(&mut stream, &mut budget, 100, b"ab"),
+            [(0, b"ab".to_vec())]
+        );
+        assert!(push(&mut stream, &mut budget, 104, b"ef").is_empty());
+        assert!(push(&mut stream, &mut budget, 104, b"ef").is_empty());
+        assert_eq!(budget.used, 2);
+        let out = push(&mut stream, &mut budget, 101, b"bcd");
+        assert_eq!(out, [(0, b"cd".to_vec()), (0, b"ef".to_vec())]);
+        assert_eq!(budget.used, 0);
+    }
+
+    #[test]
+    fn a_hole_is_skipped_when_too_much_waits_and_told_of() {
+        let (mut stream, mut budget) = (Stream::default(), budget());
+        push(&mut stream, &mut budget, 0, b"a");
+        let mut out = Vec::new();
+        for at in 0..=MAX_PENDING as u32 {
+            out.extend(push(&mut stream, &mut budget, 11 + at, b"x"));
+        }
+        assert_eq!(out.len(), MAX_PENDING + 1);
+        assert_eq!(out[0], (10, b"x".to_vec()));
+        assert_eq!(budget.used, 0);
+    }
+
+    proptest! {
+        /// Whatever the order and overlap of the pieces, the bytes come out as they are in the stream.
+        #[test]
+        fn any_order_gives_the_stream(
+            start in any::<u32>(),
+            pieces in prop::collection::vec((0u32..60, 1u32..20), 1..20),
+        ) {
+            let content: Vec<u8> = (0..80).collect();
+            let (mut stream, mut budget) = (Stream::default(), budget());
+            push(&mut stream, &mut budget, start.wrapping_sub(1), b"!");
+            let mut at = 0_u32;
+            let mut deliver = |out: Vec<(u32, Vec<u8>)>| {
+                for (gap, data) in out {
+                    at += gap;
+                    prop_assert_eq!(&data[..], &content[at as usize..at as usize + data.len()]);
+                    at += data.len() as u32;
+                }
+                Ok(())
+            };
+            for (offset, len) in pieces {
+                let data = &content[offset as usize..(offset + len) as usize];
+                deliver(push(&mut stream, &mut budget, start.wrapping_add(offset), data))?;
+            }
+            let mut rest = Vec::new();
+            stream.flush(&mut budget, &mut |gap, data| rest.push((gap, data.to_vec())));
+            deliver(rest)?;
+            prop_assert_eq!(budget.used, 0);
+        }
+    }
+}

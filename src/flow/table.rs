@@ -1,0 +1,755 @@
+//! The table of live flows: bounded, aged by packet time, without locks and without allocation per packet.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
+use super::stream::{Budget, Stream};
+use super::tcp::Connection;
+use super::wheel::{Timer, Wheel};
+use super::{ConnState, Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
+use crate::address::NetworkId;
+use crate::decode::{Icmp, IpPacket, Packet, Quoted, Tcp, TcpFlags, Transport};
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// Bounds and time-outs of a [`FlowTable`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowConfig {
+    /// Flows tracked at once; the least valuable of a sample goes when one more comes.
+    pub max_flows: usize,
+    /// Bytes of out-of-order TCP payload kept over all flows.
+    pub max_reorder_bytes: usize,
+    /// An open TCP connection without packets ends after this.
+    pub tcp_idle: Duration,
+    /// A TCP connection that nobody answered ends after this.
+    pub tcp_attempt: Duration,
+    /// A closed TCP connection waits this long for stragglers.
+    pub tcp_linger: Duration,
+    /// Any other flow without packets ends after this.
+    pub other_idle: Duration,
+    /// A TCP connection without any answer counts as silent after this.
+    pub silent_after: Duration,
+}
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        Self {
+            max_flows: 1 << 18,
+            max_reorder_bytes: 16 << 20,
+            tcp_idle: Duration::from_mins(15),
+            tcp_attempt: Duration::from_secs(30),
+            tcp_linger: Duration::from_secs(5),
+            other_idle: Duration::from_mins(1),
+            silent_after: Duration::from_secs(4),
+        }
+    }
+}
+
+/// How a flow began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowStart {
+    /// Its number.
+    pub id: FlowId,
+    /// Its first packet's time.
+    pub time: Timestamp,
+    /// The virtual network.
+    pub network: NetworkId,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Who began, with port (ICMP echo: identifier).
+    pub orig: (IpAddr, u16),
+    /// Who was addressed, with port.
+    pub resp: (IpAddr, u16),
+}
+
+/// Payload of a flow: the next in-order bytes of a TCP direction, or a whole datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Time of the packet that made it available.
+    pub time: Timestamp,
+    /// Who sent it.
+    pub direction: Direction,
+    /// Bytes missing before it.
+    pub gap: u32,
+    /// The bytes, never empty.
+    pub data: &'a [u8],
+}
+
+/// Whether a flow's payload is still wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interest {
+    /// Yes.
+    More,
+    /// No: from here on the flow is only counted.
+    Enough,
+}
+
+/// Who hears of flows. Its `State` lives in the flow's slot.
+pub trait FlowSink {
+    /// What is kept per flow.
+    type State;
+    /// A flow began.
+    fn opened(&mut self, start: &FlowStart) -> Self::State;
+    /// How the other end took it; once per flow.
+    fn outcome(&mut self, state: &mut Self::State, time: Timestamp, outcome: Outcome);
+    /// Payload came.
+    fn payload(&mut self, state: &mut Self::State, chunk: &Chunk<'_>) -> Interest;
+    /// A flow is over.
+    fn ended(&mut self, state: Self::State, record: FlowRecord);
+}
+
+/// Slots looked at to find one worth giving up when the table is full.
+const EVICTION_SAMPLE: usize = 16;
+/// IP protocol number under which fragments without ports are kept ("IPv6-Frag").
+const FRAGMENT: Protocol = Protocol::Other(44);
+
+/// The live flows, each with a `S` of its sink.
+#[derive(Debug)]
+pub struct FlowTable<S> {
+    config: FlowConfig,
+    hasher: RandomState,
+    index: HashTable<u32>,
+    slots: Vec<Slot<S>>,
+    free: Vec<u32>,
+    wheel: Wheel,
+    due: Vec<Timer>,
+    budget: Budget,
+    now: Timestamp,
+    next_id: u64,
+    hand: usize,
+    losses: LossCounts,
+}
+
+#[derive(Debug)]
+struct Slot<S> {
+    generation: u32,
+    flow: Option<Flow<S>>,
+}
+
+#[derive(Debug)]
+struct Flow<S> {
+    key: FlowKey,
+    orig_is_low: bool,
+    wants_payload: bool,
+    outcome_known: bool,
+    closed: bool,
+    last: Timestamp,
+    start: Timestamp,
+    id: u64,
+    packets: [u64; 2],
+    wire_bytes: [u64; 2],
+    payload_bytes: [u64; 2],
+    repeated_bytes: [u64; 2],
+    missing_bytes: [u64; 2],
+    tcp: Connection,
+    streams: [Stream; 2],
+    state: S,
+}
+
+impl<S> FlowTable<S> {
+    /// An empty table.
+    pub fn new(config: FlowConfig) -> Self {
+        Self {
+            config,
+            hasher: RandomState::default(),
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            wheel: Wheel::new(),
+            due: Vec::new(),
+            budget: Budget {
+                used: 0,
+                limit: config.max_reorder_bytes,
+            },
+            now: Timestamp::MIN,
+            next_id: 0,
+            hand: 0,
+            losses: LossCounts::default(),
+        }
+    }
+
+    /// Flows tracked at the moment.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether no flow is tracked.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Flows opened so far.
+    pub const fn opened(&self) -> u64 {
+        self.next_id
+    }
+
+    /// What was given up so far.
+    pub const fn losses(&self) -> &LossCounts {
+        &self.losses
+    }
+
+    /// Takes a packet.
+    pub fn packet<K: FlowSink<State = S>>(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        sink: &mut K,
+    ) {
+        if packet.time > self.now {
+            self.now = packet.time;
+            self.expire(sink);
+        }
+        let ends = Ends::of(ip);
+        if let Transport::Icmp(Icmp {
+            quoted: Some(quoted),
+            ..
+        }) = ip.transport
+        {
+            self.unreachable(packet.network, &quoted, packet.time, sink);
+        }
+        let (key, src_is_low) = FlowKey::new(
+            packet.network,
+            ends.protocol,
+            (ip.src, ends.src_port),
+            (ip.dst, ends.dst_port),
+        );
+        let hash = self.hasher.hash_one(key);
+        let found = self.find(hash, &key);
+        let slot = match found {
+            Some(slot) if !self.reopened(slot, src_is_low, &ip.transport) => slot,
+            Some(slot) => {
+                self.end(slot, EndReason::Closed, sink);
+                self.open(hash, key, src_is_low, packet, ip, sink)
+            }
+            None => self.open(hash, key, src_is_low, packet, ip, sink),
+        };
+        self.update(slot, src_is_low, packet, ip, sink);
+    }
+
+    /// Time moved on without a packet.
+    pub fn advance<K: FlowSink<State = S>>(&mut self, now: Timestamp, sink: &mut K) {
+        if now > self.now {
+            self.now = now;
+            self.expire(sink);
+        }
+    }
+
+    /// Ends every flow, in order of opening.
+    pub fn finish<K: FlowSink<State = S>>(&mut self, sink: &mut K) {
+        let mut live: Vec<(u64, u32)> = self
+            .slots
+            .iter()
+            .zip(0_u32..)
+            .filter_map(|(slot, number)| slot.flow.as_ref().map(|flow| (flow.id, number)))
+            .collect();
+        live.sort_unstable();
+        for (_, slot) in live {
+            self.end(slot, EndReason::CaptureEnd, sink);
+        }
+    }
+
+    fn flow(&mut self, slot: u32) -> Option<&mut Flow<S>> {
+        self.slots.get_mut(slot as usize)?.flow.as_mut()
+    }
+
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        self.index
+            .find(hash, |&slot| is_flow(&self.slots, slot, key))
+            .copied()
+    }
+
+    /// Whether a packet begins another connection on the ports of a known one: a SYN with a number of its own. (Zeek and
+    /// Wireshark split there too; a repeated SYN, or one seen before and after NAT, has the same number.)
+    fn reopened(&mut self, slot: u32, src_is_low: bool, transport: &Transport) -> bool {
+        let (Transport::Tcp(tcp), Some(flow)) = (transport, self.flow(slot)) else {
+            return false;
+        };
+        tcp.flags.is_open() && flow.tcp.isn(flow.direction(src_is_low)) != Some(tcp.seq)
+    }
+
+    fn open<K: FlowSink<State = S>>(
+        &mut self,
+        hash: u64,
+        key: FlowKey,
+        src_is_low: bool,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        sink: &mut K,
+    ) -> u32 {
+        if self.index.len() >= self.config.max_flows {
+            self.evict(sink);
+        }
+        let orig_is_low = src_is_low == begins(ip, &Ends::of(ip));
+        let id = self.next_id;
+        self.next_id = self.next_id.saturating_add(1);
+        let state = sink.opened(&FlowStart {
+            id: FlowId(id),
+            time: packet.time,
+            network: packet.network,
+            protocol: key.protocol(),
+            orig: key.end(orig_is_low),
+            resp: key.end(!orig_is_low),
+        });
+        let flow = Flow {
+            key,
+            orig_is_low,
+            wants_payload: true,
+            outcome_known: false,
+            closed: false,
+            last: packet.time,
+            start: packet.time,
+            id,
+            packets: [0; 2],
+            wire_bytes: [0; 2],
+            payload_bytes: [0; 2],
+            repeated_bytes: [0; 2],
+            missing_bytes: [0; 2],
+            tcp: Connection::default(),
+            streams: Default::default(),
+            state,
+        };
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                flow: None,
+            });
+            self.slots.len().saturating_sub(1) as u32
+        });
+        let deadline = flow.deadline(&self.config);
+        if let Some(slot) = self.slots.get_mut(number as usize) {
+            slot.flow = Some(flow);
+            let generation = slot.generation;
+            let timer = Timer {
+                slot: number,
+                generation,
+            };
+            self.wheel.schedule(deadline, timer);
+        }
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, number, |&slot| {
+            slots
+                .get(slot as usize)
+                .and_then(|slot| slot.flow.as_ref())
+                .map_or(0, |flow| hasher.hash_one(flow.key))
+        });
+        number
+    }
+
+    fn update<K: FlowSink<State = S>>(
+        &mut self,
+        number: u32,
+        src_is_low: bool,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        sink: &mut K,
+    ) {
+        let Some(slot) = self.slots.get_mut(number as usize) else {
+            return;
+        };
+        let Some(flow) = slot.flow.as_mut() else {
+            return;
+        };
+        let direction = flow.direction(src_is_low);
+        flow.last = flow.last.max(packet.time);
+        add(&mut flow.packets, direction, 1);
+        add(&mut flow.wire_bytes, direction, u64::from(packet.wire_len));
+        if let Transport::Tcp(tcp) = &ip.transport {
+            let seen = flow.tcp.packet(direction, tcp, ip.payload_len);
+            add(&mut flow.payload_bytes, direction, u64::from(seen.fresh));
+            add(
+                &mut flow.repeated_bytes,
+                direction,
+                u64::from(seen.repeated),
+            );
+            add(&mut flow.missing_bytes, direction, u64::from(seen.missing));
+            let [orig, resp] = &mut flow.missing_bytes;
+            let missing = match direction {
+                Direction::Orig => orig,
+                Direction::Resp => resp,
+            };
+            *missing = missing.saturating_sub(u64::from(seen.filled));
+        } else {
+            add(
+                &mut flow.payload_bytes,
+                direction,
+                u64::from(ip.payload_len),
+            );
+        }
+        flow.judge(direction, packet.time, &ip.transport, sink);
+        if flow.wants_payload {
+            flow.deliver(
+                direction,
+                packet.time,
+                ip,
+                &mut self.budget,
+                &mut self.losses,
+                sink,
+            );
+        }
+        if !flow.closed && flow.tcp.is_closed() {
+            flow.closed = true;
+            slot.generation = slot.generation.wrapping_add(1);
+            let timer = Timer {
+                slot: number,
+                generation: slot.generation,
+            };
+            self.wheel.schedule(flow.deadline(&self.config), timer);
+        }
+    }
+
+    /// An ICMP error came for a packet of a flow that is known, perhaps.
+    fn unreachable<K: FlowSink<State = S>>(
+        &mut self,
+        network: NetworkId,
+        quoted: &Quoted,
+        time: Timestamp,
+        sink: &mut K,
+    ) {
+        let protocol = Protocol::from_number(quoted.protocol);
+        let (key, src_is_low) = FlowKey::new(
+            network,
+            protocol,
+            (quoted.src, quoted.src_port),
+            (quoted.dst, quoted.dst_port),
+        );
+        let hash = self.hasher.hash_one(key);
+        if let Some(slot) = self.find(hash, &key)
+            && let Some(flow) = self.flow(slot)
+            && flow.orig_is_low == src_is_low
+            && !flow.outcome_known
+        {
+            flow.outcome_known = true;
+            sink.outcome(&mut flow.state, time, Outcome::Unreachable);
+        }
+    }
+
+    fn expire<K: FlowSink<State = S>>(&mut self, sink: &mut K) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.now, &mut due);
+        for timer in due.drain(..) {
+            let (config, now) = (self.config, self.now);
+            let Some(slot) = self.slots.get_mut(timer.slot as usize) else {
+                continue;
+            };
+            if slot.generation != timer.generation {
+                continue;
+            }
+            let Some(flow) = slot.flow.as_mut() else {
+                continue;
+            };
+            if !flow.outcome_known && now > flow.start.after(config.silent_after) && flow.is_tcp() {
+                flow.outcome_known = true;
+                sink.outcome(&mut flow.state, now, Outcome::Silent);
+            }
+            let deadline = flow.deadline(&config);
+            if deadline < now {
+                let reason = if flow.closed {
+                    EndReason::Closed
+                } else {
+                    EndReason::Idle
+                };
+                self.end(timer.slot, reason, sink);
+            } else {
+                self.wheel.schedule(deadline, timer);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Makes room: of a few slots, the flow least worth keeping goes. Unanswered attempts go before conversations.
+    fn evict<K: FlowSink<State = S>>(&mut self, sink: &mut K) {
+        let mut worst: Option<(bool, Timestamp, u32)> = None;
+        for _ in 0..EVICTION_SAMPLE.min(self.slots.len()) {
+            self.hand = self
+                .hand
+                .checked_add(1)
+                .filter(|&at| at < self.slots.len())
+                .unwrap_or(0);
+            if let Some(flow) = self
+                .slots
+                .get(self.hand)
+                .and_then(|slot| slot.flow.as_ref())
+            {
+                let candidate = (
+                    !flow.closed && flow.is_conversation(),
+                    flow.last,
+                    self.hand as u32,
+                );
+                if worst.is_none_or(|worst| candidate < worst) {
+                    worst = Some(candidate);
+                }
+            }
+        }
+        if let Some((_, _, slot)) = worst {
+            self.losses.add(Loss::FlowEvicted);
+            self.end(slot, EndReason::Evicted, sink);
+        }
+    }
+
+    fn end<K: FlowSink<State = S>>(&mut self, number: u32, reason: EndReason, sink: &mut K) {
+        let Some(slot) = self.slots.get_mut(number as usize) else {
+            return;
+        };
+        let Some(mut flow) = slot.flow.take() else {
+            return;
+        };
+        slot.generation = slot.generation.wrapping_add(1);
+        let hash = self.hasher.hash_one(flow.key);
+        if let Ok(entry) = self.index.find_entry(hash, |&slot| slot == number) {
+            entry.remove();
+        }
+        self.free.push(number);
+        flow.drain(&mut self.budget, &mut self.losses, sink);
+        if !flow.outcome_known && flow.wants_outcome() {
+            sink.outcome(&mut flow.state, flow.last, Outcome::Silent);
+        }
+        let record = FlowRecord {
+            end: flow.last,
+            packets: flow.packets,
+            wire_bytes: flow.wire_bytes,
+            payload_bytes: flow.payload_bytes,
+            repeated_bytes: flow.repeated_bytes,
+            missing_bytes: flow.missing_bytes,
+            tcp_flags: flow.tcp.flags(),
+            state: if flow.is_tcp() {
+                flow.tcp.state()
+            } else {
+                ConnState::Oth
+            },
+            reason,
+            app: None,
+        };
+        sink.ended(flow.state, record);
+    }
+}
+
+impl<S> Flow<S> {
+    fn direction(&self, src_is_low: bool) -> Direction {
+        if src_is_low == self.orig_is_low {
+            Direction::Orig
+        } else {
+            Direction::Resp
+        }
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.key.protocol() == Protocol::Tcp
+    }
+
+    fn is_conversation(&self) -> bool {
+        let [orig, resp] = self.packets;
+        orig > 0 && resp > 0
+    }
+
+    /// Fragments without ports and one-way messages have no outcome to speak of.
+    fn wants_outcome(&self) -> bool {
+        self.key.protocol() != FRAGMENT
+    }
+
+    /// When to look at the flow again if no packet comes.
+    fn deadline(&self, config: &FlowConfig) -> Timestamp {
+        if !self.is_tcp() {
+            self.last.after(config.other_idle)
+        } else if self.closed {
+            self.last.after(config.tcp_linger)
+        } else if self.is_conversation() {
+            self.last.after(config.tcp_idle)
+        } else if self.outcome_known {
+            self.last.after(config.tcp_attempt)
+        } else {
+            self.start.after(config.silent_after)
+        }
+    }
+
+    /// Tells once how the responder took the flow.
+    fn judge<K: FlowSink<State = S>>(
+        &mut self,
+        direction: Direction,
+        time: Timestamp,
+        transport: &Transport,
+        sink: &mut K,
+    ) {
+        if self.outcome_known || direction == Direction::Orig {
+            return;
+        }
+        let refused = match transport {
+            Transport::Tcp(tcp) => {
+                tcp.flags.any(TcpFlags::RST) && matches!(self.tcp.state(), ConnState::Rej)
+            }
+            _ => false,
+        };
+        self.outcome_known = true;
+        let outcome = if refused {
+            Outcome::Refused
+        } else {
+            Outcome::Answered
+        };
+        sink.outcome(&mut self.state, time, outcome);
+    }
+
+    fn deliver<K: FlowSink<State = S>>(
+        &mut self,
+        direction: Direction,
+        time: Timestamp,
+        ip: &IpPacket<'_>,
+        budget: &mut Budget,
+        losses: &mut LossCounts,
+        sink: &mut K,
+    ) {
+        let mut interest = Interest::More;
+        let state = &mut self.state;
+        let mut hand = |gap: u32, data: &[u8]| {
+            if gap > 0 {
+                losses.add(Loss::StreamGap);
+            }
+            if interest == Interest::More {
+                interest = sink.payload(
+                    state,
+                    &Chunk {
+                        time,
+                        direction,
+                        gap,
+                        data,
+                    },
+                );
+            }
+        };
+        match &ip.transport {
+            Transport::Tcp(tcp) => {
+                let [orig, resp] = &mut self.streams;
+                let stream = match direction {
+                    Direction::Orig => orig,
+                    Direction::Resp => resp,
+                };
+                stream.push(tcp, ip.payload, ip.payload_len, budget, &mut hand);
+            }
+            Transport::Ports { .. } if !ip.payload.is_empty() => hand(0, ip.payload),
+            _ => {}
+        }
+        if interest == Interest::Enough {
+            self.wants_payload = false;
+            for stream in &mut self.streams {
+                stream.clear(budget);
+            }
+        }
+    }
+
+    /// Hands on what still waits for missing bytes.
+    fn drain<K: FlowSink<State = S>>(
+        &mut self,
+        budget: &mut Budget,
+        losses: &mut LossCounts,
+        sink: &mut K,
+    ) {
+        let (time, state) = (self.last, &mut self.state);
+        let mut interest = if self.wants_payload {
+            Interest::More
+        } else {
+            Interest::Enough
+        };
+        for (direction, stream) in [Direction::Orig, Direction::Resp]
+            .into_iter()
+            .zip(&mut self.streams)
+        {
+            stream.flush(budget, &mut |gap, data| {
+                if gap > 0 {
+                    losses.add(Loss::StreamGap);
+                }
+                if interest == Interest::More {
+                    interest = sink.payload(
+                        state,
+                        &Chunk {
+                            time,
+                            direction,
+                            gap,
+                            data,
+                        },
+                    );
+                }
+            });
+        }
+    }
+}
+
+fn is_flow<S>(slots: &[Slot<S>], slot: u32, key: &FlowKey) -> bool {
+    slots
+        .get(slot as usize)
+        .and_then(|slot| slot.flow.as_ref())
+        .is_some_and(|flow| flow.key == *key)
+}
+
+fn add(pair: &mut [u64; 2], direction: Direction, n: u64) {
+    let [orig, resp] = pair;
+    let count = match direction {
+        Direction::Orig => orig,
+        Direction::Resp => resp,
+    };
+    *count = count.saturating_add(n);
+}
+
+/// The ports by which a packet finds its flow.
+struct Ends {
+    protocol: Protocol,
+    src_port: u16,
+    dst_port: u16,
+}
+
+impl Ends {
+    fn of(ip: &IpPacket<'_>) -> Self {
+        let protocol = Protocol::from_number(ip.protocol);
+        let (protocol, src_port, dst_port) = match ip.transport {
+            Transport::Tcp(Tcp {
+                src_port, dst_port, ..
+            })
+            | Transport::Ports { src_port, dst_port } => (protocol, src_port, dst_port),
+            // Echo and its reply share the identifier; other messages keep to their type and code.
+            Transport::Icmp(Icmp { id, .. }) if id != 0 => (protocol, id, id),
+            Transport::Icmp(Icmp { kind, code, .. }) => {
+                let kind = u16::from(echo_request(kind)).wrapping_shl(8) | u16::from(code);
+                (protocol, kind, kind)
+            }
+            Transport::Fragment => (FRAGMENT, 0, 0),
+            Transport::Opaque => (protocol, 0, 0),
+        };
+        Self {
+            protocol,
+            src_port,
+            dst_port,
+        }
+    }
+}
+
+/// The request type of an echo pair, so that a reply with identifier 0 finds its request; other types unchanged.
+const fn echo_request(kind: u8) -> u8 {
+    match kind {
+        0 => 8,
+        129 => 128,
+        other => other,
+    }
+}
+
+/// Whether a flow's first packet comes from the end that began it. A capture may start in the middle of a conversation.
+fn begins(ip: &IpPacket<'_>, ends: &Ends) -> bool {
+    match ip.transport {
+        Transport::Tcp(tcp) if tcp.flags.is_open() => true,
+        Transport::Tcp(tcp) if tcp.flags.is_accept() => false,
+        Transport::Icmp(icmp) => !matches!(icmp.kind, 0 | 129),
+        _ => rank(ends.src_port) >= rank(ends.dst_port),
+    }
+}
+
+/// Servers listen low, clients call from high: well-known ports, then registered ones, then Linux's ephemeral range.
+const fn rank(port: u16) -> u8 {
+    match port {
+        0..1024 => 0,
+        1024..32768 => 1,
+        32768.. => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests;
