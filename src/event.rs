@@ -33,9 +33,9 @@ pub struct FlowInfo {
     pub orig: Endpoint,
     /// Who was addressed.
     pub resp: Endpoint,
-    /// Originator's port (ICMP: the echo id or type).
+    /// Originator's port (ICMP: the message's type, that of the request for a query).
     pub orig_port: u16,
-    /// Responder's port (ICMP: the code).
+    /// Responder's port (ICMP: the message's code).
     pub resp_port: u16,
 }
 
@@ -53,11 +53,11 @@ pub struct Event {
 pub enum EventKind {
     /// A flow's first packet.
     FlowOpened(Arc<FlowInfo>),
-    /// How the responder took it: answered, refused, unreachable, or silent until the flow's time-out.
+    /// How the responder took it: answered, refused, unreachable, or silent beyond patience.
     FlowOutcome {
         /// The flow.
         flow: Arc<FlowInfo>,
-        /// The verdict; one per flow.
+        /// The verdict; at most one per flow.
         outcome: Outcome,
     },
     /// A dissector understood a message.

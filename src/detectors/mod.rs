@@ -5,9 +5,17 @@
 //! business.
 
 mod finding;
+mod suspects;
 
-use crate::baseline::Baseline;
-use crate::event::Event;
+mod db_sweep;
+mod dns_tunnel;
+mod host_sweep;
+mod novel_peer;
+mod port_scan;
+
+use crate::baseline::{Baseline, Profile};
+use crate::event::{Endpoint, Event, FlowInfo};
+use crate::features::PeerNamer;
 use crate::identity::Journal;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -21,6 +29,24 @@ pub struct Context<'a> {
     pub baseline: Option<&'a Baseline>,
     /// Which addresses belong to whom, and which to nobody.
     pub journal: &'a Journal,
+    /// Names for the other ends of flows, as the baseline has them.
+    pub peers: &'a PeerNamer,
+}
+
+impl<'a> Context<'a> {
+    /// The profile of an endpoint's workload, if one was learned.
+    pub fn profile(&self, end: &Endpoint) -> Option<&'a Profile> {
+        self.baseline?.profile(end.who.identity.workload.as_ref()?)
+    }
+
+    /// Whether the baseline has seen the flow's originator make this very contact.
+    pub fn is_known(&self, flow: &FlowInfo) -> bool {
+        self.profile(&flow.orig).is_some_and(|profile| {
+            self.peers
+                .client_contact(flow)
+                .is_some_and(|contact| profile.knows(&contact))
+        })
+    }
 }
 
 /// Where findings go.
@@ -75,4 +101,10 @@ impl std::fmt::Debug for DetectorSpec {
 }
 
 /// Every detector, sorted by id.
-pub const DETECTORS: &[&DetectorSpec] = &[];
+pub const DETECTORS: &[&DetectorSpec] = &[
+    &db_sweep::SPEC,
+    &dns_tunnel::SPEC,
+    &host_sweep::SPEC,
+    &novel_peer::SPEC,
+    &port_scan::SPEC,
+];

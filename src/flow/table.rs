@@ -31,7 +31,7 @@ pub struct FlowConfig {
     pub tcp_linger: Duration,
     /// Any other flow without packets ends after this.
     pub other_idle: Duration,
-    /// A TCP connection without any answer counts as silent after this.
+    /// A TCP connection or an ICMP query without any answer counts as silent after this.
     pub silent_after: Duration,
 }
 
@@ -60,9 +60,9 @@ pub struct FlowStart {
     pub network: NetworkId,
     /// Transport.
     pub protocol: Protocol,
-    /// Who began, with port (ICMP echo: identifier).
+    /// Who began, with port (ICMP: the message's type, that of the request for a query).
     pub orig: (IpAddr, u16),
-    /// Who was addressed, with port.
+    /// Who was addressed, with port (ICMP: the message's code).
     pub resp: (IpAddr, u16),
 }
 
@@ -94,7 +94,7 @@ pub trait FlowSink {
     type State;
     /// A flow began.
     fn opened(&mut self, start: &FlowStart) -> Self::State;
-    /// How the other end took it; once per flow.
+    /// How the other end took it; at most once per flow, and never if the capture ended before an answer was due.
     fn outcome(&mut self, state: &mut Self::State, time: Timestamp, outcome: Outcome);
     /// Payload came.
     fn payload(&mut self, state: &mut Self::State, chunk: &Chunk<'_>) -> Interest;
@@ -284,6 +284,10 @@ impl<S> FlowTable<S> {
             self.evict(sink);
         }
         let orig_is_low = src_is_low == begins(ip, &Ends::of(ip));
+        let (mut orig, mut resp) = (key.end(orig_is_low), key.end(!orig_is_low));
+        if let Transport::Icmp(icmp) = ip.transport {
+            (orig.1, resp.1) = (u16::from(echo_request(icmp.kind)), u16::from(icmp.code));
+        }
         let id = self.next_id;
         self.next_id = self.next_id.saturating_add(1);
         let state = sink.opened(&FlowStart {
@@ -291,8 +295,8 @@ impl<S> FlowTable<S> {
             time: packet.time,
             network: packet.network,
             protocol: key.protocol(),
-            orig: key.end(orig_is_low),
-            resp: key.end(!orig_is_low),
+            orig,
+            resp,
         });
         let flow = Flow {
             key,
@@ -441,7 +445,7 @@ impl<S> FlowTable<S> {
             let Some(flow) = slot.flow.as_mut() else {
                 continue;
             };
-            if !flow.outcome_known && now > flow.start.after(config.silent_after) && flow.is_tcp() {
+            if flow.is_overdue(now, &config) {
                 flow.outcome_known = true;
                 sink.outcome(&mut flow.state, now, Outcome::Silent);
             }
@@ -504,8 +508,11 @@ impl<S> FlowTable<S> {
         }
         self.free.push(number);
         flow.drain(&mut self.budget, &mut self.losses, sink);
-        if !flow.outcome_known && flow.wants_outcome() {
-            sink.outcome(&mut flow.state, flow.last, Outcome::Silent);
+        // A flow that ends before its answer was due has no outcome that anybody saw.
+        if reason == EndReason::Idle && !flow.outcome_known
+            || flow.is_overdue(self.now, &self.config)
+        {
+            sink.outcome(&mut flow.state, self.now, Outcome::Silent);
         }
         let record = FlowRecord {
             end: flow.last,
@@ -545,14 +552,24 @@ impl<S> Flow<S> {
         orig > 0 && resp > 0
     }
 
-    /// Fragments without ports and one-way messages have no outcome to speak of.
-    fn wants_outcome(&self) -> bool {
-        self.key.protocol() != FRAGMENT
+    /// Whether an answer should have come by now.
+    fn is_overdue(&self, now: Timestamp, config: &FlowConfig) -> bool {
+        !self.outcome_known && self.answers_at_once() && now > self.start.after(config.silent_after)
+    }
+
+    /// Whether the protocol promises an answer within a round trip.
+    fn answers_at_once(&self) -> bool {
+        matches!(
+            self.key.protocol(),
+            Protocol::Tcp | Protocol::Icmp | Protocol::Icmpv6
+        )
     }
 
     /// When to look at the flow again if no packet comes.
     fn deadline(&self, config: &FlowConfig) -> Timestamp {
-        if !self.is_tcp() {
+        if !self.outcome_known && self.answers_at_once() {
+            self.start.after(config.silent_after)
+        } else if !self.is_tcp() {
             self.last.after(config.other_idle)
         } else if self.closed {
             self.last.after(config.tcp_linger)

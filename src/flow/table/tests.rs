@@ -175,9 +175,15 @@ fn outcomes() {
         !sink.outcomes.contains_key(&2),
         "UDP waits for its time-out"
     );
-    table.finish(&mut sink);
+    table.advance(Timestamp::from_secs(100), &mut sink);
     assert_eq!(sink.outcomes[&2], Outcome::Silent);
     assert_eq!(sink.ended[0].1.state, ConnState::Rej);
+    send(&mut table, &mut sink, 101.0, true, (300, SYN), b"");
+    table.finish(&mut sink);
+    assert!(
+        !sink.outcomes.contains_key(&3),
+        "the capture ended before an answer was due"
+    );
 }
 
 #[test]
@@ -308,7 +314,7 @@ proptest! {
         prop_assert_eq!(sum(|record| record.wire_bytes), wire);
         prop_assert_eq!(sum(|record| record.payload_bytes) + sum(|record| record.repeated_bytes), payload);
         prop_assert_eq!(sink.ended.len(), sink.started.len());
-        prop_assert_eq!(sink.outcomes.len(), sink.started.len());
+        prop_assert!(sink.outcomes.len() <= sink.started.len());
     }
 
     /// Mirroring every packet (swapping its ends) mirrors the records.

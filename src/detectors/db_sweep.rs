@@ -1,0 +1,274 @@
+//! `db-sweep`: one source goes from database to database.
+//!
+//! First contacts with database ports form one line per source, with a sequential test as in `port-scan`. Besides
+//! refusals, a session that says next to nothing counts as a probe: a greeting read, a version asked, a login tried and
+//! given up. A client that really uses a database says more. Nodes are left out for their health checks; a source that
+//! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::suspects::Suspects;
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+};
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::features::{
+    ContactLines, DatabaseProduct, FirstContact, Line, Role, SequentialTest, Source, SourceKey,
+    database_product, source_key, success,
+};
+use crate::flow::Protocol;
+use crate::identity::IdentityKind;
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "db-sweep",
+    build: |thresholds| Ok(Box::new(DbSweep::new(thresholds.clone().try_into()?))),
+};
+
+/// What a source's contacts are sorted into.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Aim {
+    Databases,
+    Others,
+}
+
+/// Bits per further database endpoint that was only probed.
+const BITS_PER_ENDPOINT: f64 = 1.0;
+/// Bits per further database product probed: a workload speaks one or two, a scan all it knows.
+const BITS_PER_PRODUCT: f64 = 2.0;
+/// Where breadth stops adding.
+const MAX_BREADTH_BITS: f64 = 32.0;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thresholds {
+    theta0: f64,
+    theta1: f64,
+    false_positive_rate: f64,
+    detection_rate: f64,
+    min_endpoints: u64,
+    probe_bytes: u64,
+    max_sources: usize,
+    settle_secs: u64,
+    forget_after_secs: u64,
+}
+
+struct DbSweep {
+    thresholds: Thresholds,
+    threshold_bits: f64,
+    lines: ContactLines<Aim>,
+    suspects: Suspects,
+}
+
+impl DbSweep {
+    fn new(thresholds: Thresholds) -> Self {
+        Self {
+            threshold_bits: SequentialTest::threshold_bits(
+                thresholds.detection_rate,
+                thresholds.false_positive_rate,
+            ),
+            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
+            suspects: Suspects::default(),
+            thresholds,
+        }
+    }
+
+    fn judge(&mut self, actor: &Endpoint, time: Timestamp, context: &Context<'_>) {
+        let (threshold, min) = (self.threshold_bits, self.thresholds.min_endpoints);
+        let key = source_key(actor);
+        if let Some(source) = self.lines.source(&key)
+            && let Some(line) = databases(source, min)
+            && line.probed() >= source.mark.saturating_mul(2)
+            && line.bits + breadth_bits(line) + novelty_bits(actor, context) >= threshold
+        {
+            self.suspects.note(key, time);
+        }
+    }
+
+    fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
+        let (theta0, min) = (self.thresholds.theta0, self.thresholds.min_endpoints);
+        let Some(source) = self.lines.source(key) else {
+            return;
+        };
+        let Some(line) = databases(source, min) else {
+            return;
+        };
+        let (probed, products) = (line.probed(), products(line));
+        let mut evidence = vec![
+            Evidence {
+                feature: "db.probed_endpoints",
+                family: Family::Outcome,
+                observed: probed as f64,
+                expected: format!("{:.0} % of first contacts lead to real use", theta0 * 100.0),
+                bits: line.bits,
+                signature_grade: false,
+                text: format!(
+                    "of {} database endpoints, {} refused or did not answer and {} were only probed",
+                    line.attempted, line.failed, line.unused
+                ),
+            },
+            Evidence {
+                feature: "db.endpoints_and_products",
+                family: Family::Volume,
+                observed: line.attempted as f64,
+                expected: "1 or 2 databases".into(),
+                bits: breadth_bits(line),
+                signature_grade: false,
+                text: format!("{} endpoints: {}", line.attempted, products.join(", ")),
+            },
+        ];
+        let novelty = novelty_bits(&source.actor, context);
+        if novelty > 0.0 {
+            evidence.push(Evidence {
+                feature: "db.new_peers",
+                family: Family::Novelty,
+                observed: line.attempted as f64,
+                expected: "only peers met before".into(),
+                bits: novelty,
+                signature_grade: false,
+                text: "the workload never spoke to them in its baseline".into(),
+            });
+        }
+        let finding = Finding {
+            signature: SPEC.id,
+            subject: String::new(),
+            actor: source.actor.clone(),
+            first: line.first,
+            last: line.last,
+            targets: line
+                .targets
+                .iter()
+                .map(|(endpoint, port)| Target {
+                    endpoint: Some(endpoint.clone()),
+                    port: Some(*port),
+                    protocol: database_product(*port).map(|DatabaseProduct(name)| name),
+                    domain: None,
+                })
+                .collect(),
+            target_count: line.attempted,
+            evidence,
+            flows: line.samples.clone(),
+            summary: format!(
+                "tried {} database endpoints ({}); {probed} refused, stayed silent or were left after a probe",
+                line.attempted,
+                products.join(", "),
+            ),
+        };
+        source.mark = probed;
+        out.push(finding);
+    }
+}
+
+/// The source's line over databases, if databases are what it is after.
+fn databases(source: &Source<Aim>, min_endpoints: u64) -> Option<&Line> {
+    let line = source.lines.get(&Aim::Databases)?;
+    let others = source.lines.get(&Aim::Others).map_or(0, Line::probed);
+    (line.attempted >= min_endpoints && line.probed() >= others).then_some(line)
+}
+
+fn products(line: &Line) -> Vec<&'static str> {
+    let products: BTreeSet<DatabaseProduct> = line
+        .members()
+        .filter_map(|(_, port)| database_product(port))
+        .collect();
+    products
+        .into_iter()
+        .map(|DatabaseProduct(name)| name)
+        .collect()
+}
+
+fn breadth_bits(line: &Line) -> f64 {
+    let endpoints = line.probed().saturating_sub(1) as f64 * BITS_PER_ENDPOINT;
+    let further_products = products(line).len().saturating_sub(1) as f64;
+    // Products widen a sweep only as far as endpoints were probed at all.
+    let products = further_products.min(line.probed() as f64) * BITS_PER_PRODUCT;
+    (endpoints + products).min(MAX_BREADTH_BITS)
+}
+
+/// What the baseline adds: how unlikely the workload is to meet strangers. Known contacts never get this far.
+fn novelty_bits(actor: &Endpoint, context: &Context<'_>) -> f64 {
+    context
+        .profile(actor)
+        .map_or(0.0, |profile| profile.novelty_bits(Role::Client))
+}
+
+fn aim(flow: &FlowInfo) -> Option<Aim> {
+    if flow.protocol != Protocol::Tcp || flow.orig.who.identity.kind == IdentityKind::Node {
+        None
+    } else if database_product(flow.resp_port).is_some() {
+        Some(Aim::Databases)
+    } else {
+        Some(Aim::Others)
+    }
+}
+
+impl Detector for DbSweep {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, _: &mut Findings) {
+        match &event.kind {
+            EventKind::FlowOutcome { flow, outcome } => {
+                let Some(aim) = aim(flow) else { return };
+                let Some(success) = success(*outcome, true) else {
+                    return;
+                };
+                if context.is_known(flow) {
+                    return;
+                }
+                let contact = FirstContact {
+                    member: (flow.resp.ip, flow.resp_port),
+                    target: &flow.resp,
+                    success,
+                    time: event.time,
+                    flow: Some(flow),
+                };
+                let theta0 = self.thresholds.theta0;
+                self.lines.contact(&flow.orig, theta0, aim, &contact);
+                self.judge(&flow.orig, event.time, context);
+            }
+            EventKind::FlowEnded { flow, record } => {
+                let Some(aim) = aim(flow) else { return };
+                let [said, _] = record.payload_bytes;
+                let limit = match aim {
+                    Aim::Databases => self.thresholds.probe_bytes,
+                    Aim::Others => 0,
+                };
+                let member = (flow.resp.ip, flow.resp_port);
+                self.lines.over(&flow.orig, aim, member, said <= limit);
+                self.judge(&flow.orig, event.time, context);
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        let settle = Duration::from_secs(self.thresholds.settle_secs);
+        for key in self.suspects.due(now, settle) {
+            self.report(&key, context, out);
+        }
+        let forget = Duration::from_secs(self.thresholds.forget_after_secs);
+        self.lines.forget(now.before(forget));
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for key in self.suspects.all() {
+            self.report(&key, context, out);
+        }
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.lines.len(),
+            limit: self.lines.limit(),
+        }
+    }
+
+    fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.lines.evicted());
+        losses
+    }
+}

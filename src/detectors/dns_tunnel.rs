@@ -1,0 +1,414 @@
+//! `dns-tunnel`: data carried in DNS names and answers.
+//!
+//! A tunnel must put what it sends into names that differ, below a domain whose server its other end runs. So the measure
+//! is the information in distinct names per (client, registered domain), after Ozery, Nadler and Shabtai,
+//! "Information-based heavy hitters for real-time DNS data exfiltration" (arXiv 2307.02614). It does not depend on the
+//! encoding, the record type, or the query rate. How much is usual is taken to be Pareto distributed, as per-domain
+//! volumes are. Answers that lead nowhere, record types that resolvers never need, and raw bytes in labels add to it.
+//!
+//! A query forwarded by a resolver counts for the client that asked it, wherever both are seen.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use serde::Deserialize;
+
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+};
+use crate::dissect::{DnsAnswer, DnsMessage, Transaction};
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::features::{DomainName, Role, SourceKey, information_bits, source_key};
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "dns-tunnel",
+    build: |thresholds| Ok(Box::new(DnsTunnel::new(thresholds.clone().try_into()?))),
+};
+
+/// Distinct names told apart per domain; beyond it every query counts as new.
+const MAX_NAMES: usize = 2048;
+/// Names told apart over all domains.
+const MAX_NAMES_TOTAL: usize = 1 << 20;
+/// Queries remembered to tell a forwarded one: (server, hash of the name).
+const MAX_FORWARDS: usize = 1 << 16;
+/// Addresses of a domain remembered to see whether the client ever calls one.
+const MAX_ADDRESSES: usize = 32;
+/// Example flows kept per domain.
+const MAX_SAMPLES: usize = 4;
+/// Record types that a client resolving hosts asks for: A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, DS, DNSKEY, SVCB,
+/// HTTPS, CAA. NULL, KEY, and private types have no such use.
+const USUAL_TYPES: &[u16] = &[1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 48, 64, 65, 257];
+const TXT: u16 = 16;
+const BITS_UNUSUAL_TYPE: f64 = 10.0;
+const BITS_RAW_BYTES: f64 = 10.0;
+const BITS_MOSTLY_TEXT: f64 = 4.0;
+const BITS_LEADS_NOWHERE: f64 = 6.0;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thresholds {
+    /// Old names fade: their information halves in this time.
+    half_life_secs: f64,
+    /// Information that an ordinary domain's names carry in that time.
+    typical_bits: f64,
+    /// Pareto exponent of the information beyond it.
+    tail_exponent: f64,
+    /// Fewer different names than this are no tunnel.
+    min_distinct_names: u64,
+    /// Bits of evidence to report.
+    report_bits: f64,
+    max_domains: usize,
+}
+
+struct DnsTunnel {
+    thresholds: Thresholds,
+    domains: LruCache<(SourceKey, Arc<str>), Domain>,
+    /// Which client asked a server for a name, so that the server's own asking is known as forwarding.
+    forwards: LruCache<(IpAddr, u64), ()>,
+    hasher: RandomState,
+    names_total: usize,
+    evicted: u64,
+    reported: BTreeSet<(SourceKey, Arc<str>)>,
+}
+
+struct Domain {
+    actor: Endpoint,
+    first: Timestamp,
+    last: Timestamp,
+    names: HashSet<u64>,
+    distinct: u64,
+    queries: u64,
+    /// Faded information in bits, as of `last`.
+    bits: f64,
+    unusual_types: u64,
+    raw_names: u64,
+    text_queries: u64,
+    answers: u64,
+    answer_bytes: u64,
+    addresses: Vec<IpAddr>,
+    called: bool,
+    samples: Vec<Arc<FlowInfo>>,
+    /// Evidence at the last report; the next is due a factor of two in information later.
+    reported_bits: f64,
+}
+
+impl Domain {
+    fn new(actor: &Endpoint, time: Timestamp) -> Self {
+        Self {
+            actor: actor.clone(),
+            first: time,
+            last: time,
+            names: HashSet::new(),
+            distinct: 0,
+            queries: 0,
+            bits: 0.0,
+            unusual_types: 0,
+            raw_names: 0,
+            text_queries: 0,
+            answers: 0,
+            answer_bytes: 0,
+            addresses: Vec::new(),
+            called: false,
+            samples: Vec::new(),
+            reported_bits: 0.0,
+        }
+    }
+
+    fn bits_per_minute(&self) -> f64 {
+        let minutes = (self.last.since(self.first).as_secs_f64() / 60.0).max(1.0);
+        self.bits / minutes
+    }
+}
+
+impl DnsTunnel {
+    fn new(thresholds: Thresholds) -> Self {
+        const FORWARDS: NonZeroUsize = NonZeroUsize::new(MAX_FORWARDS).unwrap();
+        Self {
+            domains: LruCache::new(
+                NonZeroUsize::new(thresholds.max_domains).unwrap_or(NonZeroUsize::MIN),
+            ),
+            forwards: LruCache::new(FORWARDS),
+            hasher: RandomState::new(),
+            names_total: 0,
+            evicted: 0,
+            reported: BTreeSet::new(),
+            thresholds,
+        }
+    }
+
+    fn query(&mut self, flow: &Arc<FlowInfo>, message: &DnsMessage, time: Timestamp) {
+        let Some(name) = DomainName::split(&message.name) else {
+            return;
+        };
+        let hash = self.hasher.hash_one(&*message.name);
+        self.forwards.put((flow.resp.ip, hash), ());
+        if self.forwards.contains(&(flow.orig.ip, hash)) || name.left.is_empty() {
+            return;
+        }
+        let key = (source_key(&flow.orig), Arc::from(name.registered));
+        let half_life = self.thresholds.half_life_secs;
+        let room = self.names_total < MAX_NAMES_TOTAL;
+        if !self.domains.contains(&key) {
+            let evicted = self
+                .domains
+                .push(key.clone(), Domain::new(&flow.orig, time));
+            if let Some((_, old)) = evicted {
+                self.names_total -= old.names.len();
+                self.evicted += 1;
+            }
+        }
+        let Some(domain) = self.domains.get_mut(&key) else {
+            return;
+        };
+        domain.queries += 1;
+        let idle = time.since(domain.last).as_secs_f64();
+        domain.bits *= (-idle / half_life).exp2();
+        domain.last = domain.last.max(time);
+        domain.text_queries += u64::from(message.query_type == TXT);
+        domain.unusual_types += u64::from(!USUAL_TYPES.contains(&message.query_type));
+        domain.raw_names += u64::from(name.left.contains('\\'));
+        if domain.names.contains(&hash) {
+            return;
+        }
+        if domain.names.len() < MAX_NAMES && room {
+            domain.names.insert(hash);
+            self.names_total += 1;
+        }
+        domain.distinct += 1;
+        domain.bits += information_bits(name.left);
+        if domain.samples.len() < MAX_SAMPLES {
+            domain.samples.push(Arc::clone(flow));
+        }
+    }
+
+    fn response(&mut self, flow: &FlowInfo, message: &DnsMessage) {
+        let Some(name) = DomainName::split(&message.name) else {
+            return;
+        };
+        let key = (source_key(&flow.orig), Arc::from(name.registered));
+        if let Some(domain) = self.domains.peek_mut(&key) {
+            domain.answers += u64::from(message.answer_count > 0);
+            domain.answer_bytes += u64::from(message.answer_bytes);
+            for answer in &message.answers {
+                if let DnsAnswer::Address(ip) = answer
+                    && domain.addresses.len() < MAX_ADDRESSES
+                    && !domain.addresses.contains(ip)
+                {
+                    domain.addresses.push(*ip);
+                }
+            }
+        }
+    }
+
+    /// A client calls an address: the names that led there were for resolving.
+    fn called(&mut self, flow: &FlowInfo, context: &Context<'_>) {
+        if let Some(name) = context.peers.domain(flow.orig.ip, flow.resp.ip)
+            && let Some(domain) = self
+                .domains
+                .peek_mut(&(source_key(&flow.orig), Arc::clone(name)))
+        {
+            domain.called |= domain.addresses.contains(&flow.resp.ip);
+        }
+    }
+
+    fn evidence(&self, name: &str, domain: &Domain, context: &Context<'_>) -> Vec<Evidence> {
+        let Thresholds {
+            typical_bits,
+            tail_exponent,
+            ..
+        } = self.thresholds;
+        let volume = tail_exponent * (domain.bits / typical_bits).max(1.0).log2();
+        let mut evidence = vec![Evidence {
+            feature: "dns.subdomain_bits_per_min",
+            family: Family::Volume,
+            observed: domain.bits_per_minute(),
+            expected: format!("≤ {typical_bits:.0} bits in all for an ordinary domain"),
+            bits: volume,
+            signature_grade: false,
+            text: format!(
+                "{} different names under {name} carry {:.0} bits",
+                domain.distinct, domain.bits
+            ),
+        }];
+        let share = |part: u64| part as f64 / domain.queries.max(1) as f64;
+        let mut protocol = |feature, observed: f64, expected: &str, bits, text: String| {
+            evidence.push(Evidence {
+                feature,
+                family: Family::Protocol,
+                observed,
+                expected: expected.into(),
+                bits,
+                signature_grade: false,
+                text,
+            });
+        };
+        if domain.unusual_types > 0 {
+            protocol(
+                "dns.unusual_record_types",
+                domain.unusual_types as f64,
+                "0: no resolver of hosts needs them",
+                BITS_UNUSUAL_TYPE,
+                format!(
+                    "{} queries for record types such as NULL or KEY",
+                    domain.unusual_types
+                ),
+            );
+        }
+        if domain.raw_names > 0 {
+            protocol(
+                "dns.raw_byte_names",
+                domain.raw_names as f64,
+                "0: host names are ASCII",
+                BITS_RAW_BYTES,
+                format!("{} names with raw bytes in them", domain.raw_names),
+            );
+        }
+        if share(domain.text_queries) > 0.5 {
+            protocol(
+                "dns.text_share",
+                share(domain.text_queries),
+                "few TXT queries",
+                BITS_MOSTLY_TEXT,
+                "most queries ask for TXT records".into(),
+            );
+        }
+        if domain.answers > 0 && !domain.called {
+            evidence.push(Evidence {
+                feature: "dns.answers_never_used",
+                family: Family::Outcome,
+                observed: domain.answers as f64,
+                expected: "a connection to an answered address".into(),
+                bits: BITS_LEADS_NOWHERE,
+                signature_grade: false,
+                text: format!(
+                    "{} answers ({} bytes), and no connection to anything they named",
+                    domain.answers, domain.answer_bytes
+                ),
+            });
+        }
+        if let Some(profile) = context.profile(&domain.actor)
+            && !profile.knows_domain(name)
+        {
+            evidence.push(Evidence {
+                feature: "dns.new_domain",
+                family: Family::Novelty,
+                observed: 1.0,
+                expected: format!("one of {} domains known", profile.domains().len()),
+                bits: profile.novelty_bits(Role::Client),
+                signature_grade: false,
+                text: format!("the workload never asked for {name} in its baseline"),
+            });
+        }
+        evidence
+    }
+
+    /// Reports the domain if its evidence suffices and has grown, or if this is its last word.
+    fn report(
+        &mut self,
+        key: &(SourceKey, Arc<str>),
+        last_word: bool,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let Some(domain) = self.domains.peek(key) else {
+            return;
+        };
+        let (_, name) = key;
+        if domain.distinct < self.thresholds.min_distinct_names {
+            return;
+        }
+        let evidence = self.evidence(name, domain, context);
+        if !last_word {
+            let grown = domain.bits >= domain.reported_bits * 2.0;
+            if !grown || total_bits(&evidence) < self.thresholds.report_bits {
+                return;
+            }
+        }
+        out.push(Finding {
+            signature: SPEC.id,
+            subject: name.to_string(),
+            actor: domain.actor.clone(),
+            first: domain.first,
+            last: domain.last,
+            targets: vec![Target {
+                endpoint: None,
+                port: None,
+                protocol: Some("dns"),
+                domain: Some(Arc::clone(name)),
+            }],
+            target_count: 1,
+            evidence,
+            flows: domain.samples.clone(),
+            summary: format!(
+                "sent {:.0} bytes of information out in {} different names under {name}, and got {} bytes back",
+                domain.bits / 8.0,
+                domain.distinct,
+                domain.answer_bytes
+            ),
+        });
+        let bits = domain.bits;
+        self.reported.insert(key.clone());
+        if let Some(domain) = self.domains.peek_mut(key) {
+            domain.reported_bits = bits;
+        }
+    }
+}
+
+/// The strongest of each family, summed.
+fn total_bits(evidence: &[Evidence]) -> f64 {
+    let mut families: BTreeMap<Family, f64> = BTreeMap::new();
+    for item in evidence {
+        let best = families.entry(item.family).or_default();
+        *best = best.max(item.bits);
+    }
+    families.values().sum()
+}
+
+impl Detector for DnsTunnel {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        match &event.kind {
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Dns(message),
+            } => {
+                if message.response {
+                    self.response(flow, message);
+                    return;
+                }
+                self.query(flow, message, event.time);
+                if let Some(name) = DomainName::split(&message.name) {
+                    let key = (source_key(&flow.orig), Arc::from(name.registered));
+                    self.report(&key, false, context, out);
+                }
+            }
+            EventKind::FlowOpened(flow) => self.called(flow, context),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for key in std::mem::take(&mut self.reported) {
+            self.report(&key, true, context, out);
+        }
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.domains.len(),
+            limit: self.domains.cap().get(),
+        }
+    }
+
+    fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.evicted);
+        losses
+    }
+}

@@ -1,0 +1,416 @@
+//! `host-sweep`: one source tries the same thing on many hosts: a port, a ping, an ARP request.
+//!
+//! Each (source, port) pair carries a sequential test over first contacts, as in `port-scan`; ping and ARP are lines of
+//! their own. Addresses that nobody ever held are stronger evidence: no honest client knows them. Nodes are left out,
+//! for their health checks and their ARP touch every pod by design; database ports are `db-sweep`'s business, and a
+//! source that tries many ports of the same hosts is `port-scan`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::suspects::Suspects;
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+};
+use crate::address::{NetworkId, is_group};
+use crate::baseline::Profile;
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::features::{
+    ContactLines, FirstContact, Line, SequentialTest, Source, SourceKey, database_product,
+    source_key, success,
+};
+use crate::flow::Protocol;
+use crate::identity::{Allocation, IdentityKind};
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "host-sweep",
+    build: |thresholds| Ok(Box::new(HostSweep::new(thresholds.clone().try_into()?))),
+};
+
+/// What is tried on host after host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Way {
+    Arp,
+    Ping,
+    Tcp(u16),
+    Udp(u16),
+}
+
+impl Way {
+    fn text(self) -> String {
+        match self {
+            Self::Arp => "ARP".into(),
+            Self::Ping => "ping".into(),
+            Self::Tcp(port) => format!("TCP port {port}"),
+            Self::Udp(port) => format!("UDP port {port}"),
+        }
+    }
+
+    /// Bits per further host that comes to nothing. A ping has no other use than to see who is there.
+    const fn bits_per_host(self) -> f64 {
+        match self {
+            Self::Ping => 2.0,
+            Self::Arp | Self::Tcp(_) | Self::Udp(_) => 0.5,
+        }
+    }
+}
+
+/// Where breadth stops adding.
+const MAX_BREADTH_BITS: f64 = 32.0;
+/// Bits per address touched that nobody ever held; an honest client reaches one by a stale entry now and then.
+const BITS_PER_DARK_HOST: f64 = 6.0;
+const MAX_DARK_BITS: f64 = 24.0;
+/// An ARP request that nobody answered for this long has failed.
+const ARP_PATIENCE: Duration = Duration::from_secs(3);
+/// ARP requests waiting for an answer, over all sources.
+const MAX_PENDING: usize = 65_536;
+/// As many different ports tried on one host are a port scan.
+const PORT_SCAN_WAYS: usize = 5;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thresholds {
+    theta0: f64,
+    theta1: f64,
+    false_positive_rate: f64,
+    detection_rate: f64,
+    min_hosts: u64,
+    max_sources: usize,
+    settle_secs: u64,
+    forget_after_secs: u64,
+}
+
+struct HostSweep {
+    thresholds: Thresholds,
+    threshold_bits: f64,
+    lines: ContactLines<Way>,
+    suspects: Suspects,
+    /// ARP requests without an answer yet: (asker, asked) → who and when.
+    pending: BTreeMap<(IpAddr, IpAddr), (Endpoint, Endpoint, Timestamp)>,
+    dropped: u64,
+}
+
+impl HostSweep {
+    fn new(thresholds: Thresholds) -> Self {
+        Self {
+            threshold_bits: SequentialTest::threshold_bits(
+                thresholds.detection_rate,
+                thresholds.false_positive_rate,
+            ),
+            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
+            suspects: Suspects::default(),
+            pending: BTreeMap::new(),
+            dropped: 0,
+            thresholds,
+        }
+    }
+
+    fn contact(
+        &mut self,
+        actor: &Endpoint,
+        way: Way,
+        contact: &FirstContact<'_>,
+        context: &Context<'_>,
+    ) {
+        let theta0 = context
+            .profile(actor)
+            .map_or(self.thresholds.theta0, Profile::success_rate);
+        self.lines.contact(actor, theta0, way, contact);
+        self.judge(source_key(actor), way, contact.time);
+    }
+
+    fn judge(&mut self, key: SourceKey, way: Way, time: Timestamp) {
+        let (threshold, min_hosts) = (self.threshold_bits, self.thresholds.min_hosts);
+        if let Some(source) = self.lines.source(&key)
+            && let Some(line) = source.lines.get(&way)
+            && line.attempted >= source.mark.saturating_mul(2)
+            && is_sweep(way, line, threshold, min_hosts)
+        {
+            self.suspects.note(key, time);
+        }
+    }
+
+    fn resolution(
+        &mut self,
+        actor: &Endpoint,
+        target: &Endpoint,
+        reply: bool,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) {
+        if reply {
+            // The answer comes from the address that was asked for.
+            if let Some((asker, asked, _)) = self.pending.remove(&(target.ip, actor.ip)) {
+                self.resolved(&asker, &asked, true, time, context);
+            }
+            return;
+        }
+        // Announcements and probes for one's own address (RFC 5227) ask about nobody else.
+        if actor.ip == target.ip || actor.ip.is_unspecified() || is_node(actor) {
+            return;
+        }
+        if self.pending.len() >= MAX_PENDING {
+            self.dropped += 1;
+            return;
+        }
+        self.pending
+            .entry((actor.ip, target.ip))
+            .or_insert_with(|| (actor.clone(), target.clone(), time));
+    }
+
+    fn resolved(
+        &mut self,
+        asker: &Endpoint,
+        asked: &Endpoint,
+        success: bool,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) {
+        let contact = FirstContact {
+            member: (asked.ip, 0),
+            target: asked,
+            success,
+            time,
+            flow: None,
+        };
+        self.contact(asker, Way::Arp, &contact, context);
+    }
+
+    fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
+        let (threshold, min_hosts) = (self.threshold_bits, self.thresholds.min_hosts);
+        let theta0 = self.thresholds.theta0;
+        let Some(source) = self.lines.source(key) else {
+            return;
+        };
+        let mut sweeps: Vec<(Way, &Line)> = source
+            .lines
+            .iter()
+            .filter(|(way, line)| is_sweep(**way, line, threshold, min_hosts))
+            .map(|(&way, line)| (way, line))
+            .collect();
+        if is_port_scan(source) {
+            // What it does to hosts beyond their ports is still a sweep.
+            sweeps.retain(|(way, _)| matches!(way, Way::Arp | Way::Ping));
+        }
+        sweeps.sort_by(|(_, a), (_, b)| b.attempted.cmp(&a.attempted).then(a.first.cmp(&b.first)));
+        let Some(&(way, widest)) = sweeps.first() else {
+            return;
+        };
+        source.mark = widest.attempted;
+        let hosts: BTreeSet<IpAddr> = sweeps
+            .iter()
+            .flat_map(|(_, line)| line.members().map(|(ip, _)| ip))
+            .collect();
+        let count = (hosts.len() as u64).max(widest.attempted);
+        let dark = hosts
+            .iter()
+            .filter(|&&ip| {
+                context
+                    .journal
+                    .allocation(NetworkId::default(), ip, widest.first)
+                    == Allocation::Unassigned
+            })
+            .count();
+        let strongest = sweeps.iter().map(|(_, line)| line.bits).fold(0.0, f64::max);
+        let mut evidence = vec![
+            Evidence {
+                feature: "sweep.failed_first_contacts",
+                family: Family::Outcome,
+                observed: widest.failed as f64,
+                expected: format!("{:.0} % of first contacts succeed", theta0 * 100.0),
+                bits: strongest,
+                signature_grade: false,
+                text: format!(
+                    "{} of {} hosts refused or did not answer ({})",
+                    widest.failed,
+                    widest.attempted,
+                    way.text()
+                ),
+            },
+            Evidence {
+                feature: "sweep.hosts_per_port",
+                family: Family::Volume,
+                observed: widest.attempted as f64,
+                expected: "a few hosts".into(),
+                bits: breadth_bits(way, widest),
+                signature_grade: false,
+                text: format!("{} hosts tried by {}", widest.attempted, way.text()),
+            },
+        ];
+        if dark > 0 {
+            evidence.push(Evidence {
+                feature: "sweep.unassigned_addresses",
+                family: Family::Deception,
+                observed: dark as f64,
+                expected: "0: nobody has a reason to call them".into(),
+                bits: (dark as f64 * BITS_PER_DARK_HOST).min(MAX_DARK_BITS),
+                signature_grade: false,
+                text: format!("{dark} of the addresses were never given to anybody"),
+            });
+        }
+        let ways: Vec<String> = sweeps.iter().take(4).map(|(way, _)| way.text()).collect();
+        out.push(Finding {
+            signature: SPEC.id,
+            subject: String::new(),
+            actor: source.actor.clone(),
+            first: sweeps
+                .iter()
+                .map(|(_, line)| line.first)
+                .min()
+                .unwrap_or(widest.first),
+            last: sweeps
+                .iter()
+                .map(|(_, line)| line.last)
+                .max()
+                .unwrap_or(widest.last),
+            targets: widest
+                .targets
+                .iter()
+                .map(|(endpoint, port)| Target {
+                    endpoint: Some(endpoint.clone()),
+                    port: (*port != 0).then_some(*port),
+                    protocol: None,
+                    domain: None,
+                })
+                .collect(),
+            target_count: count,
+            evidence,
+            flows: sweeps
+                .iter()
+                .flat_map(|(_, line)| line.samples.iter().cloned())
+                .take(16)
+                .collect(),
+            summary: format!(
+                "went through {count} addresses by {}; {} of {} did not answer",
+                ways.join(", "),
+                widest.failed,
+                widest.attempted
+            ),
+        });
+    }
+}
+
+fn is_node(end: &Endpoint) -> bool {
+    end.who.identity.kind == IdentityKind::Node
+}
+
+/// How a flow tries a host, if that is this detector's business.
+fn way(flow: &FlowInfo) -> Option<Way> {
+    match flow.protocol {
+        Protocol::Tcp if database_product(flow.resp_port).is_none() => {
+            Some(Way::Tcp(flow.resp_port))
+        }
+        Protocol::Udp => Some(Way::Udp(flow.resp_port)),
+        Protocol::Icmp if flow.orig_port == 8 => Some(Way::Ping),
+        Protocol::Icmpv6 if flow.orig_port == 128 => Some(Way::Ping),
+        _ => None,
+    }
+}
+
+fn breadth_bits(way: Way, line: &Line) -> f64 {
+    let hosts = match way {
+        Way::Ping => line.attempted,
+        _ => line.probed(),
+    };
+    (hosts.saturating_sub(1) as f64 * way.bits_per_host()).min(MAX_BREADTH_BITS)
+}
+
+fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
+    line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
+}
+
+/// Whether some host was tried in so many ways that ports are what the source is after.
+fn is_port_scan(source: &Source<Way>) -> bool {
+    let mut ways: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for line in source.lines.values() {
+        for (ip, _) in line.members() {
+            *ways.entry(ip).or_default() += 1;
+        }
+    }
+    ways.values().any(|&count| count >= PORT_SCAN_WAYS)
+}
+
+impl Detector for HostSweep {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, _: &mut Findings) {
+        match &event.kind {
+            EventKind::Resolution {
+                actor,
+                target,
+                reply,
+            } => self.resolution(actor, target, *reply, event.time, context),
+            EventKind::FlowOutcome { flow, outcome } => {
+                let Some(way) = way(flow) else { return };
+                let promised = !matches!(way, Way::Udp(_));
+                if is_group(flow.resp.ip) || is_node(&flow.orig) {
+                    return;
+                }
+                let Some(success) = success(*outcome, promised) else {
+                    return;
+                };
+                if context.is_known(flow) {
+                    return;
+                }
+                let contact = FirstContact {
+                    member: (flow.resp.ip, flow.resp_port),
+                    target: &flow.resp,
+                    success,
+                    time: event.time,
+                    flow: Some(flow),
+                };
+                self.contact(&flow.orig, way, &contact, context);
+            }
+            EventKind::FlowEnded { flow, record } if flow.protocol == Protocol::Tcp => {
+                if let Some(way) = way(flow) {
+                    let unused = record.payload_bytes == [0, 0];
+                    let member = (flow.resp.ip, flow.resp_port);
+                    self.lines.over(&flow.orig, way, member, unused);
+                    self.judge(source_key(&flow.orig), way, event.time);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        let overdue = now.before(ARP_PATIENCE);
+        let silent: Vec<_> = self
+            .pending
+            .extract_if(.., |_, (_, _, asked)| *asked < overdue)
+            .map(|(_, waiting)| waiting)
+            .collect();
+        for (asker, asked, time) in silent {
+            self.resolved(&asker, &asked, false, time, context);
+        }
+        let settle = Duration::from_secs(self.thresholds.settle_secs);
+        for key in self.suspects.due(now, settle) {
+            self.report(&key, context, out);
+        }
+        let forget = Duration::from_secs(self.thresholds.forget_after_secs);
+        self.lines.forget(now.before(forget));
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for key in self.suspects.all() {
+            self.report(&key, context, out);
+        }
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.lines.len() + self.pending.len(),
+            limit: self.lines.limit() + MAX_PENDING,
+        }
+    }
+
+    fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.lines.evicted() + self.dropped);
+        losses
+    }
+}

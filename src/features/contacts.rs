@@ -1,0 +1,351 @@
+//! First contacts of a source along a line: one host's many ports, one port's many hosts.
+//!
+//! A scan must touch what it doesn't know, so it shows as first contacts that fail. Each line carries a sequential test of
+//! its own over them; a repeated contact says nothing new. A connection that is opened and dropped without a word is a
+//! failure in disguise and is taken back when it ends.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::SequentialTest;
+use crate::event::{Endpoint, FlowInfo};
+use crate::flow::Outcome;
+use crate::identity::IdentityKind;
+use crate::time::Timestamp;
+
+/// Contacts remembered one by one per line; beyond it further ones are only counted.
+const MAX_MEMBERS: usize = 512;
+/// Lines followed per source; the least suspicious goes first.
+const MAX_LINES: usize = 64;
+/// Targets kept per line for alerts.
+const MAX_TARGETS: usize = 16;
+/// What the breadth of a single line is worth at most, so that a sum stays readable: certainty doesn't grow for ever.
+const MAX_BITS: f64 = 64.0;
+/// Bits by which an unused connection speaks for a scan: its probability is thought twice as high under one.
+const UNUSED_BITS: f64 = 1.0;
+/// Example flows kept per line.
+const MAX_SAMPLES: usize = 4;
+
+/// One end of a contact on a line.
+pub type Member = (IpAddr, u16);
+
+/// A contact that may be a source's first with that member.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstContact<'a> {
+    /// Whom it touched.
+    pub member: Member,
+    /// The same, as an alert shows it.
+    pub target: &'a Endpoint,
+    /// Whether it was answered.
+    pub success: bool,
+    /// When that was known.
+    pub time: Timestamp,
+    /// The flow, if it was one.
+    pub flow: Option<&'a Arc<FlowInfo>>,
+}
+
+/// How a first contact stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    Failed,
+    Answered,
+    Settled,
+}
+
+/// The first contacts along one line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Sequential test, in bits.
+    pub bits: f64,
+    /// Different contacts.
+    pub attempted: u64,
+    /// Those refused, unreachable or silent.
+    pub failed: u64,
+    /// Those answered and then dropped unused.
+    pub unused: u64,
+    /// First contact.
+    pub first: Timestamp,
+    /// Last contact.
+    pub last: Timestamp,
+    /// Example flows.
+    pub samples: Vec<Arc<FlowInfo>>,
+    /// Some of the ends contacted, in order of contact.
+    pub targets: Vec<(Endpoint, u16)>,
+    members: BTreeMap<Member, Standing>,
+}
+
+impl Line {
+    const fn new(time: Timestamp) -> Self {
+        Self {
+            bits: 0.0,
+            attempted: 0,
+            failed: 0,
+            unused: 0,
+            first: time,
+            last: time,
+            samples: Vec::new(),
+            targets: Vec::new(),
+            members: BTreeMap::new(),
+        }
+    }
+
+    fn contact(&mut self, contact: &FirstContact<'_>, test: SequentialTest) {
+        self.last = self.last.max(contact.time);
+        if self.members.contains_key(&contact.member) {
+            return;
+        }
+        if self.members.len() < MAX_MEMBERS {
+            let standing = if contact.success {
+                Standing::Answered
+            } else {
+                Standing::Failed
+            };
+            self.members.insert(contact.member, standing);
+        }
+        self.attempted += 1;
+        self.failed += u64::from(!contact.success);
+        self.bits = test.step(self.bits, contact.success).min(MAX_BITS);
+        if self.targets.len() < MAX_TARGETS {
+            let (_, port) = contact.member;
+            self.targets.push((contact.target.clone(), port));
+        }
+        if let Some(flow) = contact.flow
+            && self.samples.len() < MAX_SAMPLES
+        {
+            self.samples.push(Arc::clone(flow));
+        }
+    }
+
+    /// A conversation with an answered member is over. If it came to nothing, the success is taken back.
+    fn over(&mut self, member: Member, unused: bool, test: SequentialTest) {
+        let Some(standing @ Standing::Answered) = self.members.get_mut(&member) else {
+            return;
+        };
+        *standing = Standing::Settled;
+        if unused {
+            self.unused += 1;
+            let success = -test.step_bits(true);
+            self.bits = (self.bits + success + UNUSED_BITS).min(MAX_BITS);
+        }
+    }
+
+    /// Members that failed or were left unused.
+    pub const fn probed(&self) -> u64 {
+        self.failed + self.unused
+    }
+
+    /// Whom the source touched on this line.
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        self.members.keys().copied()
+    }
+}
+
+/// What a source is remembered by: its address, and who held it, so that a reused address starts afresh.
+pub type SourceKey = (IpAddr, Option<Arc<str>>);
+
+/// One source with its lines.
+#[derive(Debug)]
+pub struct Source<K> {
+    /// Who it is.
+    pub actor: Endpoint,
+    /// Its lines.
+    pub lines: BTreeMap<K, Line>,
+    /// A number that the owner of the lines may keep, such as the size at its last report.
+    pub mark: u64,
+    test: SequentialTest,
+}
+
+/// The lines of many sources: bounded, the source heard of least recently goes first.
+#[derive(Debug)]
+pub struct ContactLines<K> {
+    sources: LruCache<SourceKey, Source<K>>,
+    theta1: f64,
+    evicted: u64,
+}
+
+impl<K: Ord + Copy> ContactLines<K> {
+    /// Room for `max_sources`; `theta1` is a scanner's success rate.
+    pub fn new(max_sources: usize, theta1: f64) -> Self {
+        Self {
+            sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            theta1,
+            evicted: 0,
+        }
+    }
+
+    /// Sources remembered.
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Most sources ever remembered.
+    pub fn limit(&self) -> usize {
+        self.sources.cap().get()
+    }
+
+    /// Sources forgotten for want of room.
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Takes a first contact of `actor`, whose contacts normally succeed at a rate of `theta0`.
+    pub fn contact(&mut self, actor: &Endpoint, theta0: f64, line: K, contact: &FirstContact<'_>) {
+        let key = source_key(actor);
+        let source = if self.sources.contains(&key) {
+            self.sources.get_mut(&key)
+        } else {
+            let source = Source {
+                actor: actor.clone(),
+                lines: BTreeMap::new(),
+                mark: 0,
+                test: SequentialTest::new(theta0, self.theta1),
+            };
+            let evicted = self.sources.push(key.clone(), source);
+            self.evicted += u64::from(evicted.is_some());
+            self.sources.get_mut(&key)
+        };
+        let Some(source) = source else {
+            return;
+        };
+        if !source.lines.contains_key(&line) && source.lines.len() >= MAX_LINES {
+            let weakest = source
+                .lines
+                .iter()
+                .min_by(|(_, a), (_, b)| a.bits.total_cmp(&b.bits))
+                .map(|(&key, _)| key);
+            if let Some(weakest) = weakest {
+                source.lines.remove(&weakest);
+            }
+        }
+        source
+            .lines
+            .entry(line)
+            .or_insert_with(|| Line::new(contact.time))
+            .contact(contact, source.test);
+    }
+
+    /// A conversation of `actor` is over; `unused` says that it came to nothing worth connecting for.
+    pub fn over(&mut self, actor: &Endpoint, line: K, member: Member, unused: bool) {
+        if let Some(source) = self.sources.peek_mut(&source_key(actor))
+            && let Some(line) = source.lines.get_mut(&line)
+        {
+            line.over(member, unused, source.test);
+        }
+    }
+
+    /// A source, if it is remembered.
+    pub fn source(&mut self, key: &SourceKey) -> Option<&mut Source<K>> {
+        self.sources.peek_mut(key)
+    }
+
+    /// Forgets the sources that were not heard of since `before`.
+    pub fn forget(&mut self, before: Timestamp) {
+        while let Some((_, source)) = self.sources.peek_lru() {
+            if source.lines.values().any(|line| line.last >= before) {
+                break;
+            }
+            self.sources.pop_lru();
+        }
+    }
+}
+
+/// Whether an outcome counts as a success, a failure, or says nothing (`None`): silence means little where answers are
+/// not promised.
+pub const fn success(outcome: Outcome, answers_promised: bool) -> Option<bool> {
+    match outcome {
+        Outcome::Answered => Some(true),
+        Outcome::Refused | Outcome::Unreachable => Some(false),
+        Outcome::Silent if answers_promised => Some(false),
+        Outcome::Silent => None,
+    }
+}
+
+/// The key of a source.
+pub fn source_key(source: &Endpoint) -> SourceKey {
+    let identity = &source.who.identity;
+    let holder = match identity.kind {
+        IdentityKind::Pod => identity.uid.clone().or_else(|| identity.name.clone()),
+        _ => None,
+    };
+    (source.ip, holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Attribution, Confidence, Identity, Source as Told};
+
+    fn end(ip: &str) -> Endpoint {
+        Endpoint {
+            ip: ip.parse().unwrap(),
+            who: Attribution {
+                identity: Arc::new(Identity::bare(IdentityKind::Unknown)),
+                confidence: Confidence::UnknownPrivate,
+                source: Told::None,
+            },
+        }
+    }
+
+    fn contact(lines: &mut ContactLines<u16>, actor: &str, port: u16, success: bool) {
+        let (actor, target) = (end(actor), end("10.0.0.2"));
+        let contact = FirstContact {
+            member: (target.ip, port),
+            target: &target,
+            success,
+            time: Timestamp::from_secs(i64::from(port)),
+            flow: None,
+        };
+        lines.contact(&actor, 0.8, 0, &contact);
+    }
+
+    fn line<'a>(lines: &'a mut ContactLines<u16>, actor: &str) -> &'a Line {
+        &lines.source(&source_key(&end(actor))).unwrap().lines[&0]
+    }
+
+    #[test]
+    fn a_repeated_contact_says_nothing_new() {
+        let mut lines = ContactLines::new(10, 0.2);
+        for _ in 0..5 {
+            contact(&mut lines, "10.0.0.1", 80, false);
+        }
+        let line = line(&mut lines, "10.0.0.1");
+        assert_eq!((line.attempted, line.failed), (1, 1));
+        assert!((line.bits - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_connection_without_a_word_is_a_failure_in_disguise() {
+        let mut lines = ContactLines::new(10, 0.2);
+        for port in 1..=4 {
+            contact(&mut lines, "10.0.0.1", port, false);
+        }
+        contact(&mut lines, "10.0.0.1", 80, true);
+        assert!((line(&mut lines, "10.0.0.1").bits - 6.0).abs() < 1e-9);
+        let member = ("10.0.0.2".parse().unwrap(), 80);
+        lines.over(&end("10.0.0.1"), 0, member, true);
+        lines.over(&end("10.0.0.1"), 0, member, true); // again: counted once
+        let line = line(&mut lines, "10.0.0.1");
+        assert!((line.bits - 9.0).abs() < 1e-9);
+        assert_eq!(line.probed(), 5);
+    }
+
+    #[test]
+    fn sources_are_bounded_and_forgotten_in_order() {
+        let mut lines = ContactLines::new(3, 0.2);
+        for (port, actor) in (0..).zip(["10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5"]) {
+            contact(&mut lines, actor, port, false);
+        }
+        assert_eq!((lines.len(), lines.evicted()), (3, 1));
+        lines.forget(Timestamp::from_secs(3));
+        assert_eq!(lines.len(), 1);
+    }
+}

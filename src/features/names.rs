@@ -1,0 +1,121 @@
+//! What a DNS name tells: whose it is, and how much a client said in the part it chose itself.
+//!
+//! A cluster's names have to be cleaned first: `ndots:5` makes a resolver ask for `example.com.prod.svc.cluster.local`
+//! and three more before `example.com`, so names under the cluster's own domain say nothing about anybody outside.
+
+/// More than any alphabet that survives resolvers carries per character (base64 has 6).
+const MAX_BITS_PER_CHAR: f64 = 6.0;
+/// The domain under which Kubernetes puts its own names, unless configured otherwise.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// A name split where a registrar's word ends: `left` is the client's to choose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DomainName<'a> {
+    /// Everything below the registered domain, without the joining dot; may be empty.
+    pub left: &'a str,
+    /// The registered domain: one label below a public suffix (`evil.co.uk`).
+    pub registered: &'a str,
+}
+
+impl<'a> DomainName<'a> {
+    /// Splits a name by the public suffix list. `None` for names that can't carry anything out: single labels, reverse
+    /// look-ups, multicast names, the cluster's own names, and bare public suffixes.
+    pub fn split(name: &'a str) -> Option<Self> {
+        if has_suffix(name, "arpa") || name == CLUSTER_DOMAIN || has_suffix(name, CLUSTER_DOMAIN) {
+            return None;
+        }
+        let registered = psl::domain_str(name)?;
+        let left = name.strip_suffix(registered)?;
+        Some(Self {
+            left: left.strip_suffix('.').unwrap_or(left),
+            registered,
+        })
+    }
+}
+
+fn has_suffix(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix)
+        .is_some_and(|head| head.ends_with('.'))
+}
+
+/// How many bits a text can have carried: its length times its empirical entropy per character (Shannon), capped at what
+/// an encoder can use. Escaped bytes (`\DDD`) count as the one byte they stand for.
+pub fn information_bits(text: &str) -> f64 {
+    let mut counts = [0_u32; 256];
+    let mut total = 0_u32;
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let (byte, next) = match (first, tail) {
+            (b'.', _) => {
+                rest = tail;
+                continue;
+            }
+            (b'\\', [a, b, c, after @ ..]) => (decimal(*a, *b, *c), after),
+            _ => (*first, tail),
+        };
+        if let Some(count) = counts.get_mut(usize::from(byte)) {
+            *count += 1;
+        }
+        total += 1;
+        rest = next;
+    }
+    let total = f64::from(total);
+    let entropy: f64 = counts
+        .iter()
+        .filter(|&&count| count > 0)
+        .map(|&count| {
+            let p = f64::from(count) / total;
+            -p * p.log2()
+        })
+        .sum();
+    total * entropy.min(MAX_BITS_PER_CHAR)
+}
+
+const fn decimal(a: u8, b: u8, c: u8) -> u8 {
+    a.wrapping_sub(b'0')
+        .wrapping_mul(100)
+        .wrapping_add(b.wrapping_sub(b'0').wrapping_mul(10))
+        .wrapping_add(c.wrapping_sub(b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(name: &str) -> Option<(&str, &str)> {
+        DomainName::split(name).map(|name| (name.left, name.registered))
+    }
+
+    #[test]
+    fn splits_at_the_registered_domain() {
+        assert_eq!(split("a.b.example.com"), Some(("a.b", "example.com")));
+        assert_eq!(split("x.evil.co.uk"), Some(("x", "evil.co.uk")));
+        assert_eq!(split("example.com"), Some(("", "example.com")));
+        // A top-level domain that nobody registered is taken as one (rule `*` of the list).
+        assert_eq!(split("abc.pirate.sea"), Some(("abc", "pirate.sea")));
+    }
+
+    #[test]
+    fn names_that_carry_nothing_out() {
+        for name in [
+            "",
+            "localhost",
+            "com",
+            "10.0.0.1.in-addr.arpa",
+            "web.prod.svc.cluster.local",
+            "example.com.prod.svc.cluster.local",
+        ] {
+            assert_eq!(split(name), None, "{name}");
+        }
+        assert!(split("notcluster.local.example.com").is_some());
+    }
+
+    #[test]
+    fn information_grows_with_variety_and_length() {
+        assert_eq!(information_bits(""), 0.0);
+        assert_eq!(information_bits("aaaaaaaa"), 0.0);
+        assert!((information_bits("abcdabcd") - 16.0).abs() < 1e-9);
+        assert_eq!(information_bits("ab.ab"), information_bits("abab"));
+        assert!((information_bits("\\200\\201") - 2.0).abs() < 1e-9);
+    }
+}

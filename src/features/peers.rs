@@ -1,0 +1,167 @@
+//! Whom a flow really reaches: the workload, service or domain behind an address, so that a baseline outlives addresses.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::DomainName;
+use crate::dissect::{DnsAnswer, Transaction};
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::flow::Protocol;
+use crate::identity::{IdentityKind, WorkloadId};
+
+/// DNS answers remembered, per client and address.
+const MAX_ANSWERS: usize = 1 << 16;
+
+/// Which end of a conversation a workload was.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// It began.
+    Client,
+    /// It was addressed.
+    Server,
+}
+
+impl Role {
+    /// The word used in stored baselines and alerts.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// One workload's side of a conversation, in terms that survive rollouts and address changes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Contact {
+    /// Which side the workload was.
+    pub role: Role,
+    /// Who the other side was: `prod/Deployment/api`, `service:prod/web`, `domain:example.com`, `net:203.0.113.0/24`,
+    /// `node`, `ip:10.244.1.99`.
+    pub peer: Arc<str>,
+    /// The server's port; 0 for protocols without.
+    pub port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+}
+
+/// Remembers which names led clients to which addresses, and names the ends of flows by them.
+#[derive(Debug)]
+pub struct PeerNamer {
+    /// (client, address it was told) → registered domain.
+    answers: LruCache<(IpAddr, IpAddr), Arc<str>>,
+}
+
+impl Default for PeerNamer {
+    fn default() -> Self {
+        const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_ANSWERS).unwrap();
+        Self {
+            answers: LruCache::new(CAPACITY),
+        }
+    }
+}
+
+impl PeerNamer {
+    /// Learns from DNS answers.
+    pub fn observe(&mut self, event: &Event) {
+        let EventKind::Transaction {
+            flow,
+            transaction: Transaction::Dns(message),
+        } = &event.kind
+        else {
+            return;
+        };
+        if !message.response || message.answers.is_empty() {
+            return;
+        }
+        let Some(name) = DomainName::split(&message.name) else {
+            return;
+        };
+        let domain: Arc<str> = name.registered.into();
+        for answer in &message.answers {
+            if let DnsAnswer::Address(ip) = answer {
+                self.answers.put((flow.orig.ip, *ip), Arc::clone(&domain));
+            }
+        }
+    }
+
+    /// The registered domain by which `client` was told of `address`.
+    pub fn domain(&self, client: IpAddr, address: IpAddr) -> Option<&Arc<str>> {
+        self.answers.peek(&(client, address))
+    }
+
+    /// The originator's side of a flow, if it is a workload's.
+    pub fn client_contact(&self, flow: &FlowInfo) -> Option<Contact> {
+        workload(&flow.orig)?;
+        Some(Contact {
+            role: Role::Client,
+            peer: self.name(&flow.orig, &flow.resp),
+            port: server_port(flow),
+            protocol: flow.protocol.number(),
+        })
+    }
+
+    /// The responder's side of a flow, if it is a workload's.
+    pub fn server_contact(&self, flow: &FlowInfo) -> Option<Contact> {
+        workload(&flow.resp)?;
+        Some(Contact {
+            role: Role::Server,
+            // Who comes from outside is the world's choice, not the workload's.
+            peer: if flow.orig.who.identity.kind == IdentityKind::External {
+                "external".into()
+            } else {
+                self.name(&flow.resp, &flow.orig)
+            },
+            port: server_port(flow),
+            protocol: flow.protocol.number(),
+        })
+    }
+
+    fn name(&self, me: &Endpoint, other: &Endpoint) -> Arc<str> {
+        let identity = &other.who.identity;
+        if let Some(workload) = &identity.workload {
+            return workload.to_string().into();
+        }
+        match identity.kind {
+            IdentityKind::Node => "node".into(),
+            IdentityKind::Service => {
+                let namespace = identity.namespace.as_deref().unwrap_or_default();
+                let name = identity.name.as_deref().unwrap_or("?");
+                format!("service:{namespace}/{name}").into()
+            }
+            IdentityKind::External => match self.domain(me.ip, other.ip) {
+                Some(domain) => format!("domain:{domain}").into(),
+                None => network(other.ip).into(),
+            },
+            IdentityKind::Pod | IdentityKind::Unknown => format!("ip:{}", other.ip).into(),
+        }
+    }
+}
+
+fn server_port(flow: &FlowInfo) -> u16 {
+    match flow.protocol {
+        Protocol::Tcp | Protocol::Udp | Protocol::Sctp => flow.resp_port,
+        _ => 0,
+    }
+}
+
+fn workload(end: &Endpoint) -> Option<&WorkloadId> {
+    end.who.identity.workload.as_ref()
+}
+
+/// The /24 or /48 an address is in: clouds move services about inside such blocks.
+fn network(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            format!("net:{a}.{b}.{c}.0/24")
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            format!("net:{a:x}:{b:x}:{c:x}::/48")
+        }
+    }
+}

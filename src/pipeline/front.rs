@@ -1,0 +1,237 @@
+//! The packet half: a frame in, events out. One of these per packet thread.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Stats;
+use crate::capture::Frame;
+use crate::decode::{Anomalies, Content, Packet, Transport, decode};
+use crate::dissect::{Carrier, FlowDissector, Progress, Segment, Transaction};
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::flow::{
+    Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome, Protocol,
+};
+use crate::identity::{Confidence, IdentityKind, Journal};
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+#[derive(Debug)]
+pub(super) struct Front {
+    table: FlowTable<FlowState>,
+    losses: LossCounts,
+    stats: Stats,
+    transactions: Vec<Transaction>,
+}
+
+/// What the packet half keeps per flow, beside the table's own.
+#[derive(Debug)]
+struct FlowState {
+    info: Arc<FlowInfo>,
+    dissector: Option<Box<FlowDissector>>,
+    app: Option<&'static str>,
+}
+
+impl Front {
+    pub(super) fn new(config: FlowConfig) -> Self {
+        Self {
+            table: FlowTable::new(config),
+            losses: LossCounts::default(),
+            stats: Stats::default(),
+            transactions: Vec::new(),
+        }
+    }
+
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, journal: &Journal, events: &mut Vec<Event>) {
+        self.stats.frame(frame.time, frame.wire_len);
+        let packet = decode(frame);
+        if packet.anomalies.contains(Anomalies::SNAPLEN) {
+            self.losses.add(Loss::Snaplen);
+        }
+        match &packet.content {
+            Content::Ip(ip) => {
+                if ip.transport == Transport::Fragment {
+                    self.losses.add(Loss::Fragment);
+                }
+                let mut sink = Sink {
+                    journal,
+                    events,
+                    losses: &mut self.losses,
+                    stats: &mut self.stats,
+                    transactions: &mut self.transactions,
+                };
+                self.table.packet(&packet, ip, &mut sink);
+                if let Transport::Icmp(icmp) = ip.transport
+                    && let Some(target) = icmp.solicited
+                {
+                    resolution(&packet, ip.src, target, false, journal, events);
+                }
+            }
+            Content::Arp(arp) => {
+                resolution(&packet, arp.sender, arp.target, arp.reply, journal, events);
+            }
+            Content::Other => {}
+            Content::Undecodable => self.losses.add(Loss::Undecodable),
+        }
+    }
+
+    pub(super) fn finish(&mut self, journal: &Journal, events: &mut Vec<Event>) {
+        let mut sink = Sink {
+            journal,
+            events,
+            losses: &mut self.losses,
+            stats: &mut self.stats,
+            transactions: &mut self.transactions,
+        };
+        self.table.finish(&mut sink);
+    }
+
+    pub(super) const fn packets(&self) -> u64 {
+        self.stats.packets
+    }
+
+    pub(super) const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Losses before and after the flow table.
+    pub(super) const fn losses(&self) -> &LossCounts {
+        &self.losses
+    }
+
+    /// Losses of the flow table.
+    pub(super) const fn flow_losses(&self) -> &LossCounts {
+        self.table.losses()
+    }
+}
+
+fn resolution(
+    packet: &Packet<'_>,
+    actor: IpAddr,
+    target: IpAddr,
+    reply: bool,
+    journal: &Journal,
+    events: &mut Vec<Event>,
+) {
+    let end = |ip| Endpoint {
+        ip,
+        who: journal.resolve(packet.network, ip, packet.time),
+    };
+    events.push(Event {
+        time: packet.time,
+        kind: EventKind::Resolution {
+            actor: end(actor),
+            target: end(target),
+            reply,
+        },
+    });
+}
+
+/// Hears the flow table, asks the journal, feeds the dissectors, writes events.
+struct Sink<'a> {
+    journal: &'a Journal,
+    events: &'a mut Vec<Event>,
+    losses: &'a mut LossCounts,
+    stats: &'a mut Stats,
+    transactions: &'a mut Vec<Transaction>,
+}
+
+impl Sink<'_> {
+    fn event(&mut self, time: Timestamp, kind: EventKind) {
+        self.events.push(Event { time, kind });
+    }
+
+    fn end(&mut self, start: &FlowStart, ip: IpAddr) -> Endpoint {
+        let who = self.journal.resolve(start.network, ip, start.time);
+        if who.identity.kind != IdentityKind::External {
+            self.stats.inside_ends += 1;
+            let named = matches!(
+                who.confidence,
+                Confidence::Exact | Confidence::Time | Confidence::Node
+            );
+            self.stats.named_ends += u64::from(named);
+        }
+        Endpoint { ip, who }
+    }
+}
+
+impl FlowSink for Sink<'_> {
+    type State = FlowState;
+
+    fn opened(&mut self, start: &FlowStart) -> FlowState {
+        self.stats.flows += 1;
+        let ((orig, orig_port), (resp, resp_port)) = (start.orig, start.resp);
+        let info = Arc::new(FlowInfo {
+            id: start.id,
+            network: start.network,
+            protocol: start.protocol,
+            start: start.time,
+            orig: self.end(start, orig),
+            resp: self.end(start, resp),
+            orig_port,
+            resp_port,
+        });
+        self.event(start.time, EventKind::FlowOpened(Arc::clone(&info)));
+        FlowState {
+            info,
+            dissector: None,
+            app: None,
+        }
+    }
+
+    fn outcome(&mut self, state: &mut FlowState, time: Timestamp, outcome: Outcome) {
+        let flow = Arc::clone(&state.info);
+        self.event(time, EventKind::FlowOutcome { flow, outcome });
+    }
+
+    fn payload(&mut self, state: &mut FlowState, chunk: &Chunk<'_>) -> Interest {
+        let carrier = if state.info.protocol == Protocol::Tcp {
+            Carrier::Tcp
+        } else {
+            Carrier::Udp
+        };
+        let dissector = state
+            .dissector
+            .get_or_insert_with(|| Box::new(FlowDissector::new(carrier)));
+        let segment = Segment {
+            time: chunk.time,
+            direction: chunk.direction,
+            orig_port: state.info.orig_port,
+            resp_port: state.info.resp_port,
+            data: chunk.data,
+            gap: chunk.gap,
+        };
+        let progress = dissector.feed(&segment, self.transactions);
+        state.app = dissector.app();
+        for transaction in self.transactions.drain(..) {
+            self.events.push(Event {
+                time: chunk.time,
+                kind: EventKind::Transaction {
+                    flow: Arc::clone(&state.info),
+                    transaction,
+                },
+            });
+        }
+        match progress {
+            Progress::More => Interest::More,
+            Progress::Done => {
+                state.dissector = None;
+                Interest::Enough
+            }
+            Progress::Desynced => {
+                self.losses.add(Loss::DissectorGaveUp);
+                state.dissector = None;
+                Interest::Enough
+            }
+        }
+    }
+
+    fn ended(&mut self, state: FlowState, record: FlowRecord) {
+        let time = record.end;
+        let record = Box::new(FlowRecord {
+            app: state.app,
+            ..record
+        });
+        let flow = state.info;
+        self.event(time, EventKind::FlowEnded { flow, record });
+    }
+}

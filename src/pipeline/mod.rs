@@ -1,0 +1,150 @@
+//! The stages composed, without I/O, clocks or threads: what the command line drives, and tests, benches and fuzzers call.
+//!
+//! ```text
+//! frame ─▶ front: decode, flow, identity, dissect ─▶ events ─▶ analysis: features, baseline, detectors, alert
+//! ```
+
+mod analysis;
+mod front;
+mod stats;
+
+use std::sync::Arc;
+
+use crate::alert::Alert;
+use crate::baseline::Baseline;
+use crate::capture::Frame;
+use crate::event::{Event, EventKind, FlowInfo};
+use crate::flow::{FlowConfig, FlowRecord};
+use crate::identity::Journal;
+use crate::signature::SignatureSet;
+use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
+
+use analysis::Analysis;
+use front::Front;
+
+pub use analysis::BuildError;
+pub use stats::Stats;
+
+/// What to do with the events.
+#[derive(Debug)]
+pub enum Task {
+    /// Detect, judged by a baseline if there is one.
+    Analyze {
+        /// What to look for, and how.
+        signatures: SignatureSet,
+        /// The learned normal.
+        baseline: Option<Baseline>,
+    },
+    /// Learn, going on from what was learned before.
+    Learn(Baseline),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The alerts, in the order of their raising; empty when learning.
+    pub alerts: Vec<Alert>,
+    /// The updated baseline, when learning.
+    pub baseline: Option<Baseline>,
+    /// What was seen.
+    pub stats: Stats,
+    /// What was lost on the way.
+    pub losses: LossCounts,
+}
+
+/// A flow that ended, with its counters.
+pub type EndedFlow = (Arc<FlowInfo>, Box<FlowRecord>);
+
+/// All stages of one run.
+#[derive(Debug)]
+pub struct Pipeline {
+    journal: Arc<Journal>,
+    front: Front,
+    analysis: Analysis,
+    events: Vec<Event>,
+    ended: Option<Vec<EndedFlow>>,
+    ticked: Timestamp,
+}
+
+/// Packet time between two ticks of the analysis, in nanoseconds.
+const TICK: i64 = 1_000_000_000;
+
+impl Pipeline {
+    /// A pipeline that knows addresses from `journal`.
+    ///
+    /// # Errors
+    /// When a signature's thresholds don't fit its detector.
+    pub fn new(flow: FlowConfig, journal: Arc<Journal>, task: Task) -> Result<Self, BuildError> {
+        Ok(Self {
+            front: Front::new(flow),
+            analysis: Analysis::new(task)?,
+            journal,
+            events: Vec::new(),
+            ended: None,
+            ticked: Timestamp::MIN,
+        })
+    }
+
+    /// Keeps ended flows for [`Pipeline::take_flows`].
+    #[must_use]
+    pub fn keeping_flows(mut self) -> Self {
+        self.ended = Some(Vec::new());
+        self
+    }
+
+    /// Takes a frame through all stages.
+    pub fn frame(&mut self, frame: &Frame<'_>) {
+        self.front.frame(frame, &self.journal, &mut self.events);
+        let now = frame.time;
+        let second = now.nanos().div_euclid(TICK);
+        let tick = second > self.ticked.nanos().div_euclid(TICK);
+        if self.events.is_empty() && !tick {
+            return;
+        }
+        self.analyze();
+        if tick {
+            self.ticked = now;
+            let losses = self.front.losses();
+            self.analysis.tick(now, &self.journal, losses, self.front.packets());
+        }
+    }
+
+    /// Flows that ended since the last call, in the order of their end.
+    pub fn take_flows(&mut self) -> Vec<EndedFlow> {
+        self.ended.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The input is over. Flows still open end here; a last [`Pipeline::take_flows`] is in the result.
+    pub fn finish(mut self) -> (Verdict, Vec<EndedFlow>) {
+        self.front.finish(&self.journal, &mut self.events);
+        self.analyze();
+        let flows = self.take_flows();
+        let packets = self.front.packets();
+        let (alerts, baseline, analysis_losses) =
+            self.analysis
+                .finish(&self.journal, self.front.losses(), packets);
+        let mut losses = self.front.losses().clone();
+        losses.merge(self.front.flow_losses());
+        losses.merge(&analysis_losses);
+        let verdict = Verdict {
+            alerts,
+            baseline,
+            stats: self.front.stats(),
+            losses,
+        };
+        (verdict, flows)
+    }
+
+    fn analyze(&mut self) {
+        let (losses, packets) = (self.front.losses(), self.front.packets());
+        for event in self.events.drain(..) {
+            self.analysis.observe(&event, &self.journal, losses, packets);
+            if let Some(ended) = &mut self.ended
+                && let EventKind::FlowEnded { flow, record } = event.kind
+            {
+                ended.push((flow, record));
+            }
+        }
+    }
+}
