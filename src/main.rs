@@ -1,4 +1,8 @@
 //! The `spanwatch` command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spanwatch::cli::run()
+}

@@ -1,0 +1,147 @@
+//! From files on disk through the pipeline: what `analyze` and `learn` have in common.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing::{info, warn};
+
+use super::options::Input;
+use crate::capture::{CaptureError, Damage, Filter, Merged, PacketSource};
+use crate::flow::FlowConfig;
+use crate::identity::{InventoryOptions, Journal, load_inventory};
+use crate::pipeline::{EndedFlow, Pipeline, Task, Verdict};
+use crate::telemetry::{Loss, LossCounts};
+
+/// Frames between two looks at the progress.
+const STRIDE: u64 = 8192;
+
+/// What reading the files came to.
+pub(super) struct Read {
+    pub(super) verdict: Verdict,
+    /// Files named.
+    pub(super) files: usize,
+    /// What is wrong with files that were read in part.
+    pub(super) damage: Vec<Damage>,
+    /// What is wrong with files that weren't read at all.
+    pub(super) unreadable: Vec<CaptureError>,
+    /// Losses from file to alert.
+    pub(super) losses: LossCounts,
+    /// Claims in the inventory.
+    pub(super) journal: Arc<Journal>,
+}
+
+/// Opens the inventory, so that its mistakes are told before a long capture is read.
+pub(super) fn journal(input: &Input) -> anyhow::Result<Arc<Journal>> {
+    let options = InventoryOptions {
+        cluster_cidrs: input.cluster_cidr.clone(),
+        service_cidrs: input.service_cidr.clone(),
+    };
+    let (journal, report) = load_inventory(&input.inventory, &options)?;
+    for line in report.lines() {
+        info!("{line}");
+    }
+    Ok(Arc::new(journal))
+}
+
+/// Reads every file through a pipeline. Ended flows go to `flows`, if given.
+pub(super) fn read(
+    input: &Input,
+    journal: Arc<Journal>,
+    task: Task,
+    quiet: bool,
+    mut flows: Option<&mut dyn FnMut(Vec<EndedFlow>) -> io::Result<()>>,
+) -> anyhow::Result<Read> {
+    let filter = input.filter.as_deref().map(Filter::new).transpose()?;
+    let (mut source, unreadable) = open(&input.files, filter)?;
+    for error in &unreadable {
+        warn!("{error}");
+    }
+    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::clone(&journal), task)?;
+    if flows.is_some() {
+        pipeline = pipeline.keeping_flows();
+    }
+    let bar = progress_bar(quiet, source.progress().total);
+    let mut frames = 0_u64;
+    while let Some(frame) = source.next_frame()? {
+        pipeline.frame(&frame);
+        frames += 1;
+        if frames.is_multiple_of(STRIDE) {
+            bar.set_position(source.progress().read);
+            if let Some(write) = &mut flows {
+                write(pipeline.take_flows()).context("cannot write the flow log")?;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    let (verdict, ended) = pipeline.finish();
+    if let Some(write) = &mut flows {
+        write(ended).context("cannot write the flow log")?;
+    }
+    let damage = source.damage();
+    for damage in &damage {
+        warn!("{damage}");
+    }
+    let mut losses = verdict.losses.clone();
+    losses.add_n(Loss::LinkType, source.unsupported_frames());
+    for damage in &damage {
+        losses.add(if damage.truncated {
+            Loss::FileTruncated
+        } else {
+            Loss::FileDamaged
+        });
+    }
+    Ok(Read {
+        verdict,
+        files: input.files.len(),
+        damage,
+        unreadable,
+        losses,
+        journal,
+    })
+}
+
+fn open(files: &[PathBuf], filter: Option<Filter>) -> anyhow::Result<(Merged, Vec<CaptureError>)> {
+    Merged::open(files, filter).map_err(|errors| {
+        let mut errors = errors.into_iter();
+        match (errors.next(), errors.len()) {
+            (None, _) => anyhow!("no capture file given"),
+            (Some(only), 0) => only.into(),
+            (Some(first), more) => {
+                let rest: Vec<String> = errors.map(|error| format!("  {error}")).collect();
+                anyhow!("{first}\n{}\nnone of the {} files can be read", rest.join("\n"), more + 1)
+            }
+        }
+    })
+}
+
+/// A bar on a terminal, for work that takes longer than a second.
+fn progress_bar(quiet: bool, total: Option<u64>) -> ProgressBar {
+    if quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = match total {
+        Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+        None => "{spinner} {bytes} {bytes_per_sec}",
+    };
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Refuses to go on without anything to judge by.
+pub(super) fn whole(read: &Read) -> anyhow::Result<()> {
+    if !read.unreadable.is_empty() {
+        bail!(
+            "{} of {} files could not be read (see above); the rest was analyzed",
+            read.unreadable.len(),
+            read.files
+        );
+    }
+    Ok(())
+}
