@@ -2,13 +2,25 @@
 //!
 //! Contract: whatever the bytes, a dissector neither panics nor returns an error. It reports what it understood, and
 //! says [`Progress::Desynced`] when the bytes are not (or no longer) its protocol. Its memory is bounded; payload never
-//! leaves it except as the named fields of a [`Transaction`].
+//! leaves it except as the named fields of a [`Transaction`]. How a stream was cut into segments changes nothing.
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
 
 use crate::flow::Direction;
 use crate::time::Timestamp;
 
+mod buffer;
+mod dns;
+mod driver;
+mod http1;
+mod ja4;
+mod text;
+mod tls;
 mod transaction;
 
+pub use driver::FlowDissector;
 pub use transaction::{
     DnsAnswer, DnsMessage, HttpRequest, HttpResponse, TlsClientHello, TlsServerHello, Transaction,
 };
@@ -65,6 +77,12 @@ pub enum Carrier {
 pub trait Dissector: Send {
     /// Takes the next bytes and appends what they amount to.
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress;
+
+    /// How many bytes of the flow it has passed over unread so far, such as bodies of known length. All others count
+    /// against [`LOOK_BUDGET`].
+    fn skipped(&self) -> u64 {
+        0
+    }
 }
 
 /// A protocol in the catalogue.
@@ -73,7 +91,8 @@ pub struct DissectorSpec {
     pub name: &'static str,
     /// What it rides on.
     pub carrier: Carrier,
-    /// Judges the first bytes of a flow. `segment.data` starts at the direction's first byte.
+    /// Judges the first bytes of a flow: `segment.data` is one whole datagram, or starts at the direction's first byte
+    /// and is at most [`PROBE_WINDOW`] long. Certain and not-for-us stay so whatever bytes follow.
     pub probe: fn(&Segment<'_>) -> Probe,
     /// Makes the state for one flow.
     pub build: fn() -> Box<dyn Dissector>,
@@ -89,4 +108,29 @@ impl std::fmt::Debug for DissectorSpec {
 }
 
 /// Every dissector, probed in this order (cheapest and surest first).
-pub const DISSECTORS: &[&DissectorSpec] = &[];
+pub const DISSECTORS: &[&DissectorSpec] = &[&tls::TLS, &http1::HTTP1, &dns::DNS_TCP, &dns::DNS_UDP];
+
+/// How many of a stream direction's first bytes recognition may look at.
+pub const PROBE_WINDOW: usize = 512;
+
+/// Payload bytes of a flow after which recognition gives up, if only one end sends or a probe stays unsure.
+pub const PATIENCE: u32 = 64 * 1024;
+
+/// Payload bytes that a dissector may look at without anything coming of it; more, and the flow is given up.
+pub const LOOK_BUDGET: u32 = 1024 * 1024;
+
+/// One of something for each direction.
+#[derive(Default)]
+struct Both<T> {
+    orig: T,
+    resp: T,
+}
+
+impl<T> Both<T> {
+    const fn of(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Orig => &mut self.orig,
+            Direction::Resp => &mut self.resp,
+        }
+    }
+}

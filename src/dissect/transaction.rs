@@ -38,7 +38,7 @@ pub struct DnsMessage {
     pub answers: Vec<DnsAnswer>,
     /// Bytes of record data over all answers, of any type: what a channel could carry downstream.
     pub answer_bytes: u32,
-    /// How many answer records the message holds.
+    /// How many whole answer records the message holds.
     pub answer_count: u16,
     /// The smallest TTL of an answer in seconds.
     pub ttl: Option<u32>,
@@ -84,9 +84,9 @@ pub struct TlsServerHello {
 pub struct HttpRequest {
     /// Method, upper-case as sent; at most 32 bytes.
     pub method: Arc<str>,
-    /// Host header, lower-case, without port.
+    /// The host asked for (the target's, else the Host header's): lower-case, without port or an IPv6 address's brackets.
     pub host: Option<Arc<str>>,
-    /// The path without its query, at most 256 bytes.
+    /// The path without its query, at most 256 bytes; for CONNECT the `host:port` asked for.
     pub path: Arc<str>,
     /// Length of the whole request target in bytes, query included.
     pub target_len: u32,

@@ -1,0 +1,368 @@
+//! Recognition and its bounds, and the promise that cuts change nothing.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::time::Timestamp;
+
+use Direction::{Orig, Resp};
+
+/// A turn of a conversation.
+type Turn = (Direction, Vec<u8>);
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+
+/// TLS 1.2: the smallest client hello (one suite, no extensions) and the answer to it.
+fn hellos() -> (Vec<u8>, Vec<u8>) {
+    let client = [
+        &[22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3][..],
+        &[7; 32],
+        &[0, 0, 2, 0x13, 1, 1, 0],
+    ];
+    let server = [
+        &[22, 3, 3, 0, 42, 2, 0, 0, 38, 3, 3][..],
+        &[7; 32],
+        &[0, 0x13, 1, 0],
+    ];
+    (client.concat(), server.concat())
+}
+
+/// A query for `a.b` A and its answer, as they stand in a stream.
+fn dns_frames() -> (Vec<u8>, Vec<u8>) {
+    let query =
+        b"\x00\x15\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x01b\x00\x00\x01\x00\x01";
+    let response =
+        b"\x00\x25\x00\x07\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x01b\x00\x00\x01\x00\x01\
+        \xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x07";
+    (query.to_vec(), response.to_vec())
+}
+
+fn segment(direction: Direction, data: &[u8]) -> Segment<'_> {
+    Segment {
+        time: Timestamp::from_nanos(0),
+        direction,
+        orig_port: 40000,
+        resp_port: 8080,
+        data,
+        gap: 0,
+    }
+}
+
+/// What comes of a conversation over TCP, each turn cut by `cut`.
+fn run<'a, Pieces>(
+    turns: &'a [Turn],
+    cut: impl Fn(usize, &'a [u8]) -> Pieces,
+) -> (Vec<Transaction>, Option<&'static str>, Progress, bool)
+where
+    Pieces: IntoIterator<Item = &'a [u8]>,
+{
+    let mut flow = FlowDissector::new(Carrier::Tcp);
+    let mut out = Vec::new();
+    let mut last = Progress::More;
+    'all: for (index, (direction, data)) in turns.iter().enumerate() {
+        for piece in cut(index, data) {
+            if piece.is_empty() {
+                continue;
+            }
+            last = flow.feed(&segment(*direction, piece), &mut out);
+            if last != Progress::More {
+                break 'all;
+            }
+        }
+    }
+    (out, flow.app(), last, flow.gave_up())
+}
+
+fn whole(turns: &[Turn]) -> (Vec<Transaction>, Option<&'static str>, Progress, bool) {
+    run(turns, |_, data| [data])
+}
+
+fn turns(turns: &[(Direction, &[u8])]) -> Vec<Turn> {
+    turns
+        .iter()
+        .map(|(direction, data)| (*direction, data.to_vec()))
+        .collect()
+}
+
+#[test]
+fn each_protocol_is_recognised_and_followed() {
+    let (client, server) = hellos();
+    let (query, response) = dns_frames();
+    let cases = [
+        (
+            "http",
+            turns(&[(Orig, GET), (Resp, OK), (Orig, GET), (Resp, OK)]),
+            4,
+            Progress::More,
+        ),
+        (
+            "tls",
+            turns(&[(Orig, &client), (Resp, &server)]),
+            2,
+            Progress::Done,
+        ),
+        (
+            "dns",
+            turns(&[(Orig, &query), (Resp, &response)]),
+            2,
+            Progress::More,
+        ),
+        // Only the answers are seen.
+        ("http", turns(&[(Resp, OK), (Resp, OK)]), 2, Progress::More),
+        ("tls", turns(&[(Resp, &server)]), 1, Progress::More),
+        ("dns", turns(&[(Resp, &response)]), 1, Progress::More),
+        // The end of an earlier answer, before anybody could tell whose it is.
+        (
+            "http",
+            turns(&[(Resp, b"</html>"), (Orig, GET), (Resp, OK)]),
+            2,
+            Progress::More,
+        ),
+    ];
+    for (app, turns, count, progress) in cases {
+        let (out, found, last, gave_up) = whole(&turns);
+        assert_eq!(
+            (out.len(), found, last, gave_up),
+            (count, Some(app), progress, false)
+        );
+        assert_eq!(run(&turns, |_, data| data.chunks(1)).0, out);
+    }
+}
+
+#[test]
+fn server_first_and_unknown_protocols_are_done_soon() {
+    let cases: &[&[(Direction, &[u8])]] = &[
+        &[(Resp, b"220 mail ESMTP\r\n"), (Orig, b"EHLO x\r\n")],
+        &[
+            (Resp, b"SSH-2.0-OpenSSH_9.6\r\n"),
+            (Orig, b"SSH-2.0-Go\r\n"),
+        ],
+        // MySQL's greeting, and a client's answer that asks for TLS.
+        &[
+            (Resp, b"\x4a\x00\x00\x00\x0a8.0.36\x00"),
+            (Orig, b"\x20\x00\x00\x01\x85\xae\xff\x19"),
+        ],
+        // PostgreSQL's request for TLS, and its refusal.
+        &[(Orig, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), (Resp, b"N")],
+        &[(Orig, b"*1\r\n$4\r\nPING\r\n"), (Resp, b"+PONG\r\n")],
+    ];
+    for case in cases {
+        let mut turns = turns(case);
+        // Enough for whoever is still unsure after so little.
+        turns.extend([(Orig, vec![0xff; 512]), (Resp, vec![0xff; 512])]);
+        let (out, app, last, gave_up) = whole(&turns);
+        assert_eq!(
+            (out.len(), app, last, gave_up),
+            (0, None, Progress::Done, false),
+            "{case:?}"
+        );
+    }
+    // One end that talks alone is listened to for a while.
+    let mut flow = FlowDissector::new(Carrier::Tcp);
+    let fed =
+        (1..9999).find(|_| flow.feed(&segment(Resp, &[0xff; 1000]), &mut vec![]) == Progress::Done);
+    assert_eq!(fed, Some(PATIENCE as usize / 1000 + 1));
+}
+
+#[test]
+fn a_recognised_flow_that_turns_into_something_else_is_given_up() {
+    let (out, app, last, gave_up) = whole(&turns(&[(Orig, GET), (Orig, b"\x00\x01\x02\n\n")]));
+    assert_eq!(
+        (out.len(), app, last, gave_up),
+        (1, Some("http"), Progress::Desynced, true)
+    );
+}
+
+#[test]
+fn looking_without_finding_has_a_budget_and_skipping_has_none() {
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let feed = |body: &[u8], times: usize| {
+        let mut flow = FlowDissector::new(Carrier::Tcp);
+        let mut out = Vec::new();
+        flow.feed(&segment(Resp, head), &mut out);
+        let end = (1..=times).find(|_| flow.feed(&segment(Resp, body), &mut out) != Progress::More);
+        (end, flow.gave_up())
+    };
+    // Chunks of one byte: five of six bytes are framing.
+    let (end, gave_up) = feed(&b"1\r\nx\r\n".repeat(200), 10_000);
+    assert_eq!(
+        (end, gave_up),
+        (Some(LOOK_BUDGET as usize / 1000 + 1), true)
+    );
+    // A chunk's size with an extension that never ends.
+    assert_eq!(feed(&[b'1'; 15], 1), (None, false));
+    let (end, gave_up) = feed(&b"1;".repeat(500), 10_000);
+    assert!(end.is_some() && gave_up);
+    // Honest chunks: 64 MiB of them.
+    let chunk = [&b"10000\r\n"[..], &vec![b'x'; 0x10000], b"\r\n"].concat();
+    assert_eq!(feed(&chunk, 1000), (None, false));
+}
+
+#[test]
+fn a_dns_flow_outlives_bad_datagrams_but_not_any_number_of_them() {
+    let (query, _) = dns_frames();
+    let (good, bad) = (&query[2..], &[0xff; 1000][..]);
+    let on_port = |data| Segment {
+        resp_port: 53,
+        ..segment(Orig, data)
+    };
+    let mut flow = FlowDissector::new(Carrier::Udp);
+    let mut out = Vec::new();
+    for data in [bad, good, bad, bad, good] {
+        assert_eq!(flow.feed(&on_port(data), &mut out), Progress::More);
+    }
+    assert_eq!((out.len(), flow.app()), (2, Some("dns")));
+    // A tunnel may run for days over one pair of ports.
+    for _ in 0..LOOK_BUDGET / 10 {
+        assert_eq!(flow.feed(&on_port(good), &mut out), Progress::More);
+        out.clear();
+    }
+    let fed = (1..9999).find(|_| flow.feed(&on_port(bad), &mut out) != Progress::More);
+    assert_eq!(
+        (fed, flow.gave_up()),
+        (Some(LOOK_BUDGET as usize / 1000 + 1), true)
+    );
+    // Datagrams that nobody knows, both ways.
+    let mut flow = FlowDissector::new(Carrier::Udp);
+    assert_eq!(flow.feed(&segment(Orig, bad), &mut out), Progress::More);
+    assert_eq!(flow.feed(&segment(Resp, bad), &mut out), Progress::Done);
+    assert_eq!((flow.app(), flow.gave_up()), (None, false));
+}
+
+#[test]
+fn a_gap_starts_recognition_anew() {
+    let mut flow = FlowDissector::new(Carrier::Tcp);
+    let mut out = Vec::new();
+    flow.feed(&segment(Orig, b"PO"), &mut out);
+    let progress = flow.feed(
+        &Segment {
+            gap: 700,
+            ..segment(Orig, GET)
+        },
+        &mut out,
+    );
+    assert_eq!((out.len(), progress), (1, Progress::More));
+}
+
+#[test]
+fn small_before_and_after() {
+    assert!(
+        size_of::<FlowDissector>() <= 56,
+        "{}",
+        size_of::<FlowDissector>()
+    );
+    let mut flow = FlowDissector::new(Carrier::Tcp);
+    for byte in &GET[..GET.len() - 1] {
+        flow.feed(&segment(Orig, &[*byte]), &mut vec![]);
+    }
+    assert!(matches!(flow.state, State::Following(_)));
+    flow.feed(
+        &Segment {
+            gap: 1,
+            ..segment(Orig, b"x")
+        },
+        &mut vec![],
+    );
+    assert!(matches!(flow.state, State::Over));
+    assert_eq!(flow.feed(&segment(Orig, GET), &mut vec![]), Progress::Done);
+}
+
+/// Conversations of all protocols, some damaged.
+fn conversations() -> impl Strategy<Value = Vec<Turn>> {
+    let chunked: &[u8] =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    let post: &[u8] = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+    let connect: &[u8] = b"CONNECT h:1 HTTP/1.1\r\n\r\n";
+    let (client, server) = hellos();
+    let (query, response) = dns_frames();
+    let http = proptest::collection::vec(
+        prop_oneof![
+            Just((Orig, GET.to_vec())),
+            Just((Orig, post.to_vec())),
+            Just((Resp, OK.to_vec())),
+            Just((Resp, chunked.to_vec())),
+            Just((Orig, connect.to_vec())),
+        ],
+        1..8,
+    );
+    let tls = Just(vec![(Orig, client), (Resp, server)]);
+    let dns = proptest::collection::vec(
+        prop_oneof![Just((Orig, query)), Just((Resp, response))],
+        1..5,
+    );
+    let noise = proptest::collection::vec(
+        (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80))
+            .prop_map(|(orig, data)| (if orig { Orig } else { Resp }, data)),
+        0..3,
+    );
+    let damage = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<u8>()), 0..3);
+    (prop_oneof![http, tls, dns], noise, damage).prop_map(|(mut turns, noise, damage)| {
+        turns.extend(noise);
+        for (turn, at, byte) in damage {
+            let (_, data) = turn.get_mut(&mut turns);
+            if !data.is_empty() {
+                *at.get_mut(data) = byte;
+            }
+        }
+        turns
+    })
+}
+
+/// `data` cut at the given places.
+fn cut<'a>(data: &'a [u8], places: &[Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<usize> = places
+        .iter()
+        .map(|place| place.index(data.len() + 1))
+        .collect();
+    places.extend([0, data.len()]);
+    places.sort_unstable();
+    places
+        .windows(2)
+        .map(|pair| &data[pair[0]..pair[1]])
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn cuts_change_nothing(
+        turns in conversations(),
+        places in proptest::collection::vec(any::<Index>(), 0..6),
+        size in 1_usize..20,
+    ) {
+        let expected = whole(&turns);
+        prop_assert_eq!(run(&turns, |_, data| data.chunks(size)), expected.clone());
+        prop_assert_eq!(run(&turns, |_, data| cut(data, &places)), expected);
+    }
+
+    #[test]
+    fn probes_do_not_change_their_mind(turns in conversations(), port in prop::sample::select(vec![53_u16, 80])) {
+        for (direction, data) in &turns {
+            for spec in DISSECTORS.iter().filter(|spec| spec.carrier == Carrier::Tcp) {
+                let mut before = Probe::Unsure;
+                for len in 1..=data.len() {
+                    let window = Segment { resp_port: port, ..segment(*direction, &data[..len]) };
+                    let now = (spec.probe)(&window);
+                    prop_assert!(before == Probe::Unsure || before == now, "{} at {len} of {data:?}", spec.name);
+                    before = now;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_in_any_pieces_are_survived(
+        pieces in proptest::collection::vec(
+            (any::<bool>(), 0_u32..3, proptest::collection::vec(any::<u8>(), 1..100)), 1..20),
+        carrier in prop::sample::select(vec![Carrier::Tcp, Carrier::Udp]),
+        port in prop::sample::select(vec![53_u16, 80, 443]),
+    ) {
+        let mut flow = FlowDissector::new(carrier);
+        let mut out = Vec::new();
+        for (orig, gap, data) in &pieces {
+            let direction = if *orig { Orig } else { Resp };
+            flow.feed(&Segment { gap: *gap, resp_port: port, ..segment(direction, data) }, &mut out);
+        }
+    }
+}

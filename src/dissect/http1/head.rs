@@ -1,0 +1,278 @@
+//! The head of an HTTP/1 message: what it says, and how its body is delimited.
+//!
+//! Values of headers that carry secrets (`Authorization`, `Cookie`, …) are never copied out of the head. Knows nothing of
+//! connections.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use httparse::{Header, ParserConfig, Request, Response, Status};
+
+use crate::dissect::text::{lower_text, text};
+use crate::dissect::{HttpRequest, HttpResponse};
+
+const MAX_HEADERS: usize = 128;
+const MAX_METHOD: usize = 32;
+const MAX_HOST: usize = 255;
+const MAX_TEXT: usize = 256;
+
+/// How a body is delimited (RFC 9112 6.3), as far as the head alone tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Body {
+    /// So many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// By the connection's end: a response that says nothing, or a coding that we can't follow.
+    ToEnd,
+    /// The head contradicts itself, so that nobody knows.
+    Unknown,
+}
+
+/// What a request's method means for its response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asks {
+    /// A response with a body, if it declares one.
+    Plain,
+    /// A response that declares a body and has none.
+    Head,
+    /// A tunnel.
+    Connect,
+}
+
+/// Reads a request's head, which must be complete.
+pub(super) fn request(head: &[u8]) -> Option<(HttpRequest, Asks, Body)> {
+    let mut request = Request::new(&mut []);
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let parsed = lenient().parse_request_with_uninit_headers(&mut request, head, &mut headers);
+    let (Ok(Status::Complete(_)), Some(method), Some(target)) =
+        (parsed, request.method, request.path)
+    else {
+        return None;
+    };
+    let fields = Fields::gather(request.headers);
+    let asks = match method {
+        "HEAD" => Asks::Head,
+        "CONNECT" => Asks::Connect,
+        _ => Asks::Plain,
+    };
+    let target = Target::split(target, asks);
+    let body = match (fields.coding, fields.length) {
+        (Coding::Chunked, _) => Body::Chunked,
+        (Coding::Other, _) | (_, Length::Contradictory) => Body::Unknown,
+        (Coding::None, Length::Bytes(length)) => Body::Length(length),
+        (Coding::None, Length::Undeclared) => Body::Length(0),
+    };
+    let transaction = HttpRequest {
+        method: text(method.as_bytes(), MAX_METHOD),
+        // RFC 9112 3.2.2: an authority in the target overrides the header.
+        host: target.authority.or(fields.host).and_then(host),
+        path: text(target.path, MAX_TEXT),
+        target_len: u32::try_from(target.len).unwrap_or(u32::MAX),
+        user_agent: fields.user_agent.map(|agent| text(agent, MAX_TEXT)),
+        content_length: fields.length.declared(),
+        upgrade: fields
+            .upgrade
+            .map(|protocol| lower_text(protocol, MAX_TEXT)),
+    };
+    Some((transaction, asks, body))
+}
+
+/// Reads a response's head, which must be complete.
+pub(super) fn response(head: &[u8]) -> Option<(HttpResponse, Body)> {
+    let mut response = Response::new(&mut []);
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let parsed = lenient().parse_response_with_uninit_headers(&mut response, head, &mut headers);
+    let (Ok(Status::Complete(_)), Some(status)) = (parsed, response.code) else {
+        return None;
+    };
+    let fields = Fields::gather(response.headers);
+    let body = match (fields.coding, fields.length) {
+        (Coding::Chunked, _) => Body::Chunked,
+        (Coding::Other, _) | (_, Length::Undeclared) => Body::ToEnd,
+        (_, Length::Contradictory) => Body::Unknown,
+        (_, Length::Bytes(length)) => Body::Length(length),
+    };
+    let transaction = HttpResponse {
+        status,
+        server: fields.server.map(|server| text(server, MAX_TEXT)),
+        content_length: fields.length.declared(),
+        content_type: fields.content_type.map(media_type),
+    };
+    Some((transaction, body))
+}
+
+/// Reads what common clients and servers let pass: what they understand must not blind us.
+fn lenient() -> ParserConfig {
+    let mut config = ParserConfig::default();
+    config
+        .allow_multiple_spaces_in_request_line_delimiters(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_space_before_first_header_name(true)
+        .ignore_invalid_headers_in_requests(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
+}
+
+/// What `Content-Length` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Length {
+    Undeclared,
+    Bytes(u64),
+    /// Not a number, or several that differ.
+    Contradictory,
+}
+
+impl Length {
+    /// With one more value of the header; a list of equal values counts as one (RFC 9110 8.6).
+    fn and(self, value: &[u8]) -> Self {
+        value
+            .split(|byte| *byte == b',')
+            .fold(self, |so_far, value| {
+                let digits = value.trim_ascii();
+                let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+                let number = std::str::from_utf8(digits)
+                    .ok()
+                    .and_then(|digits| digits.parse().ok());
+                match (so_far, number) {
+                    (Self::Undeclared, Some(bytes)) if plain => Self::Bytes(bytes),
+                    (Self::Bytes(before), Some(bytes)) if plain && before == bytes => so_far,
+                    _ => Self::Contradictory,
+                }
+            })
+    }
+
+    const fn declared(self) -> Option<u64> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Undeclared | Self::Contradictory => None,
+        }
+    }
+}
+
+/// What `Transfer-Encoding` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Coding {
+    None,
+    /// Chunks are the outermost coding.
+    Chunked,
+    Other,
+}
+
+impl Coding {
+    fn of(value: &[u8]) -> Self {
+        let last = value
+            .rsplit(|byte| *byte == b',')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
+        if last.eq_ignore_ascii_case(b"chunked") {
+            Self::Chunked
+        } else if last.eq_ignore_ascii_case(b"identity") {
+            Self::None
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// The headers that matter, the first of each name.
+struct Fields<'a> {
+    host: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+    upgrade: Option<&'a [u8]>,
+    server: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
+    length: Length,
+    coding: Coding,
+}
+
+impl<'a> Fields<'a> {
+    fn gather(headers: &[Header<'a>]) -> Self {
+        let mut fields = Self {
+            host: None,
+            user_agent: None,
+            upgrade: None,
+            server: None,
+            content_type: None,
+            length: Length::Undeclared,
+            coding: Coding::None,
+        };
+        for Header { name, value } in headers {
+            let first = if name.eq_ignore_ascii_case("host") {
+                &mut fields.host
+            } else if name.eq_ignore_ascii_case("user-agent") {
+                &mut fields.user_agent
+            } else if name.eq_ignore_ascii_case("upgrade") {
+                &mut fields.upgrade
+            } else if name.eq_ignore_ascii_case("server") {
+                &mut fields.server
+            } else if name.eq_ignore_ascii_case("content-type") {
+                &mut fields.content_type
+            } else {
+                if name.eq_ignore_ascii_case("content-length") {
+                    fields.length = fields.length.and(value);
+                } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                    fields.coding = Coding::of(value);
+                }
+                continue;
+            };
+            first.get_or_insert(value);
+        }
+        fields
+    }
+}
+
+/// A request target (RFC 9112 3.2) in its parts.
+struct Target<'a> {
+    authority: Option<&'a [u8]>,
+    /// Without the query; what CONNECT asks for stands here whole, for its port matters.
+    path: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Target<'a> {
+    fn split(target: &'a str, asks: Asks) -> Self {
+        let (authority, path) = match target.split_once("://") {
+            _ if asks == Asks::Connect => (Some(target), without_userinfo(target)),
+            Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                (
+                    Some(authority),
+                    if path.starts_with('/') { path } else { "/" },
+                )
+            }
+            _ => (None, target),
+        };
+        let path = path.split('?').next().unwrap_or_default();
+        Self {
+            authority: authority.map(str::as_bytes),
+            path: path.as_bytes(),
+            len: target.len(),
+        }
+    }
+}
+
+/// An authority without the name and password that may stand before it.
+fn without_userinfo(authority: &str) -> &str {
+    authority.rsplit('@').next().unwrap_or_default()
+}
+
+/// The host of an authority: lower-case, without port, userinfo, and an IPv6 address's brackets.
+fn host(authority: &[u8]) -> Option<Arc<str>> {
+    let authority = authority.rsplit(|byte| *byte == b'@').next()?.trim_ascii();
+    let host = match authority.strip_prefix(b"[") {
+        Some(address) => address.split(|byte| *byte == b']').next()?,
+        None => authority.split(|byte| *byte == b':').next()?,
+    };
+    (!host.is_empty()).then(|| lower_text(host, MAX_HOST))
+}
+
+fn media_type(value: &[u8]) -> Arc<str> {
+    let end = value.iter().position(|byte| matches!(byte, b';' | b','));
+    let value = end.and_then(|end| value.get(..end)).unwrap_or(value);
+    lower_text(value.trim_ascii(), MAX_TEXT)
+}

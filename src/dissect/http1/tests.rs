@@ -1,0 +1,373 @@
+//! Connections as clients and servers speak them, smuggled and endless ones.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::dissect::{HttpRequest, HttpResponse};
+use crate::time::Timestamp;
+
+use Direction::{Orig, Resp};
+
+fn segment(direction: Direction, data: &[u8]) -> Segment<'_> {
+    Segment {
+        time: Timestamp::from_nanos(0),
+        direction,
+        orig_port: 40000,
+        resp_port: 80,
+        data,
+        gap: 0,
+    }
+}
+
+/// What comes of the turns, each given in pieces of `size`; stops where the dissector does.
+fn feed_by(turns: &[(Direction, &[u8])], size: usize) -> (Vec<Transaction>, Progress) {
+    let mut http = Http1::default();
+    let mut out = Vec::new();
+    for (direction, data) in turns {
+        for piece in data.chunks(size) {
+            let progress = http.feed(&segment(*direction, piece), &mut out);
+            if progress != Progress::More {
+                return (out, progress);
+            }
+        }
+    }
+    (out, Progress::More)
+}
+
+/// The same in pieces of all kinds, which must not differ.
+fn feed(turns: &[(Direction, &[u8])]) -> (Vec<Transaction>, Progress) {
+    let whole = feed_by(turns, usize::MAX);
+    for size in [1, 2, 3, 10, 61] {
+        assert_eq!(feed_by(turns, size), whole, "pieces of {size}");
+    }
+    whole
+}
+
+/// The transactions in short: `GET host path` or a status.
+fn brief(out: &[Transaction]) -> Vec<String> {
+    let brief = |transaction: &Transaction| match transaction {
+        Transaction::HttpRequest(request) => {
+            let host = request.host.as_deref().unwrap_or("-");
+            format!("{} {host} {}", request.method, request.path)
+        }
+        Transaction::HttpResponse(response) => response.status.to_string(),
+        other => panic!("{other:?}"),
+    };
+    out.iter().map(brief).collect()
+}
+
+fn request(head: &str) -> HttpRequest {
+    let (request, ..) = head::request(head.as_bytes()).unwrap();
+    request
+}
+
+#[test]
+fn request_fields() {
+    let got = request(
+        "POST /v2/items?token=s3cret HTTP/1.1\r\nHost: Shop.Example.com:8080\r\nUser-Agent: curl/8.5.0\r\n\
+         Authorization: Basic czpz\r\nCookie: sid=1\r\nUpgrade: WebSocket\r\nContent-Length: 7\r\n\r\n",
+    );
+    let expected = HttpRequest {
+        method: "POST".into(),
+        host: Some("shop.example.com".into()),
+        path: "/v2/items".into(),
+        target_len: 22,
+        user_agent: Some("curl/8.5.0".into()),
+        content_length: Some(7),
+        upgrade: Some("websocket".into()),
+    };
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn targets_and_hosts() {
+    let cases = [
+        // (request line's middle, Host header) to (host, path).
+        ("GET /a/b", "h", "h", "/a/b"),
+        ("GET /", "[2001:DB8::1]:80", "2001:db8::1", "/"),
+        (
+            "GET http://user:pw@Other.example:81/x?y",
+            "h",
+            "other.example",
+            "/x",
+        ),
+        ("GET http://other.example?y", "h", "other.example", "/"),
+        ("GET /redirect?to=http://x/y", "h", "h", "/redirect"),
+        ("GET /http://x/y", "h", "h", "/http://x/y"),
+        ("OPTIONS *", "h", "h", "*"),
+        (
+            "CONNECT Db.example:5432",
+            "proxy",
+            "db.example",
+            "Db.example:5432",
+        ),
+        ("CONNECT user:pw@[::1]:22", "proxy", "::1", "[::1]:22"),
+        ("GET  /spaced", "h", "h", "/spaced"),
+    ];
+    for (line, header, host, path) in cases {
+        let got = request(&format!("{line} HTTP/1.1\r\nHost: {header}\r\n\r\n"));
+        assert_eq!(
+            (got.host.as_deref(), &*got.path),
+            (Some(host), path),
+            "{line}"
+        );
+    }
+    assert_eq!(request("GET / HTTP/1.0\r\n\r\n").host, None);
+    let long = request(&format!(
+        "GET /{} HTTP/1.1\r\nHost:\r\n\r\n",
+        "a".repeat(5000)
+    ));
+    assert_eq!(
+        (long.path.len(), long.target_len, long.host),
+        (256, 5001, None)
+    );
+}
+
+#[test]
+fn response_fields() {
+    let head = b"HTTP/1.1 404 Not Found\r\nServer: nginx/1.25\r\nContent-Type: Text/HTML; charset=utf-8\r\n\
+        Set-Cookie: sid=1\r\nContent-Length: 12, 12\r\nBad Header\r\n\r\n";
+    let (response, body) = head::response(head).unwrap();
+    let expected = HttpResponse {
+        status: 404,
+        server: Some("nginx/1.25".into()),
+        content_length: Some(12),
+        content_type: Some("text/html".into()),
+    };
+    assert_eq!((response, body), (expected, Body::Length(12)));
+}
+
+#[test]
+fn pipelined_messages_on_one_connection() {
+    let requests: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n\
+        HEAD /b HTTP/1.1\r\nHost: h\r\n\r\n\
+        POST /c HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nGET /\
+        PUT /d HTTP/1.1\nHost: h\nTransfer-Encoding: gzip, Chunked\n\n3\r\nPUT\r\n0\r\n\r\n\
+        \r\nDELETE /e HTTP/1.1\r\nHost: h\r\n\r\n";
+    let responses: &[u8] =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nHTTP\r\n0\r\n\r\n\
+        HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n\
+        HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok\
+        HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n\
+        HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n";
+    let (out, progress) = feed(&[(Orig, requests), (Resp, responses)]);
+    assert_eq!(
+        brief(&out),
+        [
+            "GET h /a",
+            "HEAD h /b",
+            "POST h /c",
+            "PUT h /d",
+            "DELETE h /e",
+            "200",
+            "200",
+            "100",
+            "201",
+            "204",
+            "304",
+        ]
+    );
+    assert_eq!(progress, Progress::More);
+}
+
+#[test]
+fn response_until_the_connection_ends() {
+    let turns: &[(Direction, &[u8])] = &[
+        (Orig, b"GET / HTTP/1.0\r\n\r\n"),
+        (
+            Resp,
+            b"HTTP/1.0 200 OK\r\n\r\nHTTP/1.0 500 this is the body\r\n\r\n",
+        ),
+        (Orig, b"GET /too-late HTTP/1.0\r\n\r\n"),
+    ];
+    assert_eq!(brief(&feed(turns).0), ["GET - /", "200", "GET - /too-late"]);
+}
+
+#[test]
+fn accepted_tunnels_end_it() {
+    let connect: &[u8] = b"CONNECT a:443 HTTP/1.1\r\n\r\n\x16\x03\x01";
+    let accepted: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n\x16\x03\x03";
+    let (out, progress) = feed(&[(Orig, connect), (Resp, accepted)]);
+    assert_eq!(
+        (brief(&out), progress),
+        (vec!["CONNECT a a:443".into(), "200".into()], Progress::Done)
+    );
+
+    let upgrade: &[u8] = b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n";
+    let switched: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05";
+    let (out, progress) = feed(&[(Orig, upgrade), (Resp, switched)]);
+    assert_eq!(
+        (brief(&out), progress),
+        (vec!["GET h /ws".into(), "101".into()], Progress::Done)
+    );
+}
+
+#[test]
+fn after_a_refused_tunnel_requests_go_on() {
+    let turns: &[(Direction, &[u8])] = &[
+        (Orig, b"CONNECT a:443 HTTP/1.1\r\n\r\n"),
+        (
+            Resp,
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\nno",
+        ),
+        (Orig, b"GET http://a/ HTTP/1.1\r\n\r\n"),
+        (Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    let (out, progress) = feed(turns);
+    assert_eq!(brief(&out), ["CONNECT a a:443", "407", "GET a /", "200"]);
+    assert_eq!(progress, Progress::More);
+}
+
+#[test]
+fn one_direction_alone() {
+    let many = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
+    assert_eq!(feed(&[(Orig, &many)]).0.len(), 100);
+    let many = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".repeat(100);
+    assert_eq!(feed(&[(Resp, &many)]).0.len(), 100);
+}
+
+#[test]
+fn framing_that_contradicts_itself_is_reported_and_given_up() {
+    let headers = [
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: +5",
+        "Content-Length: 99999999999999999999",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, gzip",
+    ];
+    for header in headers {
+        let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\nGET /smuggled");
+        let (out, progress) = feed(&[(Orig, head.as_bytes())]);
+        assert_eq!(
+            (brief(&out), progress),
+            (vec!["POST h /".into()], Progress::Desynced),
+            "{header}"
+        );
+    }
+    // Chunks win over a length (RFC 9112 6.3).
+    let both =
+        b"POST / HTTP/1.1\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+        GET /next HTTP/1.1\r\n\r\n";
+    assert_eq!(brief(&feed(&[(Orig, both)]).0), ["POST - /", "GET - /next"]);
+}
+
+#[test]
+fn gaps_are_passed_where_the_length_is_known() {
+    let run = |before: &[u8], gap: u32, after: &[u8]| {
+        let mut http = Http1::default();
+        let mut out = Vec::new();
+        http.feed(&segment(Resp, before), &mut out);
+        let progress = http.feed(
+            &Segment {
+                gap,
+                ..segment(Resp, after)
+            },
+            &mut out,
+        );
+        (out.len(), progress)
+    };
+    let sized: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01";
+    let chunked: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n01";
+    let endless: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+    let next: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let chunk_end = [b"\r\n0\r\n\r\n", next].concat();
+    assert_eq!(run(sized, 8, next), (2, Progress::More));
+    assert_eq!(run(sized, 7, &[b"9", next].concat()), (2, Progress::More));
+    assert_eq!(run(sized, 9, next), (1, Progress::Desynced));
+    assert_eq!(run(chunked, 6, &chunk_end), (2, Progress::More));
+    assert_eq!(run(chunked, 7, &chunk_end), (1, Progress::Desynced));
+    assert_eq!(run(endless, 1000, next), (1, Progress::More));
+    assert_eq!(run(&sized[..20], 1, next), (0, Progress::Desynced));
+}
+
+#[test]
+fn bounds() {
+    let header = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+    assert_eq!(feed(&[(Orig, header(128).as_bytes())]).0.len(), 1);
+    assert_eq!(
+        feed(&[(Orig, header(129).as_bytes())]),
+        (vec![], Progress::Desynced)
+    );
+    let sized = |len: usize| {
+        let filler = len - "GET / HTTP/1.1\r\na: \r\n\r\n".len();
+        format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(filler))
+    };
+    assert_eq!(feed(&[(Orig, sized(MAX_HEAD).as_bytes())]).0.len(), 1);
+    assert_eq!(
+        feed(&[(Orig, sized(MAX_HEAD + 1).as_bytes())]),
+        (vec![], Progress::Desynced)
+    );
+
+    // A line that never ends, dripping: memory up to the bound, then the end.
+    let mut http = Http1::default();
+    let mut out = Vec::new();
+    http.feed(&segment(Orig, b"GET /"), &mut out);
+    let fed = (5..99_999).find(|_| {
+        assert!(http.sides.orig.head.capacity() <= MAX_HEAD);
+        http.feed(&segment(Orig, b"a"), &mut out) != Progress::More
+    });
+    assert_eq!(fed, Some(MAX_HEAD));
+}
+
+#[test]
+fn bodies_cost_no_memory_and_are_told_apart_from_what_is_looked_at() {
+    let mut http = Http1::default();
+    let mut out = Vec::new();
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    http.feed(&segment(Resp, head), &mut out);
+    let chunk = [&b"1000\r\n"[..], &[b'x'; 0x1000], b"\r\n"].concat();
+    for _ in 0..1000 {
+        assert_eq!(http.feed(&segment(Resp, &chunk), &mut out), Progress::More);
+    }
+    assert_eq!(http.skipped(), 1000 * 0x1000);
+    assert_eq!(http.sides.resp.head.capacity(), 0);
+}
+
+#[test]
+fn recognition() {
+    let long = format!("GET /{}", "a".repeat(PROBE_WINDOW));
+    let odd = format!("get {}", "a".repeat(PROBE_WINDOW));
+    let cases: &[(&str, Probe)] = &[
+        ("GET / HTTP/1.1\r\n", Probe::Certain),
+        ("GET / HTTP/1.", Probe::Certain),
+        ("\r\nPROPFIND /x HTTP/1.0\r\n", Probe::Certain),
+        ("odd-Method x HTTP/1.1", Probe::Certain),
+        ("HTTP/1.1 200 OK", Probe::Certain),
+        (&long[..PROBE_WINDOW], Probe::Certain),
+        (&long[..PROBE_WINDOW - 1], Probe::Unsure),
+        ("", Probe::Unsure),
+        ("\r\n", Probe::Unsure),
+        ("H", Probe::Unsure),
+        ("HTTP/1", Probe::Unsure),
+        ("HEAD", Probe::Unsure),
+        ("GET /index", Probe::Unsure),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Probe::NotForUs),
+        ("OPTIONS rtsp://a/b RTSP/1.0\r\n", Probe::NotForUs),
+        ("SSH-2.0-OpenSSH_9.6\r\n", Probe::NotForUs),
+        ("220 mail ESMTP\r\n", Probe::NotForUs),
+        ("*1\r\n$4\r\nPING\r\n", Probe::NotForUs),
+        ("\x16\x03\x01", Probe::NotForUs),
+        (" GET / HTTP/1.1\r\n", Probe::NotForUs),
+        ("A-METHOD-THAT-IS-MUCH-LONGER-THAN-ANY", Probe::NotForUs),
+        (&odd[..PROBE_WINDOW], Probe::NotForUs),
+    ];
+    for (data, expected) in cases {
+        assert_eq!(
+            probe(&segment(Orig, data.as_bytes())),
+            *expected,
+            "{data:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_after_any_head_are_survived(
+        head in prop::sample::select(vec!["GET / HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\n", ""]),
+        coding in prop::sample::select(vec!["Transfer-Encoding: chunked\r\n\r\n", "\r\n", ""]),
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let stream = [head.as_bytes(), coding.as_bytes(), &bytes].concat();
+        feed(&[(Orig, &stream), (Resp, &stream)]);
+    }
+}
