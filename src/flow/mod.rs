@@ -3,8 +3,10 @@
 //! Owns who began a conversation, what each side sent, how TCP went, and the in-order bytes of each direction. Knows
 //! nothing of pods or application protocols.
 
+mod community_id;
 mod record;
 
+pub use community_id::community_id;
 pub use record::{ConnState, EndReason, FlowRecord};
 
 /// A flow's number within a run, in order of opening.
