@@ -11,6 +11,7 @@
     )
 )]
 
+mod community_id;
 mod key;
 mod record;
 mod stream;
@@ -18,6 +19,7 @@ mod table;
 mod tcp;
 mod wheel;
 
+pub use community_id::community_id;
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord};
 pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest};
