@@ -3,11 +3,27 @@
 //! A source never interprets what it carries. A damaged file yields every whole record before the damage, then says once
 //! what was wrong and where.
 
+mod classic;
 mod error;
+mod file;
+mod filter;
+mod gzip;
+mod input;
+mod merge;
+mod pcapng;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use crate::time::Timestamp;
 
 pub use error::{CaptureError, Damage};
+pub use file::CaptureFile;
+pub use filter::Filter;
+pub use merge::Merged;
+pub use record::MAX_RECORD;
 
 /// One captured frame, borrowed from its source.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +34,8 @@ pub struct Frame<'a> {
     pub link: LinkType,
     /// Its length on the wire in bytes; `data` is shorter when a snap length cut it.
     pub wire_len: u32,
-    /// Which of the source's interfaces saw it (0 where there is but one).
+    /// Which of the source's interfaces saw it: 0 where there is but one; with several, different numbers, not
+    /// necessarily consecutive. The same interface in several merged files has a number in each.
     pub interface: u32,
     /// The captured bytes.
     pub data: &'a [u8],
@@ -42,6 +59,16 @@ pub enum LinkType {
 }
 
 impl LinkType {
+    /// Every link type, in the order of the variants.
+    pub const ALL: &[Self] = &[
+        Self::Ethernet,
+        Self::Null,
+        Self::Loop,
+        Self::RawIp,
+        Self::LinuxSll,
+        Self::LinuxSll2,
+    ];
+
     /// The link type for a number in a capture file's header.
     pub const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
@@ -65,6 +92,18 @@ impl LinkType {
             Self::LinuxSll => 113,
             Self::LinuxSll2 => 276,
         }
+    }
+}
+
+impl fmt::Display for LinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ethernet => "Ethernet",
+            Self::Null | Self::Loop => "BSD loopback",
+            Self::RawIp => "raw IP",
+            Self::LinuxSll => "Linux cooked v1",
+            Self::LinuxSll2 => "Linux cooked v2",
+        })
     }
 }
 
