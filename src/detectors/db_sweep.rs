@@ -16,8 +16,8 @@ use super::{
 };
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::features::{
-    ContactLines, DatabaseProduct, FirstContact, Line, Role, SequentialTest, Source, SourceKey,
-    database_product, source_key, success,
+    ContactLines, DatabaseProduct, FirstContact, Line, Role, Source, SourceKey, database_product,
+    source_key, success,
 };
 use crate::flow::Protocol;
 use crate::identity::IdentityKind;
@@ -27,7 +27,10 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-sweep",
-    build: |thresholds| Ok(Box::new(DbSweep::new(thresholds.clone().try_into()?))),
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(DbSweep::new(thresholds, signature.alert_bits)))
+    },
 };
 
 /// What a source's contacts are sorted into.
@@ -49,8 +52,6 @@ const MAX_BREADTH_BITS: f64 = 32.0;
 struct Thresholds {
     theta0: f64,
     theta1: f64,
-    false_positive_rate: f64,
-    detection_rate: f64,
     min_endpoints: u64,
     probe_bytes: u64,
     max_sources: usize,
@@ -60,18 +61,15 @@ struct Thresholds {
 
 struct DbSweep {
     thresholds: Thresholds,
-    threshold_bits: f64,
+    alert_bits: f64,
     lines: ContactLines<Aim>,
     suspects: Suspects,
 }
 
 impl DbSweep {
-    fn new(thresholds: Thresholds) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            threshold_bits: SequentialTest::threshold_bits(
-                thresholds.detection_rate,
-                thresholds.false_positive_rate,
-            ),
+            alert_bits,
             lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
             suspects: Suspects::default(),
             thresholds,
@@ -79,7 +77,7 @@ impl DbSweep {
     }
 
     fn judge(&mut self, actor: &Endpoint, time: Timestamp, context: &Context<'_>) {
-        let (threshold, min) = (self.threshold_bits, self.thresholds.min_endpoints);
+        let (threshold, min) = (self.alert_bits, self.thresholds.min_endpoints);
         let key = source_key(actor);
         if let Some(source) = self.lines.source(&key)
             && let Some(line) = databases(source, min)

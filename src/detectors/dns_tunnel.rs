@@ -29,7 +29,10 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "dns-tunnel",
-    build: |thresholds| Ok(Box::new(DnsTunnel::new(thresholds.clone().try_into()?))),
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(DnsTunnel::new(thresholds, signature.alert_bits)))
+    },
 };
 
 /// Distinct names told apart per domain; beyond it every query counts as new.
@@ -62,13 +65,12 @@ struct Thresholds {
     tail_exponent: f64,
     /// Fewer different names than this are no tunnel.
     min_distinct_names: u64,
-    /// Bits of evidence to report.
-    report_bits: f64,
     max_domains: usize,
 }
 
 struct DnsTunnel {
     thresholds: Thresholds,
+    alert_bits: f64,
     domains: LruCache<(SourceKey, Arc<str>), Domain>,
     /// Which client asked a server for a name, so that the server's own asking is known as forwarding.
     forwards: LruCache<(IpAddr, u64), ()>,
@@ -128,7 +130,7 @@ impl Domain {
 }
 
 impl DnsTunnel {
-    fn new(thresholds: Thresholds) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         const FORWARDS: NonZeroUsize = NonZeroUsize::new(MAX_FORWARDS).unwrap();
         Self {
             domains: LruCache::new(
@@ -140,6 +142,7 @@ impl DnsTunnel {
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,
+            alert_bits,
         }
     }
 
@@ -327,7 +330,7 @@ impl DnsTunnel {
         let evidence = self.evidence(name, domain, context);
         if !last_word {
             let grown = domain.bits >= domain.reported_bits * 2.0;
-            if !grown || total_bits(&evidence) < self.thresholds.report_bits {
+            if !grown || total_bits(&evidence) < self.alert_bits {
                 return;
             }
         }

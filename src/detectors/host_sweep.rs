@@ -19,8 +19,7 @@ use crate::address::{NetworkId, is_group};
 use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::features::{
-    ContactLines, FirstContact, Line, SequentialTest, Source, SourceKey, database_product,
-    source_key, success,
+    ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key, success,
 };
 use crate::flow::Protocol;
 use crate::identity::{Allocation, IdentityKind};
@@ -30,7 +29,10 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "host-sweep",
-    build: |thresholds| Ok(Box::new(HostSweep::new(thresholds.clone().try_into()?))),
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(HostSweep::new(thresholds, signature.alert_bits)))
+    },
 };
 
 /// What is tried on host after host.
@@ -78,8 +80,6 @@ const PORT_SCAN_WAYS: usize = 5;
 struct Thresholds {
     theta0: f64,
     theta1: f64,
-    false_positive_rate: f64,
-    detection_rate: f64,
     min_hosts: u64,
     max_sources: usize,
     settle_secs: u64,
@@ -88,7 +88,7 @@ struct Thresholds {
 
 struct HostSweep {
     thresholds: Thresholds,
-    threshold_bits: f64,
+    alert_bits: f64,
     lines: ContactLines<Way>,
     suspects: Suspects,
     /// ARP requests without an answer yet: (asker, asked) → who and when.
@@ -97,12 +97,9 @@ struct HostSweep {
 }
 
 impl HostSweep {
-    fn new(thresholds: Thresholds) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            threshold_bits: SequentialTest::threshold_bits(
-                thresholds.detection_rate,
-                thresholds.false_positive_rate,
-            ),
+            alert_bits,
             lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
             suspects: Suspects::default(),
             pending: BTreeMap::new(),
@@ -126,7 +123,7 @@ impl HostSweep {
     }
 
     fn judge(&mut self, key: SourceKey, way: Way, time: Timestamp) {
-        let (threshold, min_hosts) = (self.threshold_bits, self.thresholds.min_hosts);
+        let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
         if let Some(source) = self.lines.source(&key)
             && let Some(line) = source.lines.get(&way)
             && line.attempted >= source.mark.saturating_mul(2)
@@ -183,7 +180,7 @@ impl HostSweep {
     }
 
     fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
-        let (threshold, min_hosts) = (self.threshold_bits, self.thresholds.min_hosts);
+        let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
         let theta0 = self.thresholds.theta0;
         let Some(source) = self.lines.source(key) else {
             return;

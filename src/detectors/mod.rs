@@ -17,6 +17,7 @@ use crate::baseline::{Baseline, Profile};
 use crate::event::{Endpoint, Event, FlowInfo};
 use crate::features::PeerNamer;
 use crate::identity::Journal;
+use crate::signature::Signature;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
@@ -90,8 +91,8 @@ pub trait Detector: Send {
 pub struct DetectorSpec {
     /// Kebab-case id: the stem of its signature and the name of its folder of captures.
     pub id: &'static str,
-    /// Makes the detector from its signature's `[thresholds]` table, all of whose keys must be known and present.
-    pub build: fn(&toml::Table) -> Result<Box<dyn Detector>, toml::de::Error>,
+    /// Makes the detector from its signature, all of whose `[thresholds]` must be known and present.
+    pub build: fn(&Signature) -> Result<Box<dyn Detector>, toml::de::Error>,
 }
 
 impl std::fmt::Debug for DetectorSpec {

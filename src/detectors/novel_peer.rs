@@ -22,7 +22,10 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "novel-peer",
-    build: |thresholds| Ok(Box::new(NovelPeer::new(thresholds.clone().try_into()?))),
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(NovelPeer::new(thresholds, signature.alert_bits)))
+    },
 };
 
 /// New peers listed per source.
@@ -33,12 +36,12 @@ const MAX_PEERS: usize = 16;
 struct Thresholds {
     min_observed_secs: u64,
     min_contacts: u64,
-    report_bits: f64,
     max_sources: usize,
 }
 
 struct NovelPeer {
     thresholds: Thresholds,
+    alert_bits: f64,
     sources: LruCache<SourceKey, Newcomer>,
     evicted: u64,
 }
@@ -53,13 +56,14 @@ struct Newcomer {
 }
 
 impl NovelPeer {
-    fn new(thresholds: Thresholds) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             sources: LruCache::new(
                 NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN),
             ),
             evicted: 0,
             thresholds,
+            alert_bits,
         }
     }
 
@@ -126,7 +130,7 @@ impl Detector for NovelPeer {
             return;
         }
         let bits = profile.novelty_bits(Role::Client);
-        if bits < self.thresholds.report_bits {
+        if bits < self.alert_bits {
             return;
         }
         let peers_known = profile.peers().len();

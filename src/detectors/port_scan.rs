@@ -17,8 +17,7 @@ use crate::address::is_group;
 use crate::baseline::Profile;
 use crate::event::{Event, EventKind};
 use crate::features::{
-    ContactLines, FirstContact, Line, SequentialTest, SourceKey, database_product, source_key,
-    success,
+    ContactLines, FirstContact, Line, SourceKey, database_product, source_key, success,
 };
 use crate::flow::Protocol;
 use crate::telemetry::{Loss, LossCounts};
@@ -27,7 +26,10 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "port-scan",
-    build: |thresholds| Ok(Box::new(PortScan::new(thresholds.clone().try_into()?))),
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(PortScan::new(thresholds, signature.alert_bits)))
+    },
 };
 
 /// Bits per further port of one host that comes to nothing: a client is thought half as likely to try each further one.
@@ -40,8 +42,6 @@ const MAX_BREADTH_BITS: f64 = 32.0;
 struct Thresholds {
     theta0: f64,
     theta1: f64,
-    false_positive_rate: f64,
-    detection_rate: f64,
     min_ports: u64,
     max_sources: usize,
     settle_secs: u64,
@@ -50,18 +50,15 @@ struct Thresholds {
 
 struct PortScan {
     thresholds: Thresholds,
-    threshold_bits: f64,
+    alert_bits: f64,
     lines: ContactLines<IpAddr>,
     suspects: Suspects,
 }
 
 impl PortScan {
-    fn new(thresholds: Thresholds) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            threshold_bits: SequentialTest::threshold_bits(
-                thresholds.detection_rate,
-                thresholds.false_positive_rate,
-            ),
+            alert_bits,
             lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
             suspects: Suspects::default(),
             thresholds,
@@ -70,7 +67,7 @@ impl PortScan {
 
     /// Marks the source if its line to `host` is evidence enough.
     fn judge(&mut self, key: SourceKey, host: IpAddr, time: Timestamp) {
-        let (threshold, min_ports) = (self.threshold_bits, self.thresholds.min_ports);
+        let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
         if let Some(source) = self.lines.source(&key)
             && let Some(line) = source.lines.get(&host)
             && line.probed() >= source.mark.saturating_mul(2)
@@ -81,7 +78,7 @@ impl PortScan {
     }
 
     fn report(&mut self, key: &SourceKey, out: &mut Findings) {
-        let (threshold, min_ports) = (self.threshold_bits, self.thresholds.min_ports);
+        let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
         let theta0 = self.thresholds.theta0;
         let Some(source) = self.lines.source(key) else {
             return;

@@ -1,0 +1,180 @@
+//! What each stage costs per packet, beside libpcap's own read loop in the same run.
+//!
+//! `cargo bench --bench pipeline` builds a capture of a million packets and a hundred thousand flows from a seed, writes
+//! it to a temporary file, and prints criterion's statistics and then a table of ns/packet and ratios.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a benchmark")]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use spanwatch::capture::{CaptureFile, Frame, LinkType, PacketSource};
+use spanwatch::decode::{Content, decode};
+use spanwatch::flow::{Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome};
+use spanwatch::identity::{InventoryOptions, Journal, load_inventory};
+use spanwatch::pipeline::{Pipeline, Task};
+use spanwatch::signature::SignatureSet;
+use spanwatch::testkit::bulk;
+use spanwatch::time::Timestamp;
+
+const PACKETS: usize = 1_000_000;
+const FLOWS: usize = 100_000;
+/// Full passes over the capture per stage for the table; the fastest counts, for it is the least disturbed.
+const PASSES: usize = 5;
+
+/// Hears flows and wants nothing.
+struct Deaf;
+
+impl FlowSink for Deaf {
+    type State = ();
+    fn opened(&mut self, _: &FlowStart) {}
+    fn outcome(&mut self, (): &mut (), _: Timestamp, _: Outcome) {}
+    fn payload(&mut self, (): &mut (), _: &Chunk<'_>) -> Interest {
+        Interest::Enough
+    }
+    fn ended(&mut self, (): (), record: FlowRecord) {
+        black_box(record);
+    }
+}
+
+/// The capture's frames in memory, for stages that begin behind the reader.
+struct Memory {
+    frames: Vec<(Timestamp, u32, std::ops::Range<usize>)>,
+    bytes: Vec<u8>,
+}
+
+impl Memory {
+    fn load(path: &Path) -> Self {
+        let mut source = CaptureFile::open(path).unwrap();
+        let mut memory = Self {
+            frames: Vec::new(),
+            bytes: Vec::new(),
+        };
+        while let Some(frame) = source.next_frame().unwrap() {
+            let start = memory.bytes.len();
+            memory.bytes.extend(frame.data);
+            memory.frames.push((frame.time, frame.wire_len, start..memory.bytes.len()));
+        }
+        memory
+    }
+
+    fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        self.frames.iter().map(|(time, wire_len, range)| Frame {
+            time: *time,
+            link: LinkType::Ethernet,
+            wire_len: *wire_len,
+            interface: 0,
+            data: &self.bytes[range.clone()],
+        })
+    }
+}
+
+fn libpcap(path: &Path) -> u64 {
+    let mut capture = pcap::Capture::from_file(path).unwrap();
+    let mut bytes = 0;
+    while let Ok(packet) = capture.next_packet() {
+        bytes += u64::from(packet.header.len);
+        black_box(packet.data);
+    }
+    bytes
+}
+
+fn reader(path: &Path) -> u64 {
+    let mut source = CaptureFile::open(path).unwrap();
+    let mut bytes = 0;
+    while let Some(frame) = source.next_frame().unwrap() {
+        bytes += u64::from(frame.wire_len);
+        black_box(frame.data);
+    }
+    bytes
+}
+
+fn decoding(memory: &Memory) {
+    for frame in memory.frames() {
+        black_box(decode(&frame));
+    }
+}
+
+fn flows(memory: &Memory) {
+    let mut table = FlowTable::new(FlowConfig::default());
+    for frame in memory.frames() {
+        let packet = decode(&frame);
+        if let Content::Ip(ip) = &packet.content {
+            table.packet(&packet, ip, &mut Deaf);
+        }
+    }
+    table.finish(&mut Deaf);
+    black_box(table.opened());
+}
+
+fn whole(path: &Path, journal: &Arc<Journal>) {
+    let task = Task::Analyze {
+        signatures: SignatureSet::builtin().unwrap(),
+        baseline: None,
+    };
+    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::clone(journal), task).unwrap();
+    let mut source = CaptureFile::open(path).unwrap();
+    while let Some(frame) = source.next_frame().unwrap() {
+        pipeline.frame(&frame);
+    }
+    black_box(pipeline.finish());
+}
+
+fn fastest(mut pass: impl FnMut()) -> Duration {
+    (0..PASSES)
+        .map(|_| {
+            let start = Instant::now();
+            pass();
+            start.elapsed()
+        })
+        .min()
+        .unwrap()
+}
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bulk.pcap");
+    std::fs::write(&path, bulk::mixed(1, PACKETS, FLOWS)).unwrap();
+    let inventory = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures/cluster.json");
+    let (journal, _) = load_inventory(&[inventory], &InventoryOptions::default()).unwrap();
+    let journal = Arc::new(journal);
+    let memory = Memory::load(&path);
+    let packets = memory.frames.len() as u64;
+
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(5))
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("pipeline");
+    group.throughput(Throughput::Elements(packets));
+    group.bench_function("libpcap read loop", |b| b.iter(|| libpcap(&path)));
+    group.bench_function("read", |b| b.iter(|| reader(&path)));
+    group.bench_function("decode", |b| b.iter(|| decoding(&memory)));
+    group.bench_function("decode + flow", |b| b.iter(|| flows(&memory)));
+    group.bench_function("whole (read to alerts)", |b| b.iter(|| whole(&path, &journal)));
+    group.finish();
+
+    if std::env::args().any(|arg| arg == "--bench") {
+        let base = fastest(|| {
+            black_box(libpcap(&path));
+        });
+        let stages: [(&str, Duration); 5] = [
+            ("libpcap read loop", base),
+            ("read", fastest(|| {
+                black_box(reader(&path));
+            })),
+            ("decode", fastest(|| decoding(&memory))),
+            ("decode + flow", fastest(|| flows(&memory))),
+            ("whole (read to alerts)", fastest(|| whole(&path, &journal))),
+        ];
+        println!("\n{packets} packets, fastest of {PASSES} passes:");
+        for (stage, time) in stages {
+            let per_packet = time.as_secs_f64() * 1e9 / packets as f64;
+            let ratio = time.as_secs_f64() / base.as_secs_f64();
+            println!("{stage:24} {per_packet:7.1} ns/packet  {ratio:5.2} × libpcap");
+        }
+    }
+}
