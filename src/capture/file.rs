@@ -132,7 +132,8 @@ impl CaptureFile {
 impl Format {
     fn of(input: &mut Input, path: &Path) -> Result<Self, CaptureError> {
         let owned = || path.to_owned();
-        input.fill(4);
+        // Enough for either magic number, and to name most other kinds of file.
+        input.fill(8);
         if PcapNg::is_magic(input.bytes()) {
             let reader = PcapNg::open(input).map_err(|fault| fault.in_header(path))?;
             return Ok(Self::PcapNg(reader));

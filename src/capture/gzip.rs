@@ -76,7 +76,7 @@ impl<R: BufRead> Gzip<R> {
         if trailer[..4] != sum || trailer[4..] != length {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the gzip checksum does not match: something before is not what was written",
+                "the checksum is wrong: something before is not what was written",
             ));
         }
         Ok(())
@@ -105,15 +105,12 @@ impl<R: BufRead> Read for Gzip<R> {
                     Some(_) => {
                         return Err(io::Error::new(
                             io::ErrorKind::InvalidData,
-                            "something else follows the end of the gzip stream",
+                            "something else follows its end",
                         ));
                     }
                 },
                 Part::Broken => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the gzip stream is corrupt",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "corrupt data"));
                 }
             }
         }

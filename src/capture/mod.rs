@@ -4,6 +4,7 @@
 //! what was wrong and where.
 
 mod classic;
+mod clock;
 mod error;
 mod file;
 mod filter;

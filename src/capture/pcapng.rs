@@ -3,15 +3,15 @@
 //!
 //! pcap-parser reads section headers and interface descriptions, which are many things to get right and few in a file.
 //! The fixed fields of packet blocks are read here: its packet parsers allocate per packet and cost twice as much, and
-//! report a captured length beyond its block as a block that is not yet there. So are the conversions of time, which it
-//! gets wrong for powers of two and for big-endian offsets.
+//! report a captured length beyond its block as a block that is not yet there.
 
 use pcap_parser::{
-    InterfaceDescriptionBlock, parse_interfacedescriptionblock_be,
-    parse_interfacedescriptionblock_le, parse_sectionheaderblock,
+    parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le,
+    parse_sectionheaderblock,
 };
 
 use super::LinkType;
+use super::clock::Clock;
 use super::input::Input;
 use super::record::{Fault, MAX_RECORD, Record};
 use crate::time::Timestamp;
@@ -241,9 +241,15 @@ impl PcapNg {
         } else {
             self.unsupported_link.get_or_insert(number);
         }
+        // pcap-parser reads it as little-endian in either case.
+        let offset_secs = if self.big_endian {
+            description.if_tsoffset.swap_bytes()
+        } else {
+            description.if_tsoffset
+        };
         self.interfaces.push(Interface {
             link,
-            clock: Clock::new(&description, self.big_endian),
+            clock: Clock::new(description.if_tsresol, offset_secs),
             snaplen: description.snaplen,
         });
         Ok(())
@@ -325,64 +331,6 @@ impl PcapNg {
         } else {
             word as u16
         }
-    }
-}
-
-/// How an interface counts time.
-#[derive(Clone, Copy)]
-struct Clock {
-    unit: Unit,
-    /// Nanoseconds to add to every stamp.
-    offset: i64,
-}
-
-#[derive(Clone, Copy)]
-enum Unit {
-    /// A unit is so many nanoseconds.
-    Nanos(i64),
-    /// So many units are a nanosecond.
-    PerNano(u64),
-    /// 2^n units are a second.
-    Binary(u32),
-}
-
-impl Clock {
-    /// From if_tsresol and if_tsoffset (draft-ietf-opsawg-pcapng, 4.2).
-    fn new(description: &InterfaceDescriptionBlock<'_>, big_endian: bool) -> Self {
-        let resolution = description.if_tsresol;
-        let exponent = u32::from(resolution & 0x7f);
-        let unit = if resolution & 0x80 != 0 {
-            Unit::Binary(exponent)
-        } else if let Some(nanos) = 9_u32.checked_sub(exponent) {
-            Unit::Nanos(10_i64.pow(nanos))
-        } else {
-            Unit::PerNano(10_u64.checked_pow(exponent - 9).unwrap_or(u64::MAX))
-        };
-        // pcap-parser reads it as little-endian always.
-        let seconds = if big_endian {
-            description.if_tsoffset.swap_bytes()
-        } else {
-            description.if_tsoffset
-        };
-        Self {
-            unit,
-            offset: Timestamp::from_secs(seconds).nanos(),
-        }
-    }
-
-    #[inline]
-    fn stamp(self, ticks: u64) -> Timestamp {
-        let nanos = match self.unit {
-            Unit::Nanos(nanos) => i64::try_from(ticks)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(nanos),
-            Unit::PerNano(units) => i64::try_from(ticks / units).unwrap_or(i64::MAX),
-            Unit::Binary(bits) => {
-                let nanos = (u128::from(ticks) * 1_000_000_000) >> bits;
-                i64::try_from(nanos).unwrap_or(i64::MAX)
-            }
-        };
-        Timestamp::from_nanos(nanos.saturating_add(self.offset))
     }
 }
 
