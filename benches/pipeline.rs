@@ -3,7 +3,13 @@
 //! `cargo bench --bench pipeline` builds a capture of a million packets and a hundred thousand flows from a seed, writes
 //! it to a temporary file, and prints criterion's statistics and then a table of ns/packet and ratios.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a benchmark")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a benchmark"
+)]
 
 use std::hint::black_box;
 use std::path::Path;
@@ -13,7 +19,9 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use spanwatch::capture::{CaptureFile, Frame, LinkType, PacketSource};
 use spanwatch::decode::{Content, decode};
-use spanwatch::flow::{Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome};
+use spanwatch::flow::{
+    Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
+};
 use spanwatch::identity::{InventoryOptions, Journal, load_inventory};
 use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
@@ -56,7 +64,9 @@ impl Memory {
         while let Some(frame) = source.next_frame().unwrap() {
             let start = memory.bytes.len();
             memory.bytes.extend(frame.data);
-            memory.frames.push((frame.time, frame.wire_len, start..memory.bytes.len()));
+            memory
+                .frames
+                .push((frame.time, frame.wire_len, start..memory.bytes.len()));
         }
         memory
     }
@@ -154,7 +164,9 @@ fn main() {
     group.bench_function("read", |b| b.iter(|| reader(&path)));
     group.bench_function("decode", |b| b.iter(|| decoding(&memory)));
     group.bench_function("decode + flow", |b| b.iter(|| flows(&memory)));
-    group.bench_function("whole (read to alerts)", |b| b.iter(|| whole(&path, &journal)));
+    group.bench_function("whole (read to alerts)", |b| {
+        b.iter(|| whole(&path, &journal))
+    });
     group.finish();
 
     if std::env::args().any(|arg| arg == "--bench") {
@@ -163,9 +175,12 @@ fn main() {
         });
         let stages: [(&str, Duration); 5] = [
             ("libpcap read loop", base),
-            ("read", fastest(|| {
-                black_box(reader(&path));
-            })),
+            (
+                "read",
+                fastest(|| {
+                    black_box(reader(&path));
+                }),
+            ),
             ("decode", fastest(|| decoding(&memory))),
             ("decode + flow", fastest(|| flows(&memory))),
             ("whole (read to alerts)", fastest(|| whole(&path, &journal))),

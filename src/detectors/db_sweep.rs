@@ -248,7 +248,12 @@ impl Detector for DbSweep {
             self.report(&key, context, out);
         }
         let forget = Duration::from_secs(self.thresholds.forget_after_secs);
-        self.lines.forget(now.before(forget));
+        while let Some(key) = self.lines.stale(now.before(forget)) {
+            if self.suspects.closes(&key) {
+                self.report(&key, context, out);
+            }
+            self.lines.remove(&key);
+        }
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
@@ -268,5 +273,79 @@ impl Detector for DbSweep {
         let mut losses = LossCounts::default();
         losses.add_n(Loss::DetectorEvicted, self.lines.evicted());
         losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, end, pod};
+    use super::*;
+    use crate::flow::Outcome;
+
+    const PORTS: [u16; 4] = [5432, 3306, 6379, 27017];
+
+    fn host(n: u16) -> Endpoint {
+        end(&format!("10.244.1.{}", n + 10), IdentityKind::Unknown, None)
+    }
+
+    #[test]
+    fn a_sweep_is_found_whether_ports_are_closed_or_databases_answer() {
+        for (outcome, said) in [(Outcome::Refused, 0), (Outcome::Answered, 80)] {
+            let mut bench = Bench::new("db-sweep");
+            let web = pod("10.244.1.7", "web");
+            for n in 0..10 {
+                for (port, step) in PORTS.into_iter().zip(0..) {
+                    let at = f64::from(n * 4 + step) * 120.0;
+                    bench.tcp(at, (&web, &host(n)), port, outcome, said);
+                }
+            }
+            bench.finish(1e5);
+            assert!(bench.alerts(), "{outcome:?}: {} bits", bench.bits());
+            assert_eq!(bench.findings.last().unwrap().target_count, 40);
+        }
+    }
+
+    #[test]
+    fn applications_that_work_with_databases_are_left_alone() {
+        let mut bench = Bench::new("db-sweep");
+        let api = pod("10.244.1.7", "api");
+        // A start-up: each store greeted, then used.
+        for (port, n) in PORTS.into_iter().zip(0..) {
+            bench.tcp(1.0, (&api, &host(n)), port, Outcome::Answered, 60);
+            bench.tcp(2.0, (&api, &host(n)), port, Outcome::Answered, 90_000);
+        }
+        // A pool that reconnects while its database restarts.
+        for at in 0..300 {
+            bench.tcp(
+                100.0 + f64::from(at),
+                (&api, &host(0)),
+                5432,
+                Outcome::Refused,
+                0,
+            );
+        }
+        // A client of a cluster of twenty shards.
+        for n in 0..20 {
+            bench.tcp(500.0, (&api, &host(n)), 6379, Outcome::Answered, 5_000);
+        }
+        let node = end("10.244.1.1", IdentityKind::Node, None);
+        for n in 0..40 {
+            bench.tcp(600.0, (&node, &host(n)), 5432, Outcome::Answered, 0);
+        }
+        bench.finish(1000.0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+
+    #[test]
+    fn a_port_scan_that_meets_databases_is_left_to_port_scan() {
+        let mut bench = Bench::new("db-sweep");
+        let web = pod("10.244.1.7", "web");
+        for n in 0..10 {
+            for port in (1..50).chain(PORTS) {
+                bench.tcp(f64::from(n), (&web, &host(n)), port, Outcome::Refused, 0);
+            }
+        }
+        bench.finish(1000.0);
+        assert!(bench.findings.is_empty());
     }
 }

@@ -389,7 +389,12 @@ impl Detector for HostSweep {
             self.report(&key, context, out);
         }
         let forget = Duration::from_secs(self.thresholds.forget_after_secs);
-        self.lines.forget(now.before(forget));
+        while let Some(key) = self.lines.stale(now.before(forget)) {
+            if self.suspects.closes(&key) {
+                self.report(&key, context, out);
+            }
+            self.lines.remove(&key);
+        }
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
@@ -409,5 +414,115 @@ impl Detector for HostSweep {
         let mut losses = LossCounts::default();
         losses.add_n(Loss::DetectorEvicted, self.lines.evicted() + self.dropped);
         losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, end, pod};
+    use super::*;
+    use crate::flow::Outcome;
+
+    fn host(last: u16) -> Endpoint {
+        end(
+            &format!("10.244.{}.{}", last / 250, last % 250 + 1),
+            IdentityKind::Unknown,
+            None,
+        )
+    }
+
+    #[test]
+    fn a_sweep_of_one_port_is_found_however_slow() {
+        for gap in [0.01, 600.0] {
+            let mut bench = Bench::new("host-sweep");
+            let web = pod("10.244.1.7", "web");
+            for n in 0..30 {
+                bench.tcp(f64::from(n) * gap, (&web, &host(n)), 80, Outcome::Silent, 0);
+            }
+            bench.finish(1e6);
+            assert!(bench.alerts(), "one host every {gap} s");
+            assert_eq!(bench.findings.last().unwrap().target_count, 30);
+        }
+    }
+
+    #[test]
+    fn arp_and_answered_pings_are_sweeps_too() {
+        let web = pod("10.244.1.7", "web");
+        let mut arp = Bench::new("host-sweep");
+        for n in 0..40 {
+            arp.event(
+                f64::from(n),
+                EventKind::Resolution {
+                    actor: web.clone(),
+                    target: host(n),
+                    reply: false,
+                },
+            );
+        }
+        arp.finish(100.0);
+        assert!(arp.alerts());
+        let mut ping = Bench::new("host-sweep");
+        for n in 0..18 {
+            ping.flow(
+                f64::from(n),
+                (&web, &host(n)),
+                Protocol::Icmp,
+                0,
+                Outcome::Answered,
+                56,
+            );
+        }
+        ping.finish(100.0);
+        assert!(ping.alerts());
+    }
+
+    #[test]
+    fn scrapers_nodes_and_resolved_neighbours_are_left_alone() {
+        let mut bench = Bench::new("host-sweep");
+        let prometheus = pod("10.244.1.8", "prometheus");
+        // Sixty targets, every tenth of them down for good.
+        for round in 0..5 {
+            for n in 0..60 {
+                let up = n % 10 != 0;
+                let outcome = if up {
+                    Outcome::Answered
+                } else {
+                    Outcome::Silent
+                };
+                bench.tcp(
+                    f64::from(round * 60 + n),
+                    (&prometheus, &host(n)),
+                    9100,
+                    outcome,
+                    if up { 300 } else { 0 },
+                );
+            }
+        }
+        let node = end("10.244.1.1", IdentityKind::Node, None);
+        for n in 0..60 {
+            bench.tcp(400.0, (&node, &host(n)), 8080, Outcome::Refused, 0);
+            let ask = |reply| EventKind::Resolution {
+                actor: if reply { host(n) } else { prometheus.clone() },
+                target: if reply { prometheus.clone() } else { host(n) },
+                reply,
+            };
+            bench.event(401.0, ask(false));
+            bench.event(401.1, ask(true));
+        }
+        bench.finish(1000.0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+
+    #[test]
+    fn a_block_scan_is_left_to_port_scan() {
+        let mut bench = Bench::new("host-sweep");
+        let web = pod("10.244.1.7", "web");
+        for port in 1..=30 {
+            for n in 0..20 {
+                bench.tcp(f64::from(port), (&web, &host(n)), port, Outcome::Refused, 0);
+            }
+        }
+        bench.finish(100.0);
+        assert!(bench.findings.is_empty());
     }
 }

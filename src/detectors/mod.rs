@@ -6,6 +6,8 @@
 
 mod finding;
 mod suspects;
+#[cfg(test)]
+mod testing;
 
 mod db_sweep;
 mod dns_tunnel;

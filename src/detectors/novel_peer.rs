@@ -188,3 +188,75 @@ impl Detector for NovelPeer {
         losses
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, end, pod};
+    use crate::flow::Outcome;
+    use crate::identity::IdentityKind;
+
+    /// A database client with two peers, and a crawler with a new one each time, watched for an hour.
+    fn learned() -> Bench {
+        let mut bench = Bench::new("novel-peer");
+        let (api, crawler) = (pod("10.244.1.7", "api"), pod("10.244.1.8", "crawler"));
+        for n in 0..600_u16 {
+            let at = f64::from(n) * 6.0;
+            let peer = pod("10.244.1.3", if n % 2 == 0 { "db" } else { "cache" });
+            bench.tcp(at, (&api, &peer), 5432, Outcome::Answered, 500);
+            let site = end(
+                &format!("203.{}.{}.7", n / 200, n % 200),
+                IdentityKind::External,
+                None,
+            );
+            bench.tcp(at, (&crawler, &site), 443, Outcome::Answered, 500);
+        }
+        bench.learned("novel-peer")
+    }
+
+    #[test]
+    fn a_closed_workload_and_a_crawler_meet_the_same_stranger() {
+        let stranger = end("198.51.100.9", IdentityKind::External, None);
+        let mut bench = learned();
+        bench.tcp(
+            9000.0,
+            (&pod("10.244.1.7", "api"), &stranger),
+            443,
+            Outcome::Answered,
+            100,
+        );
+        assert!(
+            bench.alerts(),
+            "600 contacts with two peers: {} bits",
+            bench.bits()
+        );
+        let mut bench = learned();
+        bench.tcp(
+            9000.0,
+            (&pod("10.244.1.8", "crawler"), &stranger),
+            443,
+            Outcome::Answered,
+            100,
+        );
+        assert!(bench.findings.is_empty(), "it meets strangers all the time");
+    }
+
+    #[test]
+    fn rollouts_known_peers_and_bare_captures_are_left_alone() {
+        let mut bench = learned();
+        // Another pod of the same workload, at another address, to another pod of the known one.
+        let (api, db) = (pod("10.244.1.77", "api"), pod("10.244.1.33", "db"));
+        bench.tcp(9000.0, (&api, &db), 5432, Outcome::Answered, 100);
+        // A workload nobody has seen before.
+        bench.tcp(
+            9000.0,
+            (&pod("10.244.1.50", "new"), &db),
+            5432,
+            Outcome::Answered,
+            100,
+        );
+        // A stranger that doesn't answer is no acquaintance.
+        let stranger = end("198.51.100.9", IdentityKind::External, None);
+        bench.tcp(9000.0, (&api, &stranger), 443, Outcome::Refused, 0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+}

@@ -216,7 +216,12 @@ impl Detector for PortScan {
             self.report(&key, out);
         }
         let forget = Duration::from_secs(self.thresholds.forget_after_secs);
-        self.lines.forget(now.before(forget));
+        while let Some(key) = self.lines.stale(now.before(forget)) {
+            if self.suspects.closes(&key) {
+                self.report(&key, out);
+            }
+            self.lines.remove(&key);
+        }
     }
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
@@ -236,5 +241,90 @@ impl Detector for PortScan {
         let mut losses = LossCounts::default();
         losses.add_n(Loss::DetectorEvicted, self.lines.evicted());
         losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, end, pod};
+    use super::*;
+    use crate::flow::Outcome;
+
+    fn scan(gap: f64, ports: u16) -> Bench {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for port in 0..ports {
+            let at = f64::from(port) * gap;
+            bench.tcp(at, (&web, &api), 1000 + port, Outcome::Refused, 0);
+        }
+        bench.finish(f64::from(ports) * gap + 60.0);
+        bench
+    }
+
+    #[test]
+    fn a_scan_is_found_however_slow() {
+        for gap in [0.001, 1.0, 600.0] {
+            let bench = scan(gap, 12);
+            assert!(
+                bench.alerts(),
+                "one port every {gap} s: {} bits",
+                bench.bits()
+            );
+        }
+        assert!(scan(0.01, 6).alerts(), "six refusals in a row suffice");
+        assert!(!scan(0.01, 4).alerts(), "four may be a client's bad day");
+    }
+
+    #[test]
+    fn a_half_open_scan_of_open_ports_is_a_scan() {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for port in 1..=20 {
+            // Answered, and dropped without a word.
+            bench.tcp(f64::from(port), (&web, &api), port, Outcome::Answered, 0);
+        }
+        bench.finish(60.0);
+        assert!(bench.alerts());
+    }
+
+    #[test]
+    fn one_alert_with_true_numbers() {
+        let bench = scan(0.1, 200);
+        let last = bench.findings.last().unwrap();
+        assert_eq!(last.evidence[1].observed as u64, 200);
+        assert!(bench.findings.len() < 12, "told anew at doublings only");
+    }
+
+    #[test]
+    fn honest_clients_are_left_alone() {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        let outside = end("203.0.113.7", crate::identity::IdentityKind::External, None);
+        // Passive FTP: a new port of the same host for every file.
+        for port in 0..200 {
+            bench.tcp(
+                f64::from(port),
+                (&web, &outside),
+                50_000 + port,
+                Outcome::Answered,
+                900,
+            );
+        }
+        // A dead upstream, tried again and again.
+        for at in 0..500 {
+            bench.tcp(
+                300.0 + f64::from(at),
+                (&web, &api),
+                8080,
+                Outcome::Silent,
+                0,
+            );
+        }
+        // Databases are another detector's business.
+        for port in [5432, 3306, 6379, 27017, 11211, 9200, 9042, 1433] {
+            bench.tcp(900.0, (&web, &api), port, Outcome::Refused, 0);
+        }
+        bench.finish(1000.0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
     }
 }

@@ -35,6 +35,12 @@ impl Suspects {
         due
     }
 
+    /// Whether a source that is about to be forgotten is owed a last word.
+    pub(super) fn closes(&mut self, key: &SourceKey) -> bool {
+        self.waiting.remove(key);
+        self.reported.remove(key)
+    }
+
     /// Every source that is or was suspicious: their last word is asked for.
     pub(super) fn all(&mut self) -> BTreeSet<SourceKey> {
         let mut all = std::mem::take(&mut self.reported);

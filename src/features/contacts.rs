@@ -247,14 +247,16 @@ impl<K: Ord + Copy> ContactLines<K> {
         self.sources.peek_mut(key)
     }
 
-    /// Forgets the sources that were not heard of since `before`.
-    pub fn forget(&mut self, before: Timestamp) {
-        while let Some((_, source)) = self.sources.peek_lru() {
-            if source.lines.values().any(|line| line.last >= before) {
-                break;
-            }
-            self.sources.pop_lru();
-        }
+    /// A source that was not heard of since `before`, if there is one.
+    pub fn stale(&self, before: Timestamp) -> Option<SourceKey> {
+        let (key, source) = self.sources.peek_lru()?;
+        let stale = source.lines.values().all(|line| line.last < before);
+        stale.then(|| key.clone())
+    }
+
+    /// Forgets a source.
+    pub fn remove(&mut self, key: &SourceKey) {
+        self.sources.pop(key);
     }
 }
 
@@ -345,7 +347,9 @@ mod tests {
             contact(&mut lines, actor, port, false);
         }
         assert_eq!((lines.len(), lines.evicted()), (3, 1));
-        lines.forget(Timestamp::from_secs(3));
+        while let Some(key) = lines.stale(Timestamp::from_secs(3)) {
+            lines.remove(&key);
+        }
         assert_eq!(lines.len(), 1);
     }
 }

@@ -1,0 +1,229 @@
+//! Events written by hand, and a detector to show them to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Context, DETECTORS, Detector, Finding};
+use crate::address::NetworkId;
+use crate::baseline::{Baseline, Learner};
+use crate::dissect::{DnsMessage, Transaction};
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::features::PeerNamer;
+use crate::flow::{ConnState, EndReason, FlowId, FlowRecord, Outcome, Protocol};
+use crate::identity::{
+    Attribution, Confidence, Identity, IdentityKind, Journal, Source, WorkloadId,
+};
+use crate::signature::SignatureSet;
+use crate::time::Timestamp;
+
+/// A pod of Deployment `prod/<name>` at an address, or whatever else an address is.
+pub(super) fn pod(ip: &str, name: &str) -> Endpoint {
+    let workload = WorkloadId {
+        namespace: "prod".into(),
+        kind: "Deployment".into(),
+        name: name.into(),
+    };
+    end(ip, IdentityKind::Pod, Some(workload))
+}
+
+pub(super) fn end(ip: &str, kind: IdentityKind, workload: Option<WorkloadId>) -> Endpoint {
+    Endpoint {
+        ip: ip.parse().unwrap(),
+        who: Attribution {
+            identity: Arc::new(Identity {
+                namespace: workload
+                    .as_ref()
+                    .map(|workload| Arc::clone(&workload.namespace)),
+                name: workload.as_ref().map(|workload| Arc::clone(&workload.name)),
+                workload,
+                ..Identity::bare(kind)
+            }),
+            confidence: Confidence::Exact,
+            source: Source::Kubernetes,
+        },
+    }
+}
+
+/// A detector as users get it, and what it said so far.
+pub(super) struct Bench {
+    detector: Box<dyn Detector>,
+    journal: Journal,
+    peers: PeerNamer,
+    baseline: Option<Baseline>,
+    learner: Learner,
+    flows: u64,
+    pub(super) alert_bits: f64,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Bench {
+    pub(super) fn new(id: &str) -> Self {
+        let spec = DETECTORS.iter().find(|spec| spec.id == id).unwrap();
+        let signatures = SignatureSet::builtin().unwrap();
+        let signature = signatures.get(id).unwrap();
+        Self {
+            detector: (spec.build)(signature).unwrap(),
+            journal: Journal::default(),
+            peers: PeerNamer::default(),
+            baseline: None,
+            learner: Learner::default(),
+            flows: 0,
+            alert_bits: signature.alert_bits,
+            findings: Vec::new(),
+        }
+    }
+
+    /// What was shown so far becomes the baseline, and the detector starts afresh.
+    pub(super) fn learned(self, id: &str) -> Self {
+        Self {
+            baseline: Some(self.learner.finish()),
+            ..Self::new(id)
+        }
+    }
+
+    pub(super) fn event(&mut self, secs: f64, kind: EventKind) {
+        let time = Timestamp::from_secs_f64(secs);
+        let event = Event { time, kind };
+        self.peers.observe(&event);
+        self.learner.observe(&event, &self.peers);
+        let context = Context {
+            baseline: self.baseline.as_ref(),
+            journal: &self.journal,
+            peers: &self.peers,
+        };
+        self.detector.observe(&event, &context, &mut self.findings);
+        self.detector.tick(time, &context, &mut self.findings);
+    }
+
+    /// A flow with its outcome, and its end if it was answered, after `said` bytes each way.
+    pub(super) fn flow(
+        &mut self,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        protocol: Protocol,
+        port: u16,
+        outcome: Outcome,
+        said: u64,
+    ) {
+        let flow = self.open(secs, ends, protocol, port);
+        self.event(secs, EventKind::FlowOpened(Arc::clone(&flow)));
+        self.event(
+            secs + 0.01,
+            EventKind::FlowOutcome {
+                flow: Arc::clone(&flow),
+                outcome,
+            },
+        );
+        let record = Box::new(FlowRecord {
+            end: Timestamp::from_secs_f64(secs + 0.02),
+            packets: [3, 3],
+            wire_bytes: [200, 200],
+            payload_bytes: [said, said],
+            repeated_bytes: [0, 0],
+            missing_bytes: [0, 0],
+            tcp_flags: [0, 0],
+            state: ConnState::Sf,
+            reason: EndReason::Closed,
+            app: None,
+        });
+        self.event(secs + 0.02, EventKind::FlowEnded { flow, record });
+    }
+
+    pub(super) fn tcp(
+        &mut self,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        port: u16,
+        outcome: Outcome,
+        said: u64,
+    ) {
+        self.flow(secs, ends, Protocol::Tcp, port, outcome, said);
+    }
+
+    fn open(
+        &mut self,
+        secs: f64,
+        (orig, resp): (&Endpoint, &Endpoint),
+        protocol: Protocol,
+        port: u16,
+    ) -> Arc<FlowInfo> {
+        self.flows += 1;
+        Arc::new(FlowInfo {
+            id: FlowId(self.flows),
+            network: NetworkId::default(),
+            protocol,
+            start: Timestamp::from_secs_f64(secs),
+            orig: orig.clone(),
+            resp: resp.clone(),
+            orig_port: if protocol == Protocol::Icmp {
+                8
+            } else {
+                40_000
+            },
+            resp_port: port,
+        })
+    }
+
+    /// A DNS query for `name`, and an answer with `answer` if there is one.
+    pub(super) fn dns(
+        &mut self,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        name: &str,
+        query_type: u16,
+        answer: Option<IpAddr>,
+    ) {
+        let flow = self.open(secs, ends, Protocol::Udp, 53);
+        let query = DnsMessage {
+            name: name.into(),
+            query_type,
+            ..DnsMessage::default()
+        };
+        let response = DnsMessage {
+            response: true,
+            answers: answer
+                .map(crate::dissect::DnsAnswer::Address)
+                .into_iter()
+                .collect(),
+            answer_count: 1,
+            answer_bytes: 40,
+            ..query.clone()
+        };
+        for message in [query, response] {
+            let transaction = Transaction::Dns(message);
+            let flow = Arc::clone(&flow);
+            self.event(secs, EventKind::Transaction { flow, transaction });
+        }
+    }
+
+    /// Packet time passes, and the input ends.
+    pub(super) fn finish(&mut self, secs: f64) -> &[Finding] {
+        let context = Context {
+            baseline: self.baseline.as_ref(),
+            journal: &self.journal,
+            peers: &self.peers,
+        };
+        let time = Timestamp::from_secs_f64(secs);
+        self.detector.tick(time, &context, &mut self.findings);
+        self.detector.finish(&context, &mut self.findings);
+        &self.findings
+    }
+
+    /// The last finding's bits: the strongest of each family, summed. 0 without a finding.
+    pub(super) fn bits(&self) -> f64 {
+        let Some(finding) = self.findings.last() else {
+            return 0.0;
+        };
+        let mut families = std::collections::BTreeMap::new();
+        for evidence in &finding.evidence {
+            let best: &mut f64 = families.entry(evidence.family).or_default();
+            *best = best.max(evidence.bits);
+        }
+        families.values().sum()
+    }
+
+    /// Whether what was found suffices for an alert.
+    pub(super) fn alerts(&self) -> bool {
+        self.bits() >= self.alert_bits
+    }
+}
