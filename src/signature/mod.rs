@@ -301,7 +301,8 @@ pub struct Signature {
     pub alert_bits: f64,
     /// The detector's settings, units in the names.
     pub thresholds: toml::Table,
-    /// First steps for a responder. `{namespace}`, `{pod}`, `{workload}`, `{node}` and `{ip}` stand for the actor's.
+    /// First steps for a responder, commands in backticks. `{namespace}`, `{pod}`, `{workload}`, `{node}` and `{ip}` stand
+    /// for the actor's.
     pub response: Vec<String>,
     /// Its page.
     pub ads: Ads,

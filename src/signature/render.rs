@@ -25,6 +25,8 @@ pub fn page(signature: &Signature) -> String {
         );
         blocks(&mut out, signature.ads.get(section));
     }
+    out.push_str("\nFIRST STEPS\n");
+    blocks(&mut out, &numbered_steps(signature));
     out.push_str("\nTHRESHOLDS\n");
     for (key, value) in &signature.thresholds {
         put(&mut out, format_args!("{INDENT}{key} = {value}\n"));
@@ -48,6 +50,10 @@ pub fn markdown(signature: &Signature) -> String {
             format_args!("\n### {}\n\n{text}\n", section.title()),
         );
     }
+    put(
+        &mut out,
+        format_args!("\n### First steps\n\n{}\n", numbered_steps(signature)),
+    );
     out.push_str("\n### Thresholds\n\n```toml\n");
     for (key, value) in &signature.thresholds {
         put(&mut out, format_args!("{key} = {value}\n"));
@@ -120,6 +126,15 @@ fn facts(signature: &Signature) -> Vec<(&'static str, String)> {
         facts.push(("tap shows", requires.join("; ")));
     }
     facts
+}
+
+/// What an alert tells a responder to do, as a Markdown list.
+fn numbered_steps(signature: &Signature) -> String {
+    let steps = signature.response.iter().enumerate();
+    let steps: Vec<String> = steps
+        .map(|(index, step)| format!("{}. {step}", index + 1))
+        .collect();
+    steps.join("\n")
 }
 
 /// The anchor that Markdown readers give to a signature's heading.

@@ -223,6 +223,19 @@ fn a_page_fits_a_terminal() {
     insta::assert_snapshot!(page(set.get("port-scan").unwrap()));
 }
 
+proptest::proptest! {
+    /// However a file was cut or garbled, reading it ends in a signature or in problems.
+    #[test]
+    fn a_garbled_file_is_read_without_harm(from in 0..7000_usize, length in 0..3000_usize, garbage in ".{0,40}") {
+        let head: String = DNS.chars().take(from).collect();
+        let tail: String = DNS.chars().skip(from + length).collect();
+        let text = format!("{head}{garbage}{tail}");
+        if let Err(error) = parse(Path::new("signatures/dns-tunnel.toml"), &text, None) {
+            assert!(!error.problems.is_empty());
+        }
+    }
+}
+
 #[test]
 fn the_catalogue_in_docs_is_current() {
     let set = SignatureSet::builtin().unwrap();

@@ -1,0 +1,237 @@
+//! The findings of one attack, merged.
+//!
+//! Owns what survives a merge. Knows not when groups begin and end (`correlate.rs` does).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::coverage::Coverage;
+use super::flows::FlowBook;
+use super::{Alert, AlertFlow, AlertStatus, BaselineNote, actor, score};
+use crate::detectors::{Evidence, Finding, Target};
+use crate::event::{Endpoint, FlowInfo};
+use crate::signature::{Severity, Signature};
+use crate::time::Timestamp;
+
+/// Targets and flows on an alert.
+const MOST_LISTED: usize = 16;
+/// A detector measures a handful of features; more would be a mistake of its own.
+const MOST_FEATURES: usize = 32;
+
+/// What makes findings one attack.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct GroupKey {
+    pub(super) signature: &'static str,
+    pub(super) actor: String,
+    pub(super) subject: String,
+}
+
+impl GroupKey {
+    pub(super) fn of(finding: &Finding) -> Self {
+        Self {
+            signature: finding.signature,
+            actor: actor::key(&finding.actor),
+            subject: finding.subject.clone(),
+        }
+    }
+
+    /// The alert's id: the first 64 bits of a hash over what makes the group, and when it began.
+    fn id(&self, first: Timestamp) -> String {
+        let mut hash = Sha256::new();
+        for part in [self.signature, &self.actor, &self.subject] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.update(first.nanos().to_be_bytes());
+        let digest = hash.finalize();
+        digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .concat()
+    }
+}
+
+/// What was last told of a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) severity: Severity,
+    pub(super) target_count: u64,
+}
+
+/// One attack in the making.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) key: GroupKey,
+    pub(super) last: Timestamp,
+    /// When the evidence sufficed; `None` while it doesn't.
+    pub(super) raised: Option<Timestamp>,
+    pub(super) severity: Severity,
+    pub(super) target_count: u64,
+    pub(super) told: Option<Told>,
+    /// Its end was told.
+    pub(super) done: bool,
+    signature: Arc<Signature>,
+    id: String,
+    first: Timestamp,
+    score: f64,
+    actor: Endpoint,
+    targets: Vec<Target>,
+    evidence: Vec<Evidence>,
+    flows: Vec<Arc<FlowInfo>>,
+    summary: String,
+    coverage: Coverage,
+}
+
+impl Group {
+    /// A group of one finding. Its score is that of [`Group::merge`], which must follow.
+    pub(super) fn new(key: GroupKey, signature: Arc<Signature>, finding: &Finding) -> Self {
+        Self {
+            id: key.id(finding.first),
+            key,
+            last: finding.last.max(finding.first),
+            raised: None,
+            severity: Severity::Low,
+            target_count: 0,
+            told: None,
+            done: false,
+            signature,
+            first: finding.first,
+            score: 0.0,
+            actor: finding.actor.clone(),
+            targets: Vec::new(),
+            evidence: Vec::new(),
+            flows: Vec::new(),
+            summary: String::new(),
+            coverage: Coverage::default(),
+        }
+    }
+
+    /// Whether a finding continues this attack: the two spans overlap, or lie within `gap` of each other.
+    pub(super) fn is_near(&self, finding: &Finding, gap: Duration) -> bool {
+        finding.first <= self.last.after(gap) && finding.last.after(gap) >= self.first
+    }
+
+    /// The earliest sign of the attack, were this finding part of it.
+    pub(super) fn first_with(&self, finding: &Finding) -> Timestamp {
+        self.first.min(finding.first)
+    }
+
+    /// Takes a finding in. `coverage` is that of the whole window, the finding's included.
+    pub(super) fn merge(&mut self, finding: Finding, coverage: Coverage, book: &mut FlowBook) {
+        let last = finding.last.max(finding.first);
+        let newest = last >= self.last;
+        self.first = self.first.min(finding.first);
+        self.last = self.last.max(last);
+        self.coverage = coverage;
+
+        if finding.actor.who.confidence <= self.actor.who.confidence {
+            self.actor = finding.actor;
+        }
+        for target in finding.targets {
+            if self.targets.len() >= MOST_LISTED {
+                break;
+            }
+            if !self.targets.iter().any(|known| same_target(known, &target)) {
+                self.targets.push(target);
+            }
+        }
+        if newest {
+            self.summary = finding.summary;
+            self.target_count = finding.target_count;
+        }
+        self.target_count = self.target_count.max(self.targets.len() as u64);
+        for one in finding.evidence {
+            self.take_evidence(one);
+        }
+        for flow in finding.flows {
+            if self.flows.len() >= MOST_LISTED {
+                break;
+            }
+            if !self.flows.iter().any(|known| known.id == flow.id) {
+                book.hold(flow.id);
+                self.flows.push(flow);
+            }
+        }
+
+        self.score = score::score(&self.evidence);
+        self.severity = score::severity(&self.signature, &self.evidence);
+        if self.raised.is_none() && self.score >= self.signature.alert_bits {
+            self.raised = Some(last);
+        }
+    }
+
+    /// Of a feature measured twice, the stronger measurement stays; the newer one among equals.
+    fn take_evidence(&mut self, mut one: Evidence) {
+        one.bits = score::tenths(one.bits);
+        if !one.observed.is_finite() {
+            // JSON has no word for it.
+            one.observed = 0.0;
+        }
+        let known = self
+            .evidence
+            .iter_mut()
+            .find(|known| known.feature == one.feature);
+        if let Some(known) = known {
+            if one.bits >= known.bits {
+                *known = one;
+            }
+        } else if self.evidence.len() < MOST_FEATURES {
+            self.evidence.push(one);
+        }
+    }
+
+    /// Lets go of the flows it holds.
+    pub(super) fn release(&self, book: &mut FlowBook) {
+        for flow in &self.flows {
+            book.release(flow.id);
+        }
+    }
+
+    /// The alert, if there is enough for one.
+    pub(super) fn alert(&self, status: AlertStatus, book: &FlowBook) -> Option<Alert> {
+        let raised = self.raised?;
+        let mut evidence = self.evidence.clone();
+        evidence.sort_by(|a, b| {
+            b.bits
+                .total_cmp(&a.bits)
+                .then_with(|| a.feature.cmp(b.feature))
+        });
+        let flows = self.flows.iter().map(|info| AlertFlow {
+            info: Arc::clone(info),
+            totals: book.totals(info.id),
+        });
+        let response = &self.signature.response;
+        Some(Alert {
+            id: self.id.clone(),
+            status,
+            signature: Arc::clone(&self.signature),
+            first: self.first,
+            last: self.last,
+            raised,
+            severity: self.severity,
+            score: self.score,
+            confidence: score::confidence(&self.evidence),
+            actor: self.actor.clone(),
+            targets: self.targets.clone(),
+            target_count: self.target_count,
+            evidence,
+            baseline: BaselineNote::default(),
+            coverage: self.coverage.clone(),
+            flows: flows.collect(),
+            summary: self.summary.clone(),
+            response: response
+                .iter()
+                .map(|step| actor::fill(step, &self.actor))
+                .collect(),
+        })
+    }
+}
+
+fn same_target(a: &Target, b: &Target) -> bool {
+    let ip = |target: &Target| target.endpoint.as_ref().map(|end| end.ip);
+    ip(a) == ip(b) && a.port == b.port && a.protocol == b.protocol && a.domain == b.domain
+}

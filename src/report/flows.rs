@@ -1,0 +1,192 @@
+//! The published form of a flow: `spanwatch.flow/1`, one JSON object a line in the flow log.
+//!
+//! ```json
+//! {"schema":"spanwatch.flow/1","community_id":"1:…","start":"RFC 3339","end":"RFC 3339","proto":"tcp","app":"tls",
+//!  "src":{"ip":"10.244.1.7","port":40000,"identity":"pod","namespace":"shop","pod":"cart-7d…","workload":"shop/Deployment/cart","attribution":"exact"},
+//!  "dst":{…the same…},
+//!  "bytes":[out,in],"packets":[out,in],"payload_bytes":[out,in],"retransmitted_bytes":[out,in],"missing_bytes":[out,in],
+//!  "tcp_flags":["APSF","AS"],"state":"SF","reason":"closed","vlan":[100]}
+//! ```
+//!
+//! Pairs are `[src to dst, dst to src]`; `src` is the end that began. Whatever isn't known or doesn't apply (ports of a
+//! protocol without any, TCP's fields, names of an unnamed end, VLANs of an untagged network) is left out, never `null`.
+//! Names and meanings hold still within version 1; new fields may appear.
+
+use serde::{Deserialize, Serialize};
+
+use crate::alert::{ActorV1, EndV1, IdentityV1, UtcTime, flow_community_id};
+use crate::event::{Endpoint, FlowInfo};
+use crate::flow::{FlowRecord, Protocol};
+
+/// A flow that is over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FlowRecordV1 {
+    /// Always `spanwatch.flow/1`.
+    pub schema: String,
+    /// Community ID, version 1, seed 0.
+    pub community_id: String,
+    /// First packet.
+    pub start: UtcTime,
+    /// Last packet.
+    pub end: UtcTime,
+    /// Transport: `tcp`, `udp`, `icmp`, …
+    pub proto: String,
+    /// Application protocol, once recognised by content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The end that began.
+    pub src: FlowEndV1,
+    /// The end that was addressed.
+    pub dst: FlowEndV1,
+    /// Bytes of whole frames.
+    pub bytes: [u64; 2],
+    /// Packets.
+    pub packets: [u64; 2],
+    /// Transport payload; for TCP each byte of the stream once.
+    pub payload_bytes: [u64; 2],
+    /// TCP payload sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retransmitted_bytes: Option<[u64; 2]>,
+    /// TCP payload that the capture never saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_bytes: Option<[u64; 2]>,
+    /// TCP flags seen, by their initials (CWR, ECE, URG, ACK, PSH, RST, SYN, FIN).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_flags: Option<[String; 2]>,
+    /// How it went, as Zeek's `conn_state` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Why the record was written: `closed`, `idle`, `evicted`, `capture-end`.
+    pub reason: String,
+    /// VLAN tags, the outer one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlan: Vec<u32>,
+}
+
+/// One end of a flow, and who that was.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FlowEndV1 {
+    /// The address.
+    pub ip: std::net::IpAddr,
+    /// Its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What the address was.
+    pub identity: IdentityV1,
+    /// Namespace of a pod or service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The pod's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// `namespace/kind/name` of the workload; of the service or node itself where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// How sure that is: `exact`, `time`, `ambiguous`, `node`, `unknown-private`, `external`.
+    pub attribution: String,
+}
+
+impl FlowEndV1 {
+    fn new(end: &Endpoint, address: &EndV1) -> Self {
+        let actor = ActorV1::from(end);
+        Self {
+            ip: actor.ip,
+            port: address.port,
+            identity: actor.identity,
+            namespace: actor.namespace,
+            pod: actor.pod,
+            workload: actor.workload,
+            attribution: end.who.confidence.label().to_owned(),
+        }
+    }
+}
+
+impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
+    fn from((flow, record): (&FlowInfo, &FlowRecord)) -> Self {
+        let [src, dst] = EndV1::both(flow);
+        let tcp = flow.protocol == Protocol::Tcp;
+        Self {
+            schema: "spanwatch.flow/1".to_owned(),
+            community_id: flow_community_id(flow),
+            start: UtcTime(flow.start),
+            end: UtcTime(record.end),
+            proto: flow.protocol.to_string(),
+            app: record.app.map(str::to_owned),
+            src: FlowEndV1::new(&flow.orig, &src),
+            dst: FlowEndV1::new(&flow.resp, &dst),
+            bytes: record.wire_bytes,
+            packets: record.packets,
+            payload_bytes: record.payload_bytes,
+            retransmitted_bytes: tcp.then_some(record.repeated_bytes),
+            missing_bytes: tcp.then_some(record.missing_bytes),
+            tcp_flags: tcp.then(|| record.tcp_flags.map(flag_initials)),
+            state: tcp.then(|| record.state.label().to_owned()),
+            reason: record.reason.label().to_owned(),
+            vlan: tags(flow.network.0),
+        }
+    }
+}
+
+/// The flags of RFC 9293 that are set, the highest bit first.
+fn flag_initials(flags: u8) -> String {
+    "CEUAPRSF"
+        .chars()
+        .enumerate()
+        .filter(|(index, _)| flags & (0x80 >> index) != 0)
+        .map(|(_, initial)| initial)
+        .collect()
+}
+
+/// The tags folded into a network's number, the outer one first.
+fn tags(network: u32) -> Vec<u32> {
+    let (outer, inner) = (network >> 12, network & 0xfff);
+    match (outer, inner) {
+        (0, 0) => Vec::new(),
+        (0, inner) => vec![inner],
+        (outer, inner) => vec![outer, inner],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::NetworkId;
+    use crate::alert::testing::{external, flow, pod, record, unknown};
+
+    #[test]
+    fn a_tcp_flow_looks_as_documented_and_reads_back() {
+        let cart = pod("shop", "cart", "x2x9k", "10.244.1.7");
+        let info = flow(1, &cart, &external("203.0.113.9"), 443);
+        let wire = FlowRecordV1::from((info.as_ref(), &record(Some("tls"))));
+        let json = serde_json::to_string(&wire).unwrap();
+        assert_eq!(serde_json::from_str::<FlowRecordV1>(&json).unwrap(), wire);
+        assert!(!json.contains("null"));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&wire).unwrap());
+    }
+
+    #[test]
+    fn what_isnt_tcp_has_nothing_of_tcp() {
+        let end = unknown("10.1.2.3");
+        let mut info = flow(1, &end, &end, 0).as_ref().clone();
+        info.protocol = Protocol::Icmp;
+        info.network = NetworkId(100 << 12 | 7);
+        let wire = FlowRecordV1::from((&info, &record(None)));
+        assert_eq!(wire.vlan, [100, 7]);
+        let json = serde_json::to_value(&wire).unwrap();
+        for absent in ["tcp_flags", "state", "retransmitted_bytes", "app"] {
+            assert_eq!(json.get(absent), None, "{absent}");
+        }
+        assert_eq!(json["src"].get("port"), None);
+        assert_eq!(serde_json::from_value::<FlowRecordV1>(json).unwrap(), wire);
+    }
+
+    #[test]
+    fn tags_and_flags_are_unfolded() {
+        assert!(tags(0).is_empty());
+        assert_eq!(tags(42), [42]);
+        assert_eq!(tags(u32::MAX), [0xf_ffff, 0xfff]);
+        assert_eq!(flag_initials(0x1b), "APSF");
+        assert_eq!(flag_initials(0xff), "CEUAPRSF");
+        assert_eq!(flag_initials(0), "");
+    }
+}

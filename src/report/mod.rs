@@ -1,0 +1,12 @@
+//! What people and other programs get to read besides alerts' JSON: alerts as text, the run's summary, the flow log.
+//!
+//! Owns wording and layout. Writes nothing itself, and decides nothing: everything shown was decided before.
+
+mod flows;
+mod human;
+mod summary;
+mod text;
+
+pub use flows::{FlowEndV1, FlowRecordV1};
+pub use summary::RunSummary;
+pub use text::{TextOptions, alert_text};

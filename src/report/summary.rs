@@ -1,0 +1,154 @@
+//! What a run saw, named, found, lost and could not see.
+
+use std::fmt;
+
+use super::human::{bytes, count, counted, printable, span};
+use crate::signature::{Severity, wrap};
+use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
+
+const WIDTH: usize = 80;
+const COLUMN: usize = 9;
+
+/// Below this share of named addresses, the reader is told how to name more.
+const WELL_NAMED: f64 = 0.5;
+
+/// The figures of a run. `Display` is the text for people, every line ended.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct RunSummary {
+    /// Capture files read; 0 for a live capture.
+    pub files: u64,
+    /// Packets read.
+    pub packets: u64,
+    /// Their bytes on the wire.
+    pub bytes: u64,
+    /// Times of the first and the last packet.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// Flows seen.
+    pub flows: u64,
+    /// Ends of flows that had a private address.
+    pub private_ends: u64,
+    /// Those of them that were somebody: a pod, a service, a node.
+    pub named_ends: u64,
+    /// Alerts by severity, in the order of [`Severity::ALL`].
+    pub alerts: [u64; 4],
+    /// What was lost, by cause.
+    pub losses: LossCounts,
+    /// What the tap can't show, one detection a line.
+    pub blind: Vec<String>,
+}
+
+impl RunSummary {
+    fn alerts_text(&self) -> String {
+        let by_severity: Vec<String> = Severity::ALL
+            .iter()
+            .zip(self.alerts)
+            .rev()
+            .filter(|(_, n)| *n > 0)
+            .map(|(severity, n)| format!("{} {}", count(n), severity.label()))
+            .collect();
+        if by_severity.is_empty() {
+            "none".to_owned()
+        } else {
+            by_severity.join(", ")
+        }
+    }
+
+    fn flows_text(&self) -> String {
+        if self.private_ends == 0 {
+            return format!("{}; no private addresses", count(self.flows));
+        }
+        let share = self.named_ends.min(self.private_ends) as f64 / self.private_ends as f64;
+        let hint = if share < WELL_NAMED {
+            " (--inventory names more)"
+        } else {
+            ""
+        };
+        // Cut, not rounded: 100 % means all.
+        let percent = (share * 1000.0).floor() / 10.0;
+        format!(
+            "{}; {percent} % of their private ends named{hint}",
+            count(self.flows)
+        )
+    }
+}
+
+impl fmt::Display for RunSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut read = format!("{}, {}", counted(self.packets, "packet"), bytes(self.bytes));
+        if self.files > 0 {
+            read = format!("{}, {read}", counted(self.files, "file"));
+        }
+        if let Some((first, last)) = self.span {
+            read = format!("{read}, {}", span(first, last));
+        }
+        labelled(f, "read", &read)?;
+        labelled(f, "flows", &self.flows_text())?;
+        labelled(f, "alerts", &self.alerts_text())?;
+        let mut label = "lost";
+        for (loss, n) in self.losses.iter() {
+            labelled(f, label, &format!("{} × {loss}", count(n)))?;
+            label = "";
+        }
+        for blind in &self.blind {
+            writeln!(f, "blind here: {}", printable(blind))?;
+        }
+        Ok(())
+    }
+}
+
+fn labelled(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+    let mut label = label;
+    for line in wrap(text, WIDTH - COLUMN) {
+        writeln!(f, "{label:<COLUMN$}{line}")?;
+        label = "";
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Loss;
+
+    #[test]
+    fn a_run_with_everything() {
+        let mut summary = RunSummary {
+            files: 2,
+            packets: 1_234_567,
+            bytes: 812_400_000,
+            span: Some((
+                Timestamp::from_secs(1_772_334_720),
+                Timestamp::from_secs(1_772_338_200),
+            )),
+            flows: 12_345,
+            private_ends: 20_000,
+            named_ends: 19_999,
+            alerts: [1, 2, 1, 0],
+            losses: LossCounts::default(),
+            blind: vec!["dns-tunnel needs application data that isn't encrypted".to_owned()],
+        };
+        summary.losses.add_n(Loss::StreamGap, 3);
+        summary.losses.add_n(Loss::FileTruncated, 1);
+        insta::assert_snapshot!(summary.to_string());
+    }
+
+    #[test]
+    fn a_run_with_nothing() {
+        insta::assert_snapshot!(RunSummary::default().to_string());
+    }
+
+    #[test]
+    fn a_run_without_an_inventory() {
+        let summary = RunSummary {
+            files: 1,
+            packets: 1,
+            bytes: 60,
+            span: Some((Timestamp::from_secs(0), Timestamp::from_secs(0))),
+            flows: 1,
+            private_ends: 2,
+            ..RunSummary::default()
+        };
+        insta::assert_snapshot!(summary.to_string());
+    }
+}
