@@ -177,24 +177,3 @@ pub struct Attribution {
 /// The append-only record of who held which address when.
 #[derive(Debug, Default)]
 pub struct Journal {}
-/// tmp
-#[derive(PartialEq, Eq, Debug)]
-pub enum Allocation {
-    /// a
-    Assigned,
-    /// b
-    Unassigned,
-    /// c
-    Unknown,
-}
-impl Journal {
-    /// tmp
-    pub fn allocation(
-        &self,
-        _: crate::address::NetworkId,
-        _: std::net::IpAddr,
-        _: crate::time::Timestamp,
-    ) -> Allocation {
-        Allocation::Unknown
-    }
-}

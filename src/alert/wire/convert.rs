@@ -26,20 +26,10 @@ impl EndV1 {
 
 /// The Community ID of a flow.
 pub fn flow_community_id(flow: &FlowInfo) -> String {
-    let echo = match flow.protocol {
-        Protocol::Icmp => Some(8),
-        Protocol::Icmpv6 => Some(128),
-        _ => None,
-    };
-    // What is too large for an ICMP type is the identifier of an echo.
-    let orig_port = match echo {
-        Some(echo) if flow.orig_port > u16::from(u8::MAX) => echo,
-        _ => flow.orig_port,
-    };
     community_id(
         flow.protocol.number(),
         flow.orig.ip,
-        orig_port,
+        flow.orig_port,
         flow.resp.ip,
         flow.resp_port,
     )
