@@ -2,10 +2,30 @@
 //!
 //! Sources (a `kubectl` list, watch events, a copied CNI directory, CSV, …) each claim that somebody held an address
 //! over an interval. The [`Journal`] keeps the claims and answers for a moment. It knows nothing of flows.
+//!
+//! [`load_inventory`] reads the sources; [`Claim`] is what one of them says; the journal lays the claims of an address
+//! out on a timeline; [`Networks`] answers for addresses that nobody claims.
+
+mod claim;
+mod holder;
+mod inventory;
+mod journal;
+mod networks;
+mod prefixes;
+mod timeline;
+mod wire;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+pub use claim::{Claim, Standing, Tenure};
+pub use inventory::{
+    FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, load_inventory,
+};
+pub use journal::{Allocation, Journal, JournalConfig};
+pub use networks::{AddressClass, Networks};
 
 /// The thing that stays when pods come and go: what a baseline belongs to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,7 +76,7 @@ impl IdentityKind {
 }
 
 /// What is known of one holder of an address.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Identity {
     /// Pod, service, node, …
     pub kind: IdentityKind,
@@ -130,7 +150,7 @@ pub enum Source {
     None,
     /// A CIDR that a CNI configuration or the command line names.
     Cidr,
-    /// A CSV file or a bare host-local lease.
+    /// A bare host-local lease: somebody holds it, but who is unsaid.
     HostLocal,
     /// A CSV file written by hand.
     Csv,
@@ -147,6 +167,19 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every source, the least trusted first.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Cidr,
+        Self::HostLocal,
+        Self::Csv,
+        Self::Docker,
+        Self::CniCache,
+        Self::Cri,
+        Self::Kubernetes,
+        Self::Watch,
+    ];
+
     /// The word used in alerts.
     pub const fn label(self) -> &'static str {
         match self {
@@ -164,7 +197,7 @@ impl Source {
 }
 
 /// The answer to "who held this address then?".
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attribution {
     /// The holder.
     pub identity: Arc<Identity>,
@@ -173,7 +206,3 @@ pub struct Attribution {
     /// Who said so.
     pub source: Source,
 }
-
-/// The append-only record of who held which address when.
-#[derive(Debug, Default)]
-pub struct Journal {}
