@@ -32,3 +32,7 @@ pub mod alert;
 
 pub mod report;
 pub mod sinks;
+
+pub mod pipeline;
+
+pub mod cli;

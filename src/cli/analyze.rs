@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::ValueEnum;
 
 use super::options::Input;
+use super::reading::Read;
 use super::{End, output, reading};
 use crate::baseline::Store;
-use crate::pipeline::{EndedFlow, Task};
-use crate::signature::{Severity, SignatureSet};
+use crate::pipeline::{EndedFlow, Stats, Task};
+use crate::report::{FlowRecordV1, RunSummary, TextOptions, alert_text};
+use crate::signature::{Requirement, Severity, SignatureSet};
+use crate::sinks::{AlertFormat, AlertWriter, Delivery, RecordWriter};
 
 /// Analyze capture files and print alerts
 ///
@@ -73,5 +75,110 @@ impl From<FailOn> for Severity {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
-    todo!()
+    // Everything that can be wrong with what was asked is said before a long capture is read.
+    let signatures = SignatureSet::load(args.signatures.as_deref())?;
+    let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
+    let journal = reading::journal(&args.input)?;
+    let mut alerts = alert_writer(args)?;
+    let mut flow_log = match &args.flows {
+        Some(path) => Some(RecordWriter::new(
+            output::open(Some(path))?,
+            path.display().to_string(),
+        )),
+        None => None,
+    };
+    let task = Task::Analyze {
+        signatures: signatures.clone(),
+        baseline,
+    };
+    let read = match &mut flow_log {
+        Some(log) => {
+            let mut write = |flows: Vec<EndedFlow>| write_flows(log, &flows);
+            reading::read(&args.input, journal, task, quiet, Some(&mut write))?
+        }
+        None => reading::read(&args.input, journal, task, quiet, None)?,
+    };
+    if let Some(log) = &mut flow_log {
+        log.flush()?;
+    }
+    for alert in &read.verdict.alerts {
+        if alerts.deliver(alert)? == Delivery::Stop {
+            break;
+        }
+    }
+    alerts.flush()?;
+    if !quiet {
+        output::note(&summary(&read, &signatures).to_string());
+    }
+    reading::whole(&read)?;
+    let worst = read.verdict.alerts.iter().map(|alert| alert.severity).max();
+    let failed = args
+        .fail_on
+        .is_some_and(|level| worst.is_some_and(|worst| worst >= Severity::from(level)));
+    Ok(if failed { End::Alerts } else { End::Clean })
+}
+
+fn alert_writer(args: &Args) -> anyhow::Result<AlertWriter<Box<dyn Write>>> {
+    let path = args.output.as_deref();
+    let terminal = output::is_terminal(path);
+    let default = if terminal { Format::Text } else { Format::Json };
+    let format = match args.format.unwrap_or(default) {
+        Format::Json => AlertFormat::Json,
+        Format::Text => {
+            let options = TextOptions {
+                colour: output::colour(terminal),
+            };
+            AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
+        }
+    };
+    let name = path.map_or("standard output".to_owned(), |path| {
+        path.display().to_string()
+    });
+    Ok(AlertWriter::new(output::open(path)?, name, format))
+}
+
+fn write_flows(log: &mut RecordWriter<Box<dyn Write>>, flows: &[EndedFlow]) -> anyhow::Result<()> {
+    for (flow, record) in flows {
+        if log.json(&FlowRecordV1::from((&**flow, &**record)))? == Delivery::Stop {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
+    let stats = &read.verdict.stats;
+    let mut alerts = [0; 4];
+    for alert in &read.verdict.alerts {
+        let level = Severity::ALL
+            .iter()
+            .position(|&level| level == alert.severity);
+        if let Some(count) = level.and_then(|level| alerts.get_mut(level)) {
+            *count += 1;
+        }
+    }
+    RunSummary {
+        files: read.files as u64,
+        packets: stats.packets,
+        bytes: stats.bytes,
+        span: stats.span,
+        flows: stats.flows,
+        private_ends: stats.inside_ends,
+        named_ends: stats.named_ends,
+        alerts,
+        losses: read.losses.clone(),
+        blind: signatures.blind(&shown(stats)),
+    }
+}
+
+/// What the tap turned out to show. Nobody told us where the capture was made, so only what is plainly absent counts.
+fn shown(stats: &Stats) -> Vec<Requirement> {
+    let mut shown = vec![Requirement::Plaintext, Requirement::Uplink];
+    if stats.flows == 0 || stats.answered > 0 {
+        shown.push(Requirement::BothDirections);
+    }
+    if stats.flows == 0 || stats.inside_ends > 0 {
+        shown.push(Requirement::PodSide);
+    }
+    shown
 }

@@ -3,6 +3,7 @@
 //! Results go to standard output alone; progress, warnings and the summary go to standard error.
 
 mod analyze;
+mod cases;
 mod learn;
 mod options;
 mod output;

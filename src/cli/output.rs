@@ -16,7 +16,8 @@ use tracing_subscriber::registry::LookupSpan;
 pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Box<dyn Write>> {
     match path {
         Some(path) if path.as_os_str() != "-" => {
-            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             Ok(Box::new(BufWriter::new(file)))
         }
         _ => Ok(Box::new(BufWriter::new(io::stdout().lock()))),
@@ -30,7 +31,10 @@ pub(super) fn is_terminal(path: Option<&Path>) -> bool {
 
 /// Whether colour is welcome there (<https://no-color.org>).
 pub(super) fn colour(terminal: bool) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "NO_COLOR is a wish about output, no configuration")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "NO_COLOR is a wish about output, no configuration"
+    )]
     let refused = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
     terminal && !refused
 }
@@ -45,13 +49,19 @@ pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Tells why the command could not run.
-#[expect(clippy::print_stderr, reason = "the one place that says why the program ends")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that says why the program ends"
+)]
 pub(super) fn error(error: &anyhow::Error) {
     eprintln!("spanwatch: {error:#}");
 }
 
 /// Writes a block of text to standard error.
-#[expect(clippy::print_stderr, reason = "the summary is for people, beside the results")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the summary is for people, beside the results"
+)]
 pub(super) fn note(text: &str) {
     eprint!("{text}");
 }
@@ -72,14 +82,21 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let word = match *event.metadata().level() {
             Level::ERROR => "error",
             Level::WARN => "warning",
             _ => "note",
         };
         write!(writer, "{word}: ")?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
 }

@@ -3,14 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::{info, warn};
 
 use super::options::Input;
-use crate::capture::{CaptureError, Damage, Filter, Merged, PacketSource};
+use crate::capture::{CaptureError, Filter, Merged, PacketSource};
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, Journal, load_inventory};
 use crate::pipeline::{EndedFlow, Pipeline, Task, Verdict};
@@ -24,14 +23,10 @@ pub(super) struct Read {
     pub(super) verdict: Verdict,
     /// Files named.
     pub(super) files: usize,
-    /// What is wrong with files that were read in part.
-    pub(super) damage: Vec<Damage>,
     /// What is wrong with files that weren't read at all.
     pub(super) unreadable: Vec<CaptureError>,
     /// Losses from file to alert.
     pub(super) losses: LossCounts,
-    /// Claims in the inventory.
-    pub(super) journal: Arc<Journal>,
 }
 
 /// Opens the inventory, so that its mistakes are told before a long capture is read.
@@ -39,10 +34,25 @@ pub(super) fn journal(input: &Input) -> anyhow::Result<Arc<Journal>> {
     let options = InventoryOptions {
         cluster_cidrs: input.cluster_cidr.clone(),
         service_cidrs: input.service_cidr.clone(),
+        ..InventoryOptions::default()
     };
     let (journal, report) = load_inventory(&input.inventory, &options)?;
-    for line in report.lines() {
-        info!("{line}");
+    for file in &report.files {
+        info!(
+            "{}: {}, {} addresses",
+            file.path.display(),
+            file.format,
+            file.bindings
+        );
+        for note in &file.notes {
+            warn!("{}: {note}", file.path.display());
+        }
+    }
+    if let Some(first) = report.disputed.first() {
+        warn!(
+            "{} addresses are claimed by several owners for the same time, so nobody is named for them (the first: {first})",
+            report.disputed.len()
+        );
     }
     Ok(Arc::new(journal))
 }
@@ -53,14 +63,14 @@ pub(super) fn read(
     journal: Arc<Journal>,
     task: Task,
     quiet: bool,
-    mut flows: Option<&mut dyn FnMut(Vec<EndedFlow>) -> io::Result<()>>,
+    mut flows: Option<&mut dyn FnMut(Vec<EndedFlow>) -> anyhow::Result<()>>,
 ) -> anyhow::Result<Read> {
     let filter = input.filter.as_deref().map(Filter::new).transpose()?;
     let (mut source, unreadable) = open(&input.files, filter)?;
     for error in &unreadable {
         warn!("{error}");
     }
-    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::clone(&journal), task)?;
+    let mut pipeline = Pipeline::new(FlowConfig::default(), journal, task)?;
     if flows.is_some() {
         pipeline = pipeline.keeping_flows();
     }
@@ -72,14 +82,14 @@ pub(super) fn read(
         if frames.is_multiple_of(STRIDE) {
             bar.set_position(source.progress().read);
             if let Some(write) = &mut flows {
-                write(pipeline.take_flows()).context("cannot write the flow log")?;
+                write(pipeline.take_flows())?;
             }
         }
     }
     bar.finish_and_clear();
     let (verdict, ended) = pipeline.finish();
     if let Some(write) = &mut flows {
-        write(ended).context("cannot write the flow log")?;
+        write(ended)?;
     }
     let damage = source.damage();
     for damage in &damage {
@@ -97,10 +107,8 @@ pub(super) fn read(
     Ok(Read {
         verdict,
         files: input.files.len(),
-        damage,
         unreadable,
         losses,
-        journal,
     })
 }
 
@@ -112,7 +120,11 @@ fn open(files: &[PathBuf], filter: Option<Filter>) -> anyhow::Result<(Merged, Ve
             (Some(only), 0) => only.into(),
             (Some(first), more) => {
                 let rest: Vec<String> = errors.map(|error| format!("  {error}")).collect();
-                anyhow!("{first}\n{}\nnone of the {} files can be read", rest.join("\n"), more + 1)
+                anyhow!(
+                    "{first}\n{}\nnone of the {} files can be read",
+                    rest.join("\n"),
+                    more + 1
+                )
             }
         }
     })
@@ -134,7 +146,7 @@ fn progress_bar(quiet: bool, total: Option<u64>) -> ProgressBar {
     }
 }
 
-/// Refuses to go on without anything to judge by.
+/// An error if a file could not be read at all: what was asked for was not done.
 pub(super) fn whole(read: &Read) -> anyhow::Result<()> {
     if !read.unreadable.is_empty() {
         bail!(

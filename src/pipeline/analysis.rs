@@ -1,8 +1,8 @@
 //! The analysis half: events in their order to alerts, or to a baseline. One thread, whatever the number of packet threads.
 
 use super::Task;
-use crate::alert::{Alert, Correlator, CorrelatorConfig};
-use crate::baseline::{Baseline, Learner};
+use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig};
+use crate::baseline::{Baseline, Learner, Maturity, Profile};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind};
 use crate::features::PeerNamer;
@@ -55,11 +55,10 @@ impl Analysis {
                 let mut detectors = Vec::new();
                 for spec in DETECTORS {
                     if let Some(signature) = signatures.get(spec.id) {
-                        let detector =
-                            (spec.build)(&signature.thresholds).map_err(|source| BuildError {
-                                id: spec.id,
-                                source: Box::new(source),
-                            })?;
+                        let detector = (spec.build)(signature).map_err(|source| BuildError {
+                            id: spec.id,
+                            source: Box::new(source),
+                        })?;
                         detectors.push(detector);
                     }
                 }
@@ -121,6 +120,7 @@ impl Analysis {
                 detector.tick(now, &context, &mut detection.findings);
             }
             detection.accept(losses, packets);
+            detection.correlator.mark(now, losses, packets);
         }
     }
 
@@ -145,15 +145,34 @@ impl Analysis {
                 for detector in &mut detection.detectors {
                     detector.finish(&context, &mut detection.findings);
                 }
-                detection.accept(losses, packets);
+                for finding in detection.findings.drain(..) {
+                    detection.correlator.accept(finding, losses, packets);
+                }
                 let mut lost = LossCounts::default();
                 for detector in &detection.detectors {
                     lost.merge(&detector.losses());
                 }
                 lost.merge(detection.correlator.losses());
-                (detection.correlator.finish(), None, lost)
+                let mut alerts = detection.correlator.finish();
+                for alert in &mut alerts {
+                    alert.baseline = context
+                        .profile(&alert.actor)
+                        .map_or_else(BaselineNote::default, note);
+                }
+                (alerts, None, lost)
             }
         }
+    }
+}
+
+fn note(profile: &Profile) -> BaselineNote {
+    BaselineNote {
+        state: match profile.maturity() {
+            Maturity::None => BaselineState::None,
+            Maturity::Learning => BaselineState::Learning,
+            Maturity::Stable => BaselineState::Stable,
+        },
+        observed: profile.observed(),
     }
 }
 

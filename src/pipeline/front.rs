@@ -179,6 +179,7 @@ impl FlowSink for Sink<'_> {
     }
 
     fn outcome(&mut self, state: &mut FlowState, time: Timestamp, outcome: Outcome) {
+        self.stats.answered += u64::from(outcome == Outcome::Answered);
         let flow = Arc::clone(&state.info);
         self.event(time, EventKind::FlowOutcome { flow, outcome });
     }

@@ -106,7 +106,8 @@ impl Pipeline {
         if tick {
             self.ticked = now;
             let losses = self.front.losses();
-            self.analysis.tick(now, &self.journal, losses, self.front.packets());
+            self.analysis
+                .tick(now, &self.journal, losses, self.front.packets());
         }
     }
 
@@ -139,7 +140,8 @@ impl Pipeline {
     fn analyze(&mut self) {
         let (losses, packets) = (self.front.losses(), self.front.packets());
         for event in self.events.drain(..) {
-            self.analysis.observe(&event, &self.journal, losses, packets);
+            self.analysis
+                .observe(&event, &self.journal, losses, packets);
             if let Some(ended) = &mut self.ended
                 && let EventKind::FlowEnded { flow, record } = event.kind
             {

@@ -13,6 +13,8 @@ pub struct Stats {
     pub span: Option<(Timestamp, Timestamp)>,
     /// Flows opened.
     pub flows: u64,
+    /// Flows that were answered.
+    pub answered: u64,
     /// Ends of flows at addresses that somebody in the cluster should hold.
     pub inside_ends: u64,
     /// Those of them that were given a name.
