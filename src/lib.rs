@@ -6,9 +6,17 @@
 //! capture ─▶ decode ─▶ flow ─▶ identity ─▶ dissect ─▶ event ─▶ features ─▶ baseline ─▶ detectors ─▶ alert ─▶ sinks
 //! ```
 //!
-//! [`pipeline`](crate) composes the stages without I/O, clocks or threads; `cli` drives it. A module uses only modules
+//! [`pipeline`] composes the stages without I/O, clocks or threads; `cli` drives it. A module uses only modules
 //! that stand before it, which a test checks.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::float_cmp,
+        clippy::needless_pass_by_value,
+        reason = "tests compare exact results and read better with owned arguments"
+    )
+)]
 
 pub mod address;
 pub mod telemetry;

@@ -167,17 +167,17 @@ fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
         named_ends: stats.named_ends,
         alerts,
         losses: read.losses.clone(),
-        blind: signatures.blind(&shown(stats)),
+        blind: signatures.blind(&shown(stats, read.pods_known)),
     }
 }
 
 /// What the tap turned out to show. Nobody told us where the capture was made, so only what is plainly absent counts.
-fn shown(stats: &Stats) -> Vec<Requirement> {
+fn shown(stats: &Stats, pods_known: bool) -> Vec<Requirement> {
     let mut shown = vec![Requirement::Plaintext, Requirement::Uplink];
     if stats.flows == 0 || stats.answered > 0 {
         shown.push(Requirement::BothDirections);
     }
-    if stats.flows == 0 || stats.inside_ends > 0 {
+    if !pods_known || stats.pod_ends > 0 {
         shown.push(Requirement::PodSide);
     }
     shown

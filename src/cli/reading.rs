@@ -25,6 +25,8 @@ pub(super) struct Read {
     pub(super) files: usize,
     /// What is wrong with files that weren't read at all.
     pub(super) unreadable: Vec<CaptureError>,
+    /// Whether the inventory knows any pod or other holder of an address.
+    pub(super) pods_known: bool,
     /// Losses from file to alert.
     pub(super) losses: LossCounts,
 }
@@ -70,6 +72,7 @@ pub(super) fn read(
     for error in &unreadable {
         warn!("{error}");
     }
+    let pods_known = journal.claims_count() > 0;
     let mut pipeline = Pipeline::new(FlowConfig::default(), journal, task)?;
     if flows.is_some() {
         pipeline = pipeline.keeping_flows();
@@ -108,6 +111,7 @@ pub(super) fn read(
         verdict,
         files: input.files.len(),
         unreadable,
+        pods_known,
         losses,
     })
 }

@@ -49,6 +49,8 @@ const MAX_SAMPLES: usize = 4;
 /// HTTPS, CAA. NULL, KEY, and private types have no such use.
 const USUAL_TYPES: &[u16] = &[1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 48, 64, 65, 257];
 const TXT: u16 = 16;
+/// What the information of a name counts that asks a block list about an address: mail servers and proxies send many.
+const LISTED_ADDRESS_SHARE: f64 = 0.25;
 const BITS_UNUSUAL_TYPE: f64 = 10.0;
 const BITS_RAW_BYTES: f64 = 10.0;
 const BITS_MOSTLY_TEXT: f64 = 4.0;
@@ -185,7 +187,12 @@ impl DnsTunnel {
             self.names_total += 1;
         }
         domain.distinct += 1;
-        domain.bits += information_bits(name.left);
+        let share = if is_listed_address(name.left) {
+            LISTED_ADDRESS_SHARE
+        } else {
+            1.0
+        };
+        domain.bits += information_bits(name.left) * share;
         if domain.samples.len() < MAX_SAMPLES {
             domain.samples.push(Arc::clone(flow));
         }
@@ -197,7 +204,13 @@ impl DnsTunnel {
         };
         let key = (source_key(&flow.orig), Arc::from(name.registered));
         if let Some(domain) = self.domains.peek_mut(&key) {
-            domain.answers += u64::from(message.answer_count > 0);
+            // Block lists answer with loopback addresses, which are verdicts and lead nowhere by design.
+            let verdict = !message.answers.is_empty()
+                && message
+                    .answers
+                    .iter()
+                    .all(|answer| matches!(answer, DnsAnswer::Address(ip) if ip.is_loopback()));
+            domain.answers += u64::from(message.answer_count > 0 && !verdict);
             domain.answer_bytes += u64::from(message.answer_bytes);
             for answer in &message.answers {
                 if let DnsAnswer::Address(ip) = answer
@@ -364,6 +377,18 @@ impl DnsTunnel {
     }
 }
 
+/// Whether a name starts with an IPv4 address in labels, as block lists are asked (RFC 5782 2.1).
+fn is_listed_address(left: &str) -> bool {
+    let mut octets = 0;
+    for label in left.split('.').take(4) {
+        if label.parse::<u8>().is_err() {
+            return false;
+        }
+        octets += 1;
+    }
+    octets == 4
+}
+
 /// The strongest of each family, summed.
 fn total_bits(evidence: &[Evidence]) -> f64 {
     let mut families: BTreeMap<Family, f64> = BTreeMap::new();
@@ -419,7 +444,6 @@ impl Detector for DnsTunnel {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Bench, end, pod};
-    use super::*;
     use crate::flow::{Outcome, Protocol};
     use crate::identity::IdentityKind;
 

@@ -70,6 +70,8 @@ const BITS_PER_DARK_HOST: f64 = 6.0;
 const MAX_DARK_BITS: f64 = 24.0;
 /// An ARP request that nobody answered for this long has failed.
 const ARP_PATIENCE: Duration = Duration::from_secs(3);
+/// A request repeated after this is a retry.
+const ARP_RETRY: Duration = Duration::from_millis(500);
 /// ARP requests waiting for an answer, over all sources.
 const MAX_PENDING: usize = 65_536;
 /// As many different ports tried on one host are a port scan.
@@ -156,9 +158,19 @@ impl HostSweep {
             self.dropped += 1;
             return;
         }
-        self.pending
-            .entry((actor.ip, target.ip))
-            .or_insert_with(|| (actor.clone(), target.clone(), time));
+        let key = (actor.ip, target.ip);
+        match self.pending.get(&key) {
+            None => {
+                self.pending
+                    .insert(key, (actor.clone(), target.clone(), time));
+            }
+            // Who asks again got no answer; a bridge's second copy of the frame comes sooner.
+            Some((_, _, asked)) if time.since(*asked) >= ARP_RETRY => {
+                self.pending.remove(&key);
+                self.resolved(actor, target, false, time, context);
+            }
+            Some(_) => {}
+        }
     }
 
     fn resolved(
@@ -191,10 +203,15 @@ impl HostSweep {
             .filter(|(way, line)| is_sweep(**way, line, threshold, min_hosts))
             .map(|(&way, line)| (way, line))
             .collect();
-        if is_port_scan(source) {
-            // What it does to hosts beyond their ports is still a sweep.
-            sweeps.retain(|(way, _)| matches!(way, Way::Arp | Way::Ping));
-        }
+        let scanned = scanned_hosts(source);
+        sweeps.retain(|(way, line)| {
+            matches!(way, Way::Arp | Way::Ping)
+                || line
+                    .members()
+                    .filter(|(ip, _)| !scanned.contains(ip))
+                    .count() as u64
+                    >= min_hosts.max(line.attempted / 2)
+        });
         sweeps.sort_by(|(_, a), (_, b)| b.attempted.cmp(&a.attempted).then(a.first.cmp(&b.first)));
         let Some(&(way, widest)) = sweeps.first() else {
             return;
@@ -322,15 +339,16 @@ fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
     line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
 }
 
-/// Whether some host was tried in so many ways that ports are what the source is after.
-fn is_port_scan(source: &Source<Way>) -> bool {
+/// Hosts tried in so many ways that their ports are what the source is after.
+fn scanned_hosts(source: &Source<Way>) -> BTreeSet<IpAddr> {
     let mut ways: BTreeMap<IpAddr, usize> = BTreeMap::new();
     for line in source.lines.values() {
         for (ip, _) in line.members() {
             *ways.entry(ip).or_default() += 1;
         }
     }
-    ways.values().any(|&count| count >= PORT_SCAN_WAYS)
+    ways.retain(|_, count| *count >= PORT_SCAN_WAYS);
+    ways.into_keys().collect()
 }
 
 impl Detector for HostSweep {

@@ -247,7 +247,6 @@ impl Detector for PortScan {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Bench, end, pod};
-    use super::*;
     use crate::flow::Outcome;
 
     fn scan(gap: f64, ports: u16) -> Bench {

@@ -67,7 +67,7 @@ pub struct Line {
     pub failed: u64,
     /// Those answered and then dropped unused.
     pub unused: u64,
-    /// First contact.
+    /// First contact, until one comes to nothing; then the first of those.
     pub first: Timestamp,
     /// Last contact.
     pub last: Timestamp,
@@ -105,6 +105,9 @@ impl Line {
                 Standing::Failed
             };
             self.members.insert(contact.member, standing);
+        }
+        if !contact.success && self.probed() == 0 {
+            self.first = contact.time;
         }
         self.attempted += 1;
         self.failed += u64::from(!contact.success);

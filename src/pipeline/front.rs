@@ -149,6 +149,7 @@ impl Sink<'_> {
                 Confidence::Exact | Confidence::Time | Confidence::Node
             );
             self.stats.named_ends += u64::from(named);
+            self.stats.pod_ends += u64::from(who.identity.kind == IdentityKind::Pod);
         }
         Endpoint { ip, who }
     }

@@ -17,6 +17,8 @@ pub struct Stats {
     pub answered: u64,
     /// Ends of flows at addresses that somebody in the cluster should hold.
     pub inside_ends: u64,
+    /// Those of them that were pods.
+    pub pod_ends: u64,
     /// Those of them that were given a name.
     pub named_ends: u64,
 }

@@ -88,13 +88,20 @@ impl SignatureSet {
         self.by_id.values()
     }
 
-    /// What a tap that shows only `shown` can't detect, one line per signature, for the start of a run and the summary.
+    /// What a tap that shows only `shown` can't detect, for the start of a run and the summary: a line per thing that is
+    /// missing, with the signatures that need it.
     pub fn blind(&self, shown: &[Requirement]) -> Vec<String> {
-        self.iter()
-            .filter_map(|signature| {
-                let lacks = signature.lacks(shown);
-                let lacks: Vec<&str> = lacks.iter().map(|lack| lack.text()).collect();
-                (!lacks.is_empty()).then(|| format!("{} needs {}", signature.id, lacks.join("; ")))
+        Requirement::ALL
+            .iter()
+            .filter_map(|requirement| {
+                let ids: Vec<&str> = self
+                    .iter()
+                    .filter(|signature| signature.lacks(shown).contains(requirement))
+                    .map(|signature| signature.id.as_str())
+                    .collect();
+                let verb = if ids.len() == 1 { "needs" } else { "need" };
+                (!ids.is_empty())
+                    .then(|| format!("{} {verb} {}", ids.join(", "), requirement.text()))
             })
             .collect()
     }

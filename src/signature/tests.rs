@@ -138,13 +138,13 @@ fn a_file_of_nothing_but_mistakes_yields_a_bounded_report() {
 #[test]
 fn an_override_inherits_what_it_leaves_out() {
     let base = parse(Path::new("dns-tunnel.toml"), DNS, None).unwrap();
-    let text = "severity = \"critical\"\n[thresholds]\nmin_bits_per_sec = 12\n[ads]\npriority = \"Ours.\"\n";
+    let text = "severity = \"critical\"\n[thresholds]\ntypical_bits = 12\n[ads]\npriority = \"Ours.\"\n";
     let signature = parse(Path::new("etc/dns-tunnel.toml"), text, Some(&base)).unwrap();
 
     assert_eq!(signature.severity, Severity::Critical);
     assert_eq!(signature.ads.get(AdsSection::Priority), "Ours.");
     assert_eq!(
-        signature.thresholds["min_bits_per_sec"],
+        signature.thresholds["typical_bits"],
         toml::Value::Float(12.0),
         "an integer where the built-in has a float"
     );
@@ -159,7 +159,7 @@ fn an_override_inherits_what_it_leaves_out() {
 #[test]
 fn an_override_can_neither_invent_nor_retype_a_threshold() {
     let base = parse(Path::new("dns-tunnel.toml"), DNS, None).unwrap();
-    let text = "[thresholds]\nwindow_sec = 5\nwindow_secs = 1.5\nmax_domains = \"many\"\n";
+    let text = "[thresholds]\nhalf_life = 5\nmin_distinct_names = 1.5\nmax_domains = \"many\"\n";
     insta::assert_snapshot!(problems("etc/dns-tunnel.toml", text, Some(&base)));
 }
 
