@@ -9,8 +9,10 @@ mod head;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use chunked::{Chunked, Verdict};
-use head::{Asks, Body};
+use head::{Asks, Body, is_token, trim_blank_lines};
 
 use super::{
     Both, Carrier, Dissector, DissectorSpec, PROBE_WINDOW, Probe, Progress, Segment, Transaction,
@@ -63,19 +65,6 @@ fn probe(segment: &Segment<'_>) -> Probe {
     }
 }
 
-/// What may stand in a method (RFC 9110 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Blank lines before a message are to be ignored (RFC 9112 2.2).
-fn trim_blank_lines(data: &[u8]) -> &[u8] {
-    let start = data.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    start
-        .and_then(|start| data.get(start..))
-        .unwrap_or_default()
-}
-
 /// Both directions of a connection.
 #[derive(Default)]
 struct Http1 {
@@ -109,12 +98,11 @@ enum Place {
 
 impl Dissector for Http1 {
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
-        if !self
-            .sides
-            .of(segment.direction)
-            .skip_gap(segment.gap.into())
-        {
-            return Progress::Desynced;
+        let side = self.sides.of(segment.direction);
+        if !side.skip_gap(segment.gap.into()) {
+            // Whatever is lost with it: the next message may begin right after the hole. If it doesn't, that will show.
+            *side = Side::default();
+            self.unanswered = Unanswered::default();
         }
         let mut data = segment.data;
         while !data.is_empty() {
@@ -142,29 +130,17 @@ impl Dissector for Http1 {
                     skipped = data.len() as u64;
                     data = &[];
                 }
-                Place::Head => {
-                    let end = side.scan.end(data);
-                    let (part, rest) = data
-                        .split_at_checked(end.unwrap_or(data.len()))
-                        .unwrap_or((data, &[]));
-                    data = rest;
-                    let fits = side.head.len().saturating_add(part.len()) <= MAX_HEAD;
-                    let kept = fits
-                        && (end.is_some() && side.head.is_empty()
-                            || buffer::append(&mut side.head, part, MAX_HEAD));
-                    if !kept {
-                        return Progress::Desynced;
-                    }
-                    if end.is_some() {
-                        side.scan = HeadScan::default();
-                        let gathered = std::mem::take(&mut side.head);
-                        let head = if gathered.is_empty() { part } else { &gathered };
-                        let progress = self.take_head(segment.direction, head, out);
+                Place::Head => match side.gather(data) {
+                    Gathered::More => data = &[],
+                    Gathered::Head(head, rest) => {
+                        data = rest;
+                        let progress = self.take_head(segment.direction, &head, out);
                         if progress != Progress::More {
                             return progress;
                         }
                     }
-                }
+                    Gathered::TooLong => return Progress::Desynced,
+                },
             }
             self.skipped = self.skipped.saturating_add(skipped);
         }
@@ -227,7 +203,35 @@ impl Http1 {
     }
 }
 
+/// What came of looking for a head's end.
+enum Gathered<'a> {
+    More,
+    /// The head, and what follows it.
+    Head(Cow<'a, [u8]>, &'a [u8]),
+    TooLong,
+}
+
 impl Side {
+    /// Takes bytes up to the end of the head; copies them only if the head comes in several pieces.
+    fn gather<'a>(&mut self, data: &'a [u8]) -> Gathered<'a> {
+        let end = self.scan.end(data);
+        let split = data.split_at_checked(end.unwrap_or(data.len()));
+        let (part, rest) = split.unwrap_or((data, &[]));
+        let complete = end.is_some();
+        if complete && self.head.is_empty() && part.len() <= MAX_HEAD {
+            self.scan = HeadScan::default();
+            return Gathered::Head(Cow::Borrowed(part), rest);
+        }
+        if !buffer::append(&mut self.head, part, MAX_HEAD) {
+            return Gathered::TooLong;
+        }
+        if !complete {
+            return Gathered::More;
+        }
+        self.scan = HeadScan::default();
+        Gathered::Head(Cow::Owned(std::mem::take(&mut self.head)), rest)
+    }
+
     /// Passes over bytes that the capture lacks; says whether it still knows where it is.
     fn skip_gap(&mut self, gap: u64) -> bool {
         match &mut self.place {

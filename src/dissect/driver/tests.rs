@@ -261,7 +261,7 @@ fn small_before_and_after() {
     flow.feed(
         &Segment {
             gap: 1,
-            ..segment(Orig, b"x")
+            ..segment(Orig, b"x\n\n")
         },
         &mut vec![],
     );

@@ -42,6 +42,15 @@ pub(super) enum Asks {
 
 /// Reads a request's head, which must be complete.
 pub(super) fn request(head: &[u8]) -> Option<(HttpRequest, Asks, Body)> {
+    read_request(head, None).or_else(|| {
+        let (line, fields) = odd_line(head)?;
+        let mended = [b"GET / HTTP/1.1\r\n", fields].concat();
+        read_request(&mended, Some(line))
+    })
+}
+
+/// Reads a head; `line` has method and target, if they aren't to be taken from it.
+fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<(HttpRequest, Asks, Body)> {
     let mut request = Request::new(&mut []);
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let parsed = lenient().parse_request_with_uninit_headers(&mut request, head, &mut headers);
@@ -50,10 +59,14 @@ pub(super) fn request(head: &[u8]) -> Option<(HttpRequest, Asks, Body)> {
     else {
         return None;
     };
+    let Line { method, target } = line.unwrap_or(Line {
+        method: method.as_bytes(),
+        target: target.as_bytes(),
+    });
     let fields = Fields::gather(request.headers);
     let asks = match method {
-        "HEAD" => Asks::Head,
-        "CONNECT" => Asks::Connect,
+        b"HEAD" => Asks::Head,
+        b"CONNECT" => Asks::Connect,
         _ => Asks::Plain,
     };
     let target = Target::split(target, asks);
@@ -64,7 +77,7 @@ pub(super) fn request(head: &[u8]) -> Option<(HttpRequest, Asks, Body)> {
         (Coding::None, Length::Undeclared) => Body::Length(0),
     };
     let transaction = HttpRequest {
-        method: text(method.as_bytes(), MAX_METHOD),
+        method: text(method, MAX_METHOD),
         // RFC 9112 3.2.2: an authority in the target overrides the header.
         host: target.authority.or(fields.host).and_then(host),
         path: text(target.path, MAX_TEXT),
@@ -100,6 +113,45 @@ pub(super) fn response(head: &[u8]) -> Option<(HttpResponse, Body)> {
         content_type: fields.content_type.map(media_type),
     };
     Some((transaction, body))
+}
+
+/// The parts of a request line that matter.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+}
+
+/// A request line whose target has spaces or stray bytes in it, and the rest of the head. No client should send such a
+/// line; exploits do, and servers take it.
+fn odd_line(head: &[u8]) -> Option<(Line<'_>, &[u8])> {
+    let head = trim_blank_lines(head);
+    let (line, fields) = split_at_byte(head, b'\n')?;
+    let (method, rest) = split_at_byte(line, b' ')?;
+    let version_at = rest.windows(8).rposition(|part| part == b" HTTP/1.")?;
+    let target = rest.get(..version_at)?.trim_ascii();
+    let whole = !target.is_empty() && method.iter().copied().all(is_token);
+    whole.then_some((Line { method, target }, fields))
+}
+
+/// What may stand in a method (RFC 9110 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Blank lines before a message are to be ignored (RFC 9112 2.2).
+pub(super) fn trim_blank_lines(data: &[u8]) -> &[u8] {
+    let start = data.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    start
+        .and_then(|start| data.get(start..))
+        .unwrap_or_default()
+}
+
+/// What stands before and after the first `byte`.
+fn split_at_byte(data: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = data.iter().position(|other| *other == byte)?;
+    let (before, after) = data.split_at_checked(at)?;
+    Some((before, after.get(1..)?))
 }
 
 /// Reads what common clients and servers let pass: what they understand must not blind us.
@@ -234,36 +286,40 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn split(target: &'a str, asks: Asks) -> Self {
-        let (authority, path) = match target.split_once("://") {
+    fn split(target: &'a [u8], asks: Asks) -> Self {
+        let scheme_end = target.windows(3).position(|part| part == b"://");
+        let scheme = scheme_end.and_then(|end| target.get(..end));
+        let rest = scheme_end.and_then(|end| target.get(end.saturating_add(3)..));
+        let (authority, path) = match (scheme, rest) {
             _ if asks == Asks::Connect => (Some(target), without_userinfo(target)),
-            Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-                let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-                (
-                    Some(authority),
-                    if path.starts_with('/') { path } else { "/" },
-                )
+            (Some(scheme), Some(rest)) if scheme.iter().all(u8::is_ascii_alphanumeric) => {
+                let end = rest.iter().position(|byte| b"/?#".contains(byte));
+                let end = end.unwrap_or(rest.len());
+                let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, b""));
+                let path = if path.starts_with(b"/") { path } else { b"/" };
+                (Some(authority), path)
             }
             _ => (None, target),
         };
-        let path = path.split('?').next().unwrap_or_default();
         Self {
-            authority: authority.map(str::as_bytes),
-            path: path.as_bytes(),
+            authority,
+            path: path.split(|byte| *byte == b'?').next().unwrap_or_default(),
             len: target.len(),
         }
     }
 }
 
 /// An authority without the name and password that may stand before it.
-fn without_userinfo(authority: &str) -> &str {
-    authority.rsplit('@').next().unwrap_or_default()
+fn without_userinfo(authority: &[u8]) -> &[u8] {
+    authority
+        .rsplit(|byte| *byte == b'@')
+        .next()
+        .unwrap_or_default()
 }
 
 /// The host of an authority: lower-case, without port, userinfo, and an IPv6 address's brackets.
 fn host(authority: &[u8]) -> Option<Arc<str>> {
-    let authority = authority.rsplit(|byte| *byte == b'@').next()?.trim_ascii();
+    let authority = without_userinfo(authority).trim_ascii();
     let host = match authority.strip_prefix(b"[") {
         Some(address) => address.split(|byte| *byte == b']').next()?,
         None => authority.split(|byte| *byte == b':').next()?,

@@ -124,6 +124,37 @@ fn targets_and_hosts() {
 }
 
 #[test]
+fn odd_request_lines_that_servers_take() {
+    let cases: &[(&[u8], &[u8], &str, u32)] = &[
+        (b"GET", b"/Hello Arkime", "/Hello Arkime", 13),
+        (b"GET", b"/\xff\xfe?a b", "/\u{fffd}\u{fffd}", 7),
+        (b"POST", b"/cgi HTTP/1.0 x", "/cgi HTTP/1.0 x", 15),
+        (b"CONNECT", b"a:25 /", "a:25 /", 6),
+    ];
+    for (method, target, path, len) in cases {
+        let head = [
+            method,
+            &b" "[..],
+            target,
+            b" HTTP/1.0\r\nno colon\r\nHost: h\r\n\r\n",
+        ]
+        .concat();
+        let (got, ..) = head::request(&head).unwrap();
+        assert_eq!(
+            (got.method.as_bytes(), &*got.path, got.target_len),
+            (*method, *path, *len)
+        );
+    }
+    for head in [
+        &b"GET  HTTP/1.0\r\n\r\n"[..],
+        b"GET /\r\n\r\n",
+        b"G(T /a b HTTP/1.0\r\n\r\n",
+    ] {
+        assert!(head::request(head).is_none());
+    }
+}
+
+#[test]
 fn response_fields() {
     let head = b"HTTP/1.1 404 Not Found\r\nServer: nginx/1.25\r\nContent-Type: Text/HTML; charset=utf-8\r\n\
         Set-Cookie: sid=1\r\nContent-Length: 12, 12\r\nBad Header\r\n\r\n";
@@ -273,11 +304,14 @@ fn gaps_are_passed_where_the_length_is_known() {
     let chunk_end = [b"\r\n0\r\n\r\n", next].concat();
     assert_eq!(run(sized, 8, next), (2, Progress::More));
     assert_eq!(run(sized, 7, &[b"9", next].concat()), (2, Progress::More));
-    assert_eq!(run(sized, 9, next), (1, Progress::Desynced));
+    // A hole that swallows a message's end, and one whole message or none at all.
+    assert_eq!(run(sized, 9, next), (2, Progress::More));
+    assert_eq!(run(sized, 9, b"89\n\n"), (1, Progress::Desynced));
     assert_eq!(run(chunked, 6, &chunk_end), (2, Progress::More));
-    assert_eq!(run(chunked, 7, &chunk_end), (1, Progress::Desynced));
+    assert_eq!(run(chunked, 7, b"\n0\r\n\r\n"), (1, Progress::Desynced));
     assert_eq!(run(endless, 1000, next), (1, Progress::More));
-    assert_eq!(run(&sized[..20], 1, next), (0, Progress::Desynced));
+    assert_eq!(run(&sized[..20], 1, &sized[21..]), (0, Progress::Desynced));
+    assert_eq!(run(&sized[..20], 1, next), (1, Progress::More));
 }
 
 #[test]
