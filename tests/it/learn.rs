@@ -1,0 +1,76 @@
+//! `spanwatch learn`, and what a baseline changes.
+
+use crate::command::{Folder, spanwatch};
+
+const CASE: &str = "captures/novel-peer";
+
+fn inventory() -> String {
+    let own = format!("{CASE}/inventory.json");
+    if crate::command::repository(&own).is_file() {
+        own
+    } else {
+        "captures/cluster.json".to_owned()
+    }
+}
+
+#[test]
+fn what_was_learned_is_normal_and_the_rest_is_told() {
+    let folder = Folder::new();
+    let baseline = folder.path("b.baseline");
+    let (learn, attack) = (format!("{CASE}/learn.pcap"), format!("{CASE}/attack.pcap"));
+    let inventory = inventory();
+    let run = spanwatch(&["learn", &learn, "--inventory", &inventory, "--baseline", &baseline]);
+    assert_eq!((run.code, run.out.as_str()), (Some(0), ""), "{}", run.err);
+    assert!(run.err.contains("workloads"), "{}", run.err);
+
+    let novel = |capture: &str, baseline: Option<&str>| {
+        let mut args = vec!["analyze", capture, "--inventory", &inventory];
+        args.extend(baseline.iter().flat_map(|path| ["--baseline", path]));
+        let run = spanwatch(&args);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        run.json()
+            .into_iter()
+            .filter(|alert| alert["signature"] == "novel-peer")
+            .collect::<Vec<_>>()
+    };
+    assert!(novel(&learn, Some(&baseline)).is_empty(), "what it learned from is no news");
+    let told = novel(&attack, Some(&baseline));
+    assert!(!told.is_empty());
+    assert_eq!(told[0]["baseline"]["state"], "learning");
+    assert!(novel(&attack, None).is_empty(), "without a baseline nothing is novel");
+}
+
+#[test]
+fn learning_goes_on_where_it_stopped() {
+    let folder = Folder::new();
+    let baseline = folder.path("b.baseline");
+    let learn = |capture: &str| {
+        let inventory = inventory();
+        let run = spanwatch(&["learn", capture, "--inventory", &inventory, "--baseline", &baseline]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+    };
+    learn(&format!("{CASE}/learn.pcap"));
+    learn(&format!("{CASE}/attack.pcap"));
+    let inventory = inventory();
+    let run = spanwatch(&[
+        "analyze",
+        &format!("{CASE}/attack.pcap"),
+        "--inventory",
+        &inventory,
+        "--baseline",
+        &baseline,
+    ]);
+    assert!(run.json().iter().all(|alert| alert["signature"] != "novel-peer"));
+}
+
+#[test]
+fn an_attack_in_the_learning_capture_is_still_reported() {
+    let folder = Folder::new();
+    let baseline = folder.path("b.baseline");
+    let (demo, inventory) = ("captures/demo/demo.pcap", "captures/demo/inventory.json");
+    spanwatch(&["learn", demo, "--inventory", inventory, "--baseline", &baseline]);
+    let run = spanwatch(&["analyze", demo, "--inventory", inventory, "--baseline", &baseline]);
+    for id in ["dns-tunnel", "port-scan", "db-sweep"] {
+        assert!(run.json().iter().any(|alert| alert["signature"] == id), "{id}: {}", run.err);
+    }
+}
