@@ -28,16 +28,11 @@ impl Holder {
     /// Whether naming the one would be right for the other: a `StatefulSet` pod that comes back with its old address
     /// has a new uid and the same name.
     pub(super) fn same_name(&self, other: &Self) -> bool {
-        let key = |holder: &Self| {
-            let Identity {
-                kind,
-                namespace,
-                name,
-                ..
-            } = &*holder.identity;
-            (*kind, namespace.clone(), name.clone())
-        };
-        key(self) == key(other) && (self.identity.name.is_some() || self.identity == other.identity)
+        let (a, b) = (&*self.identity, &*other.identity);
+        a.kind == b.kind
+            && a.namespace == b.namespace
+            && a.name == b.name
+            && (a.name.is_some() || a == b)
     }
 }
 

@@ -67,7 +67,7 @@ impl PodRecord {
 pub(super) struct Tally {
     /// Addresses said to be somebody's.
     pub(super) bindings: usize,
-    /// Ranges, owners, names: what helps to understand bindings from elsewhere.
+    /// Nodes, ranges, owners, names: what helps to understand bindings from elsewhere.
     pub(super) hints: usize,
 }
 
@@ -120,7 +120,9 @@ impl Collector {
     /// Adds what a source says of a pod.
     pub(super) fn add_pod(&mut self, record: PodRecord) {
         self.tally.bindings += record.stays.len();
-        self.tally.hints += usize::from(record.stays.is_empty());
+        // A runtime's list of sandboxes has names for the addresses of others; a pod that waits has nothing yet.
+        let names_others = record.stays.is_empty() && record.source == Source::Cri;
+        self.tally.hints += usize::from(names_others);
         if let Some(node) = &record.facts.node {
             self.lineage.nodes.insert(node.clone());
         }
@@ -144,7 +146,7 @@ impl Collector {
 
     /// Adds an address of a node.
     pub(super) fn add_node(&mut self, ip: IpAddr, name: Option<Arc<str>>, source: Source) {
-        self.tally.bindings += usize::from(self.networks.node(ip).is_none());
+        self.tally.hints += 1;
         if let Some(name) = &name {
             self.lineage.nodes.insert(name.clone());
         }
@@ -181,6 +183,11 @@ impl Collector {
         *known = known.take().max(parent);
     }
 
+    /// Notes that a pod was seen at a revision.
+    pub(super) fn note_version(&mut self, uid: Arc<str>, version: u64) {
+        self.snapshots.note_version(uid, version);
+    }
+
     /// Adds what a list covers.
     pub(super) fn add_snapshot(&mut self, snapshot: Snapshot) {
         self.snapshots.add(snapshot);
@@ -196,6 +203,7 @@ impl Collector {
     pub(super) fn finish(mut self, cluster_cidrs: &[IpNetwork]) -> (Networks, Vec<Claim>) {
         self.networks_from_facts(cluster_cidrs);
         self.name_sandboxes();
+        self.snapshots.date();
         // Backends of services may be on nodes' addresses: what no pod object vouches for must look like a pod.
         let pods_known = !self.networks.pod_cidrs().is_empty();
         let mut claims = std::mem::take(&mut self.claims);
@@ -210,6 +218,8 @@ impl Collector {
             }
             self.claim(record, &mut claims);
         }
+        // A node's address is the node's, whichever pods and services share it.
+        claims.retain(|claim| self.networks.node(claim.ip).is_none());
         (self.networks, claims)
     }
 
@@ -300,14 +310,14 @@ impl Collector {
     }
 
     /// A pod that some list lacks can't be said to be there still.
-    fn weigh_absence(&mut self, record: &mut PodRecord) {
+    fn weigh_absence(&self, record: &mut PodRecord) {
         if record.source != Source::Kubernetes {
             return;
         }
         if let (Some(uid), Some(namespace)) = (&record.uid, &record.facts.namespace)
             && self
                 .snapshots
-                .lack(uid, namespace, record.facts.node.as_ref())
+                .lack(uid, namespace, record.facts.node.as_deref())
         {
             record
                 .stays

@@ -49,8 +49,11 @@ pub(super) fn recognise(input: &mut impl BufRead) -> io::Result<(Format, String)
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Format::Utf16,
         [b'{' | b'[', ..] => json_format(text),
         _ => {
-            let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-            let table = str::from_utf8(line).is_ok_and(super::csv::is_table);
+            let mut lines = text.split(|&byte| byte == b'\n');
+            let header = lines
+                .find(|line| !line.starts_with(b"#"))
+                .unwrap_or_default();
+            let table = str::from_utf8(header).is_ok_and(super::csv::is_table);
             if table { Format::Csv } else { Format::Unknown }
         }
     };

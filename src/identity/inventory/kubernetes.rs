@@ -144,10 +144,8 @@ impl Reader<'_> {
 
     fn list(&mut self, kind: &str, items: Vec<Object>) {
         let item_kind = kind.strip_suffix("List").unwrap_or("");
-        let mut snapshot = Snapshot {
-            latest: items.iter().filter_map(pod::latest).max(),
-            ..Snapshot::default()
-        };
+        let mut snapshot = Snapshot::default();
+        snapshot.latest = items.iter().filter_map(pod::latest).max();
         let sighting = Sighting {
             source: Source::Kubernetes,
             at: snapshot.latest,
@@ -170,7 +168,8 @@ impl Reader<'_> {
                 snapshot
                     .namespaces
                     .insert(self.collector.text(&meta.namespace));
-                snapshot.pods.insert(self.collector.text(pod::uid(meta)));
+                let uid = self.collector.text(pod::uid(meta));
+                snapshot.pods.insert(uid, version(meta));
                 snapshot
                     .nodes
                     .extend(self.collector.some_text(&object.spec.node_name));
@@ -232,6 +231,9 @@ impl Reader<'_> {
         }
 
         let uid = self.collector.some_text(pod::uid(&metadata));
+        if let Some(uid) = uid.clone().filter(|_| sighting.source == Source::Watch) {
+            self.collector.note_version(uid, version(&metadata));
+        }
         let tenure = pod::tenure(&metadata, &status, sighting);
         let mut stays: BTreeMap<_, _> = own.iter().map(|&ip| (ip, tenure)).collect();
         if let Some(uid) = uid
@@ -448,6 +450,11 @@ impl Reader<'_> {
         };
         self.collector.add_pod(record);
     }
+}
+
+/// The revision of the cluster's store at which an object last changed. Zero where it isn't said.
+fn version(metadata: &Metadata) -> u64 {
+    metadata.resource_version.parse().unwrap_or(0)
 }
 
 /// An address in canonical form; none of "None" and the empty string, which headless services and waiting pods have.

@@ -28,7 +28,7 @@ use ipnetwork::IpNetwork;
 use self::collector::{Collector, Tally};
 use self::input::Format;
 use self::stream::Ending;
-use super::journal::{Journal, JournalConfig};
+use super::journal::Journal;
 use super::wire::{self, ImportError};
 
 pub use error::{InventoryError, InventoryErrors};
@@ -40,8 +40,6 @@ pub struct InventoryOptions {
     pub cluster_cidrs: Vec<IpNetwork>,
     /// The ranges of service addresses.
     pub service_cidrs: Vec<IpNetwork>,
-    /// How much the journal may remember.
-    pub journal: JournalConfig,
 }
 
 /// What one input was and gave.
@@ -114,7 +112,7 @@ pub fn load_inventory(
     }
     report.ignored_kinds = std::mem::take(&mut collector.ignored);
     let (networks, claims) = collector.finish(&options.cluster_cidrs);
-    let mut journal = Journal::new(options.journal);
+    let mut journal = Journal::default();
     *journal.networks_mut() = networks;
     journal.insert(claims);
     report.claims = journal.claims_count();

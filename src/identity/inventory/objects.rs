@@ -42,6 +42,7 @@ records! {
         name: String,
         namespace: String,
         uid: String,
+        resource_version: String,
         labels: BTreeMap<String, String>,
         annotations: Annotations,
         owner_references: Vec<OwnerReference>,

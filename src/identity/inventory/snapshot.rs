@@ -1,26 +1,32 @@
 //! What lists of pods say by leaving pods out: one that an equally wide list lacks has gone, or wasn't there yet.
 //!
-//! A list bears no time of its own, and which of two was made first can't be told for sure. Either way the pod's end is
-//! unknown, and that is all that's concluded.
+//! A list bears no time of its own. But each object bears the revision of the cluster's store at which it last changed,
+//! and revisions are common to the whole cluster: a list is no older than the newest revision in it, and older than the
+//! next change of anything in it. Where that doesn't tell two lists' order, the end of a pod in one of them is unknown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::time::Timestamp;
 
-/// Lists beyond this many are not compared; then nobody counts as still there.
-const LIMIT: usize = 4096;
+/// Lists beyond this many are not compared; then no pod counts as still there.
+const LIMIT: usize = 64;
 
 /// What one list covers.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) namespaces: HashSet<Arc<str>>,
     pub(super) nodes: HashSet<Arc<str>>,
-    pub(super) pods: HashSet<Arc<str>>,
+    /// The pods by uid, with the revision at which each last changed (zero where that isn't said).
+    pub(super) pods: HashMap<Arc<str>, u64>,
     /// The newest moment that the list mentions: it is no older.
     pub(super) latest: Option<Timestamp>,
     /// Whether it has the `kubernetes` service, without which no list of services is whole.
     pub(super) has_api_service: bool,
+    /// The first revision that it is too old to know, as far as other inputs tell.
+    before: Option<u64>,
+    /// The newest revision in it.
+    newest: u64,
 }
 
 impl Snapshot {
@@ -40,46 +46,54 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     all: Vec<Snapshot>,
-    /// In how many lists a pod is.
-    seen: HashMap<Arc<str>, usize>,
-    /// How many lists cover a namespace and node.
-    covering: HashMap<(Arc<str>, Option<Arc<str>>), usize>,
+    /// The revisions at which each pod is known to have changed.
+    versions: HashMap<Arc<str>, BTreeSet<u64>>,
     too_many: bool,
 }
 
 impl Snapshots {
     /// Adds a list.
-    pub(super) fn add(&mut self, mut snapshot: Snapshot) {
-        for uid in std::mem::take(&mut snapshot.pods)
-            .into_iter()
-            .collect::<Vec<_>>()
-        {
-            *self.seen.entry(uid).or_default() += 1;
-        }
-        if self.all.len() < LIMIT {
-            self.all.push(snapshot);
-        } else {
+    pub(super) fn add(&mut self, snapshot: Snapshot) {
+        if self.all.len() >= LIMIT {
             self.too_many = true;
+            return;
+        }
+        snapshot.pods.iter().for_each(|(uid, &version)| {
+            self.note_version(uid.clone(), version);
+        });
+        self.all.push(snapshot);
+    }
+
+    /// Notes that a pod changed at a revision.
+    pub(super) fn note_version(&mut self, uid: Arc<str>, version: u64) {
+        self.versions.entry(uid).or_default().insert(version);
+    }
+
+    /// Dates the lists by one another, once all are there.
+    pub(super) fn date(&mut self) {
+        for snapshot in &mut self.all {
+            let pods = snapshot.pods.iter().filter(|&(_, &version)| version > 0);
+            let next = pods.filter_map(|(uid, &version)| {
+                self.versions
+                    .get(uid)?
+                    .range(version.saturating_add(1)..)
+                    .next()
+                    .copied()
+            });
+            snapshot.before = next.min();
+            snapshot.newest = snapshot.pods.values().copied().max().unwrap_or(0);
         }
     }
 
-    /// Whether some list lacks the pod although it would have it.
-    pub(super) fn lack(
-        &mut self,
-        uid: &str,
-        namespace: &Arc<str>,
-        node: Option<&Arc<str>>,
-    ) -> bool {
-        let seen = self.seen.get(uid).copied().unwrap_or(0);
-        let key = (namespace.clone(), node.cloned());
-        let covering = *self.covering.entry(key).or_insert_with(|| {
-            let node = node.map(|node| &**node);
-            self.all
-                .iter()
-                .filter(|snapshot| snapshot.covers(namespace, node))
-                .count()
-        });
-        self.too_many || covering > seen
+    /// Whether some list lacks the pod although it would have it, were the pod still there.
+    pub(super) fn lack(&self, uid: &str, namespace: &str, node: Option<&str>) -> bool {
+        let with_it = self.all.iter().filter(|list| list.pods.contains_key(uid));
+        let newest = with_it.map(|list| list.newest).max().unwrap_or(0);
+        let older = |list: &Snapshot| list.before.is_some_and(|before| before <= newest);
+        self.too_many
+            || self.all.iter().any(|list| {
+                list.covers(namespace, node) && !list.pods.contains_key(uid) && !older(list)
+            })
     }
 
     /// The lists.

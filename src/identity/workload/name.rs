@@ -12,6 +12,9 @@ use super::Lineage;
 const NAME_MAX: usize = 63;
 const SUFFIX_LEN: usize = 5;
 
+/// Bytes of any object's name. What is longer was made by somebody else, perhaps to keep us busy.
+const OBJECT_NAME_MAX: usize = 253;
+
 /// Minutes since the epoch in the years 2020 to 2034, as a `CronJob` since Kubernetes 1.21 puts them into names.
 const RUN_MINUTES: RangeInclusive<u64> = 26_297_280..=34_187_040;
 
@@ -34,6 +37,9 @@ const WORDS: [&str; 9] = [
 
 /// The workload's kind and name, by the pod's name alone. `Owner` is a controller of unknown kind.
 pub(super) fn from_name<'a>(name: &'a str, lineage: &Lineage) -> (&'static str, &'a str) {
+    if name.len() > OBJECT_NAME_MAX {
+        return ("Pod", name);
+    }
     if let Some(base) = strip_node(name, lineage) {
         return ("StaticPod", base);
     }
@@ -78,7 +84,7 @@ pub(super) fn strip_hash(name: &str) -> Option<&str> {
 /// `web` of `web-<hash>-x2x9z`, whatever the hash looks like. Of long names the end of the hash is lost, and maybe the
 /// dash after it.
 pub(super) fn strip_known_hash<'a>(name: &'a str, hash: &str) -> Option<&'a str> {
-    if hash.is_empty() {
+    if hash.is_empty() || hash.len() > NAME_MAX {
         return None;
     }
     if name.len() < NAME_MAX {
