@@ -4,7 +4,7 @@
 //! that is no capture, is cut into frames of every link type.
 #![no_main]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use spanwatch::capture::{Frame, LinkType};
@@ -14,9 +14,12 @@ use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
 use spanwatch::time::Timestamp;
 
+static SIGNATURES: LazyLock<SignatureSet> =
+    LazyLock::new(|| SignatureSet::builtin().expect("built-in signatures are checked by tests"));
+
 fuzz_target!(|data: &[u8]| {
     let task = Task::Analyze {
-        signatures: SignatureSet::builtin().expect("built-in signatures are checked by tests"),
+        signatures: SIGNATURES.clone(),
         baseline: None,
     };
     let flow = FlowConfig {

@@ -1,8 +1,8 @@
 //! `spanwatch signatures test`: each signature against its own captures.
 //!
-//! A case is a folder named after the signature with `case.toml` (which names the inventory, and a capture to learn from
-//! where the signature needs a baseline), `attack.pcap` and `benign.pcap`. The attack must raise the signature; the
-//! benign twin must raise nothing.
+//! A case is a folder named after the signature with `case.toml`, which names the captures and inventories of an attack, of
+//! its benign twin, and of a day to learn from where the signature needs a baseline. The attack must raise the signature;
+//! the benign twin must raise nothing.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,17 +16,23 @@ use crate::alert::Alert;
 use crate::baseline::Baseline;
 use crate::capture::{CaptureFile, PacketSource};
 use crate::flow::FlowConfig;
-use crate::identity::{InventoryOptions, Journal, load_inventory};
+use crate::identity::{InventoryOptions, load_inventory};
 use crate::pipeline::{Pipeline, Task, Verdict};
 use crate::signature::SignatureSet;
 
 /// The part of `case.toml` that says what to run; the rest is for readers and the repository's own tests.
 #[derive(Debug, Deserialize)]
 struct Case {
-    /// Inventory file, relative to the case.
-    inventory: Option<String>,
-    /// Capture to learn a baseline from, relative to the case.
-    learn: Option<String>,
+    learn: Option<Part>,
+    attack: Part,
+    benign: Part,
+}
+
+/// A capture and who is in it, as paths from the case's folder.
+#[derive(Debug, Deserialize)]
+struct Part {
+    capture: String,
+    inventory: Vec<String>,
 }
 
 pub(super) fn run(set: &SignatureSet, ids: &[String], captures: &Path) -> anyhow::Result<End> {
@@ -67,37 +73,26 @@ fn case(set: &SignatureSet, id: &str, folder: &Path) -> anyhow::Result<Vec<Strin
         )
     })?;
     let case: Case = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-    let inventory: Vec<_> = case
-        .inventory
-        .iter()
-        .map(|name| folder.join(name))
-        .collect();
-    let (journal, _) = load_inventory(&inventory, &InventoryOptions::default())?;
-    let journal = Arc::new(journal);
     let baseline = match &case.learn {
-        Some(name) => {
-            let task = Task::Learn(Baseline::default());
-            analyze(&folder.join(name), &journal, task)?.baseline
-        }
+        Some(part) => verdict(folder, part, Task::Learn(Baseline::default()))?.baseline,
         None => None,
     };
-    let alerts = |name: &str| -> anyhow::Result<Vec<Alert>> {
+    let alerts = |part: &Part| -> anyhow::Result<Vec<Alert>> {
         let task = Task::Analyze {
             signatures: set.clone(),
             baseline: baseline.clone(),
         };
-        Ok(analyze(&folder.join(name), &journal, task)?.alerts)
+        Ok(verdict(folder, part, task)?.alerts)
     };
     let mut problems = Vec::new();
-    if !alerts("attack.pcap")?
-        .iter()
-        .any(|alert| alert.signature.id == id)
-    {
-        problems.push("attack.pcap raised no alert".to_owned());
+    let attack = alerts(&case.attack)?;
+    if !attack.iter().any(|alert| alert.signature.id == id) {
+        problems.push(format!("{} raised no alert", case.attack.capture));
     }
-    for alert in alerts("benign.pcap")? {
+    for alert in alerts(&case.benign)? {
         problems.push(format!(
-            "benign.pcap raised {}: {}",
+            "{} raised {}: {}",
+            case.benign.capture,
             alert.signature.id,
             alert.sentence()
         ));
@@ -105,9 +100,11 @@ fn case(set: &SignatureSet, id: &str, folder: &Path) -> anyhow::Result<Vec<Strin
     Ok(problems)
 }
 
-fn analyze(path: &Path, journal: &Arc<Journal>, task: Task) -> anyhow::Result<Verdict> {
-    let mut source = CaptureFile::open(path)?;
-    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::clone(journal), task)?;
+fn verdict(folder: &Path, part: &Part, task: Task) -> anyhow::Result<Verdict> {
+    let inventory: Vec<_> = part.inventory.iter().map(|name| folder.join(name)).collect();
+    let (journal, _) = load_inventory(&inventory, &InventoryOptions::default())?;
+    let mut source = CaptureFile::open(&folder.join(&part.capture))?;
+    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::new(journal), task)?;
     while let Some(frame) = source.next_frame()? {
         pipeline.frame(&frame);
     }

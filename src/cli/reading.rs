@@ -36,7 +36,6 @@ pub(super) fn journal(input: &Input) -> anyhow::Result<Arc<Journal>> {
     let options = InventoryOptions {
         cluster_cidrs: input.cluster_cidr.clone(),
         service_cidrs: input.service_cidr.clone(),
-        ..InventoryOptions::default()
     };
     let (journal, report) = load_inventory(&input.inventory, &options)?;
     for file in &report.files {

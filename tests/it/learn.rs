@@ -4,27 +4,19 @@ use crate::command::{Folder, spanwatch};
 
 const CASE: &str = "captures/novel-peer";
 
-fn inventory() -> String {
-    let own = format!("{CASE}/inventory.json");
-    if crate::command::repository(&own).is_file() {
-        own
-    } else {
-        "captures/cluster.json".to_owned()
-    }
-}
+const INVENTORY: &str = "captures/cluster.json";
 
 #[test]
 fn what_was_learned_is_normal_and_the_rest_is_told() {
     let folder = Folder::new();
     let baseline = folder.path("b.baseline");
     let (learn, attack) = (format!("{CASE}/learn.pcap"), format!("{CASE}/attack.pcap"));
-    let inventory = inventory();
-    let run = spanwatch(&["learn", &learn, "--inventory", &inventory, "--baseline", &baseline]);
+    let run = spanwatch(&["learn", &learn, "--inventory", INVENTORY, "--baseline", &baseline]);
     assert_eq!((run.code, run.out.as_str()), (Some(0), ""), "{}", run.err);
     assert!(run.err.contains("workloads"), "{}", run.err);
 
     let novel = |capture: &str, baseline: Option<&str>| {
-        let mut args = vec!["analyze", capture, "--inventory", &inventory];
+        let mut args = vec!["analyze", capture, "--inventory", INVENTORY];
         args.extend(baseline.iter().flat_map(|path| ["--baseline", path]));
         let run = spanwatch(&args);
         assert_eq!(run.code, Some(0), "{}", run.err);
@@ -45,18 +37,16 @@ fn learning_goes_on_where_it_stopped() {
     let folder = Folder::new();
     let baseline = folder.path("b.baseline");
     let learn = |capture: &str| {
-        let inventory = inventory();
-        let run = spanwatch(&["learn", capture, "--inventory", &inventory, "--baseline", &baseline]);
+            let run = spanwatch(&["learn", capture, "--inventory", INVENTORY, "--baseline", &baseline]);
         assert_eq!(run.code, Some(0), "{}", run.err);
     };
     learn(&format!("{CASE}/learn.pcap"));
     learn(&format!("{CASE}/attack.pcap"));
-    let inventory = inventory();
     let run = spanwatch(&[
         "analyze",
         &format!("{CASE}/attack.pcap"),
         "--inventory",
-        &inventory,
+        INVENTORY,
         "--baseline",
         &baseline,
     ]);

@@ -1,0 +1,150 @@
+//! Every bundled case through the command: what must alert, what must not, and every word of what is said.
+//!
+//! `UPDATE_EXPECT=1` rewrites `captures/<id>/expected.jsonl`; read the difference before you commit it.
+
+use std::fs;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::command::{Folder, Run, repository, spanwatch};
+
+#[derive(Deserialize)]
+struct Case {
+    learn: Option<Part>,
+    attack: Part,
+    benign: Option<Part>,
+    #[serde(default)]
+    expect: Vec<Expect>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    capture: String,
+    inventory: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Expect {
+    signature: String,
+    category: String,
+    actor_pod: String,
+    workload: String,
+    begins_secs: f64,
+    max_seconds_to_raise: f64,
+    targets_at_least: u64,
+}
+
+/// 2026-03-02T09:00:00Z, when every bundled capture begins.
+const START: f64 = 1_772_442_000.0;
+
+fn analyze(id: &str, part: &Part, baseline: Option<&str>, more: &[&str]) -> Run {
+    let folder = format!("captures/{id}");
+    let capture = format!("{folder}/{}", part.capture);
+    let mut args = vec!["analyze".to_owned(), capture];
+    for inventory in &part.inventory {
+        args.extend(["--inventory".to_owned(), format!("{folder}/{inventory}")]);
+    }
+    if let Some(baseline) = baseline {
+        args.extend(["--baseline".to_owned(), baseline.to_owned()]);
+    }
+    args.extend(more.iter().map(|&arg| arg.to_owned()));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let run = spanwatch(&args);
+    assert_eq!(run.code, Some(0), "{id}: {}", run.err);
+    run
+}
+
+fn seconds(alert: &Value, field: &str) -> f64 {
+    let text = alert["time"][field].as_str().unwrap();
+    let time: jiff::Timestamp = text.parse().unwrap();
+    time.as_nanosecond() as f64 / 1e9 - START
+}
+
+fn check(id: &str) {
+    let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
+    let case: Case = toml::from_str(&text).unwrap();
+    let folder = Folder::new();
+    let baseline = case.learn.as_ref().map(|part| {
+        let path = folder.path("learned.baseline");
+        let capture = format!("captures/{id}/{}", part.capture);
+        let inventory = format!("captures/{id}/{}", part.inventory[0]);
+        let run = spanwatch(&["learn", &capture, "--inventory", &inventory, "--baseline", &path]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        path
+    });
+    let baseline = baseline.as_deref();
+
+    let run = analyze(id, &case.attack, baseline, &[]);
+    let alerts = run.json();
+    for expect in &case.expect {
+        let found = alerts.iter().find(|alert| {
+            alert["signature"] == expect.signature.as_str() && alert["actor"]["pod"] == expect.actor_pod.as_str()
+        });
+        let Some(alert) = found else {
+            panic!("{id}: no {} by {} in\n{}", expect.signature, expect.actor_pod, run.out)
+        };
+        assert_eq!(alert["category"], expect.category.as_str());
+        assert_eq!(alert["actor"]["workload"], expect.workload.as_str());
+        assert!(alert["target_count"].as_u64().unwrap() >= expect.targets_at_least, "{alert}");
+        let delay = seconds(alert, "raised") - expect.begins_secs;
+        assert!(delay <= expect.max_seconds_to_raise, "{id}: raised after {delay} s");
+        assert!(seconds(alert, "first") >= expect.begins_secs - 1.0, "begins before the attack: {alert}");
+    }
+    assert_eq!(alerts.len(), case.expect.len(), "{id}: one alert per attack, and nothing else\n{}", run.out);
+
+    let expected = repository(&format!("captures/{id}/expected.jsonl"));
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&expected, &run.out).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&expected).unwrap(), run.out, "{id}: expected.jsonl");
+
+    if let Some(benign) = &case.benign {
+        let run = analyze(id, benign, baseline, &[]);
+        assert_eq!(run.out, "", "{id}: the benign twin");
+    }
+}
+
+#[test]
+fn db_sweep() {
+    check("db-sweep");
+}
+
+#[test]
+fn dns_tunnel() {
+    check("dns-tunnel");
+}
+
+#[test]
+fn host_sweep() {
+    check("host-sweep");
+}
+
+#[test]
+fn novel_peer() {
+    check("novel-peer");
+}
+
+#[test]
+fn port_scan() {
+    check("port-scan");
+}
+
+#[test]
+fn demo() {
+    check("demo");
+}
+
+#[test]
+fn no_attack_no_alert_by_any_signature() {
+    for id in ["db-sweep", "dns-tunnel", "host-sweep", "port-scan"] {
+        let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
+        let case: Case = toml::from_str(&text).unwrap();
+        // Without an inventory too: addresses alone.
+        let bare = Part {
+            inventory: Vec::new(),
+            ..case.benign.unwrap()
+        };
+        assert_eq!(analyze(id, &bare, None, &[]).out, "", "{id}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The integration tests: one binary, a module per topic.
+
+/// Results, forms and exit status of `analyze`.
+mod analyze;
+/// One address, several holders.
+mod attribution;
+/// Damaged files and requests that can't be met.
+mod bad_input;
+/// The bundled captures: made from a seed, and found as expected.
+mod captures;
+/// Every bundled case, expectations and words.
+mod cases;
+/// Runs the command; no tests.
+mod command;
+/// Baselines.
+mod learn;
+/// Flows against tshark.
+mod oracle;
+/// Catalogue, pages, checks.
+mod signatures;
+/// The repository's own rules.
+mod tidy;
