@@ -89,7 +89,7 @@ fn alpn_marks(name: &[u8]) -> [char; 2] {
     if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() {
         return [char::from(first), char::from(last)];
     }
-    [hex_digit(first >> 4), hex_digit(last)]
+    [first >> 4, last].map(|half| char::from(hex_digit(half)))
 }
 
 /// The first 12 hex digits of the hash of `list`, then of `_` and `tail` if that has anything.
@@ -116,19 +116,19 @@ fn hash(list: impl Iterator<Item = u16>, tail: impl Iterator<Item = u16>) -> Str
     let digits = digest
         .iter()
         .flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);
-    digits.take(EMPTY.len()).collect()
+    digits.take(EMPTY.len()).map(char::from).collect()
 }
 
-fn hex(value: u16) -> String {
-    [12, 8, 4, 0]
-        .map(|shift| hex_digit((value >> shift) as u8))
-        .iter()
-        .collect()
+fn hex(value: u16) -> [u8; 4] {
+    [12, 8, 4, 0].map(|shift| hex_digit((value >> shift) as u8))
 }
 
 /// The digit for the low half of a byte.
-fn hex_digit(byte: u8) -> char {
-    char::from_digit(u32::from(byte & 0x0f), 16).unwrap_or('0')
+const fn hex_digit(byte: u8) -> u8 {
+    match byte & 0x0f {
+        low @ 0..=9 => b'0'.saturating_add(low),
+        high => b'a'.saturating_add(high.saturating_sub(10)),
+    }
 }
 
 #[cfg(test)]

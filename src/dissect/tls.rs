@@ -94,8 +94,14 @@ impl Dissector for Tls {
                 return Progress::Desynced;
             }
             let progress = side.read(segment.data, out);
-            if progress != Progress::More {
-                return progress;
+            let begun = side.begun;
+            match progress {
+                Progress::More => {}
+                // A client tried TLS on somebody who answers otherwise, in plain HTTP, say: nothing was missed.
+                Progress::Desynced if !begun && self.sides.of(segment.direction.reverse()).done => {
+                    return Progress::Done;
+                }
+                other => return other,
             }
         }
         self.seen = self.seen.saturating_add(segment.data.len() as u64);
@@ -118,6 +124,8 @@ struct Side {
     left: u16,
     /// The handshake message, as far as it has come.
     message: Vec<u8>,
+    /// Whether there was a record at all.
+    begun: bool,
     done: bool,
 }
 
@@ -171,9 +179,11 @@ impl Side {
         self.kind = header.record_type.0;
         self.length = header.len;
         self.left = header.len;
-        (TlsRecordType::ChangeCipherSpec.0..=TlsRecordType::Heartbeat.0).contains(&self.kind)
-            && header.version.0 >> 8 == 3
-            && header.len <= MAX_RECORD
+        let kinds = TlsRecordType::ChangeCipherSpec.0..=TlsRecordType::Heartbeat.0;
+        let valid =
+            kinds.contains(&self.kind) && header.version.0 >> 8 == 3 && header.len <= MAX_RECORD;
+        self.begun |= valid;
+        valid
     }
 
     fn read_handshake(&mut self, part: &[u8], out: &mut Vec<Transaction>) -> Progress {

@@ -262,8 +262,10 @@ fn alerts_before_the_hello() {
 
 #[test]
 fn what_cannot_be_followed_ends() {
-    let feed = |data: &[u8]| feed(&mut Tls::default(), &[(Direction::Orig, data)], 4096);
-    let ends = |data: &[u8], progress| assert_eq!(feed(data), (vec![], progress), "{data:02x?}");
+    let ends = |data: &[u8], progress| {
+        let got = feed(&mut Tls::default(), &[(Direction::Orig, data)], 4096);
+        assert_eq!(got, (vec![], progress), "{data:02x?}");
+    };
     ends(&records(23, &[0; 8], 8), Progress::Done);
     ends(&records(22, &[14, 0, 0, 0], 8), Progress::Done);
     ends(b"HTTP/1.1 400 Bad Request\r\n", Progress::Desynced);
@@ -278,8 +280,17 @@ fn what_cannot_be_followed_ends() {
         &records(22, &[CLIENT_HELLO, 1, 0, 0], 8),
         Progress::Desynced,
     );
-    // A hole inside the hello is one in what we wait for; after it, nobody cares.
+    // A server that doesn't speak TLS has nothing for us to miss.
     let hello = records(22, &client_hello_message(&usual_extensions()), 16384);
+    let turns: [(Direction, &[u8]); 2] = [
+        (Direction::Orig, &hello),
+        (Direction::Resp, b"HTTP/1.1 400 Bad Request\r\n"),
+    ];
+    for size in [1, 4096] {
+        let got = feed(&mut Tls::default(), &turns, size);
+        assert_eq!(got, (vec![expected_client()], Progress::Done));
+    }
+    // A hole inside the hello is one in what we wait for; after it, nobody cares.
     let mut tls = Tls::default();
     let mut out = Vec::new();
     let late = Segment {
