@@ -29,3 +29,6 @@ pub mod signature;
 pub mod detectors;
 
 pub mod alert;
+
+#[cfg(feature = "testkit")]
+pub mod testkit;
