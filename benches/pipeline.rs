@@ -147,7 +147,7 @@ fn fastest(mut pass: impl FnMut()) -> Duration {
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bulk.pcap");
-    std::fs::write(&path, bulk::mixed(1, PACKETS, FLOWS)).unwrap();
+    std::fs::write(&path, bulk::mixed(1, PACKETS as u64, FLOWS as u64)).unwrap();
     let inventory = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures/cluster.json");
     let (journal, _) = load_inventory(&[inventory], &InventoryOptions::default()).unwrap();
     let journal = Arc::new(journal);

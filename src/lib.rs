@@ -44,3 +44,6 @@ pub mod sinks;
 pub mod pipeline;
 
 pub mod cli;
+
+#[cfg(feature = "testkit")]
+pub mod testkit;

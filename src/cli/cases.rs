@@ -101,7 +101,11 @@ fn case(set: &SignatureSet, id: &str, folder: &Path) -> anyhow::Result<Vec<Strin
 }
 
 fn verdict(folder: &Path, part: &Part, task: Task) -> anyhow::Result<Verdict> {
-    let inventory: Vec<_> = part.inventory.iter().map(|name| folder.join(name)).collect();
+    let inventory: Vec<_> = part
+        .inventory
+        .iter()
+        .map(|name| folder.join(name))
+        .collect();
     let (journal, _) = load_inventory(&inventory, &InventoryOptions::default())?;
     let mut source = CaptureFile::open(&folder.join(&part.capture))?;
     let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::new(journal), task)?;

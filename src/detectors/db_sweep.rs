@@ -40,6 +40,8 @@ enum Aim {
     Others,
 }
 
+/// Bits of a session that comes to nothing: thought twice as likely under a sweep as in honest use.
+const BITS_PER_PROBE: f64 = 1.0;
 /// Bits per further database endpoint that was only probed.
 const BITS_PER_ENDPOINT: f64 = 1.0;
 /// Bits per further database product probed: a workload speaks one or two, a scan all it knows.
@@ -70,7 +72,7 @@ impl DbSweep {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             alert_bits,
-            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
+            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_PROBE),
             suspects: Suspects::default(),
             thresholds,
         }

@@ -102,7 +102,7 @@ impl HostSweep {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             alert_bits,
-            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
+            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
             suspects: Suspects::default(),
             pending: BTreeMap::new(),
             dropped: 0,
@@ -330,7 +330,7 @@ fn way(flow: &FlowInfo) -> Option<Way> {
 fn breadth_bits(way: Way, line: &Line) -> f64 {
     let hosts = match way {
         Way::Ping => line.attempted,
-        _ => line.probed(),
+        _ => line.failed,
     };
     (hosts.saturating_sub(1) as f64 * way.bits_per_host()).min(MAX_BREADTH_BITS)
 }

@@ -59,7 +59,7 @@ impl PortScan {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             alert_bits,
-            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1),
+            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
             suspects: Suspects::default(),
             thresholds,
         }
@@ -70,7 +70,7 @@ impl PortScan {
         let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
         if let Some(source) = self.lines.source(&key)
             && let Some(line) = source.lines.get(&host)
-            && line.probed() >= source.mark.saturating_mul(2)
+            && line.failed >= source.mark.saturating_mul(2)
             && is_scan(line, threshold, min_ports)
         {
             self.suspects.note(key, time);
@@ -88,11 +88,11 @@ impl PortScan {
             .values()
             .filter(|line| is_scan(line, threshold, min_ports))
             .collect();
-        hosts.sort_by(|a, b| b.probed().cmp(&a.probed()).then(a.first.cmp(&b.first)));
+        hosts.sort_by(|a, b| b.failed.cmp(&a.failed).then(a.first.cmp(&b.first)));
         let Some(&worst) = hosts.first() else {
             return;
         };
-        source.mark = worst.probed();
+        source.mark = worst.failed;
         let attempted: u64 = hosts.iter().map(|line| line.attempted).sum();
         let failed: u64 = hosts.iter().map(|line| line.failed).sum();
         let evidence = vec![
@@ -110,11 +110,11 @@ impl PortScan {
             Evidence {
                 feature: "scan.ports_per_host",
                 family: Family::Volume,
-                observed: worst.probed() as f64,
+                observed: worst.failed as f64,
                 expected: "1 or 2 ports of a host".into(),
                 bits: breadth_bits(worst),
                 signature_grade: false,
-                text: format!("{} ports of one host came to nothing", worst.probed()),
+                text: format!("{} ports of one host came to nothing", worst.failed),
             },
         ];
         out.push(Finding {
@@ -159,11 +159,11 @@ impl PortScan {
 }
 
 fn breadth_bits(line: &Line) -> f64 {
-    (line.probed().saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
+    (line.failed.saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
 }
 
 fn is_scan(line: &Line, threshold: f64, min_ports: u64) -> bool {
-    line.probed() >= min_ports
+    line.failed >= min_ports
         && line.bits + breadth_bits(line) >= threshold
         && line
             .members()
@@ -275,15 +275,20 @@ mod tests {
     }
 
     #[test]
-    fn a_half_open_scan_of_open_ports_is_a_scan() {
+    fn open_ports_do_not_hide_the_scan_that_found_them() {
         let mut bench = Bench::new("port-scan");
         let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
-        for port in 1..=20 {
-            // Answered, and dropped without a word.
-            bench.tcp(f64::from(port), (&web, &api), port, Outcome::Answered, 0);
+        for port in 1..=24 {
+            // Two of three ports are open: answered, and dropped without a word.
+            let outcome = if port % 3 == 0 {
+                Outcome::Refused
+            } else {
+                Outcome::Answered
+            };
+            bench.tcp(f64::from(port), (&web, &api), port, outcome, 0);
         }
         bench.finish(60.0);
-        assert!(bench.alerts());
+        assert!(bench.alerts(), "{} bits", bench.bits());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! First contacts of a source along a line: one host's many ports, one port's many hosts.
 //!
 //! A scan must touch what it doesn't know, so it shows as first contacts that fail. Each line carries a sequential test of
-//! its own over them; a repeated contact says nothing new. A connection that is opened and dropped without a word is a
-//! failure in disguise and is taken back when it ends.
+//! its own over them; a repeated contact says nothing new. A connection that is opened and dropped unused is no success:
+//! what it took away from the evidence is given back when it ends, and more where its owner thinks it telling.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,8 +25,6 @@ const MAX_LINES: usize = 64;
 const MAX_TARGETS: usize = 16;
 /// What the breadth of a single line is worth at most, so that a sum stays readable: certainty doesn't grow for ever.
 const MAX_BITS: f64 = 64.0;
-/// Bits by which an unused connection speaks for a scan: its probability is thought twice as high under one.
-const UNUSED_BITS: f64 = 1.0;
 /// Example flows kept per line.
 const MAX_SAMPLES: usize = 4;
 
@@ -124,15 +122,15 @@ impl Line {
     }
 
     /// A conversation with an answered member is over. If it came to nothing, the success is taken back.
-    fn over(&mut self, member: Member, unused: bool, test: SequentialTest) {
+    fn over(&mut self, member: Member, unused: bool, test: SequentialTest, unused_bits: f64) {
         let Some(standing @ Standing::Answered) = self.members.get_mut(&member) else {
             return;
         };
         *standing = Standing::Settled;
         if unused {
             self.unused += 1;
-            let success = -test.step_bits(true);
-            self.bits = (self.bits + success + UNUSED_BITS).min(MAX_BITS);
+            let taken = -test.step_bits(true);
+            self.bits = (self.bits + taken + unused_bits).min(MAX_BITS);
         }
     }
 
@@ -167,15 +165,18 @@ pub struct Source<K> {
 pub struct ContactLines<K> {
     sources: LruCache<SourceKey, Source<K>>,
     theta1: f64,
+    unused_bits: f64,
     evicted: u64,
 }
 
 impl<K: Ord + Copy> ContactLines<K> {
-    /// Room for `max_sources`; `theta1` is a scanner's success rate.
-    pub fn new(max_sources: usize, theta1: f64) -> Self {
+    /// Room for `max_sources`; `theta1` is a scanner's success rate, and `unused_bits` what a connection dropped unused
+    /// says for a scan.
+    pub fn new(max_sources: usize, theta1: f64, unused_bits: f64) -> Self {
         Self {
             sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
             theta1,
+            unused_bits,
             evicted: 0,
         }
     }
@@ -241,7 +242,7 @@ impl<K: Ord + Copy> ContactLines<K> {
         if let Some(source) = self.sources.peek_mut(&source_key(actor))
             && let Some(line) = source.lines.get_mut(&line)
         {
-            line.over(member, unused, source.test);
+            line.over(member, unused, source.test, self.unused_bits);
         }
     }
 
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_repeated_contact_says_nothing_new() {
-        let mut lines = ContactLines::new(10, 0.2);
+        let mut lines = ContactLines::new(10, 0.2, 1.0);
         for _ in 0..5 {
             contact(&mut lines, "10.0.0.1", 80, false);
         }
@@ -328,8 +329,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_a_word_is_a_failure_in_disguise() {
-        let mut lines = ContactLines::new(10, 0.2);
+    fn an_unused_connection_is_no_success() {
+        let mut lines = ContactLines::new(10, 0.2, 1.0);
         for port in 1..=4 {
             contact(&mut lines, "10.0.0.1", port, false);
         }
@@ -345,7 +346,7 @@ mod tests {
 
     #[test]
     fn sources_are_bounded_and_forgotten_in_order() {
-        let mut lines = ContactLines::new(3, 0.2);
+        let mut lines = ContactLines::new(3, 0.2, 1.0);
         for (port, actor) in (0..).zip(["10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5"]) {
             contact(&mut lines, actor, port, false);
         }

@@ -3,7 +3,8 @@
 //! The rules, in the order of their strength:
 //!
 //! 1. A holder with times has the address from its start to its end. A later one closes an earlier one when it settles,
-//!    whatever a late report says of the earlier one's end; nothing opens the earlier one again.
+//!    for reports of an end come late; nothing opens the earlier one again. But an end that is said to be later by more
+//!    than lateness explains ([`LATE_REPORT`]) is a contradiction: until then nobody is named.
 //! 2. Two that start at the same moment can't be told apart while both last.
 //! 3. Packets trail a holder's end for a while, and may come just before the start that was noted.
 //! 4. Holders without times (a copied CNI cache) have what is left; two of them can't be told apart.
@@ -22,6 +23,10 @@ pub(super) const BEFORE_START: Duration = Duration::from_secs(2);
 
 /// FIN, RST and retransmissions come after the end.
 pub(super) const AFTER_END: Duration = Duration::from_mins(1);
+
+/// How much later than a successor's start an end may be reported without contradicting it: deletions are seen when a
+/// watch delivers them, after grace periods.
+pub(super) const LATE_REPORT: Duration = Duration::from_mins(5);
 
 /// From a moment until the next segment's: the answer, or `None` where nobody claims the address.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -267,8 +272,13 @@ fn pieces<'a>(stays: &'a [Stay<'a>]) -> Vec<Piece<'a>> {
     let mut pieces = Vec::with_capacity(stays.len());
     let mut free_from = Timestamp::MIN;
     let mut groups = stays.chunk_by(|a, b| a.from == b.from).peekable();
+    let mut earlier = 0_usize;
     while let Some(group) = groups.next() {
         let settled = |group: &&[Stay<'_>]| group.iter().map(|stay| stay.settled).min();
+        let dispute = settled(&group)
+            .zip(group.last())
+            .and_then(|(settled, best)| dispute(stays.get(..earlier)?, best, settled));
+        earlier = earlier.saturating_add(group.len());
         let cutoff = groups.peek().and_then(settled).unwrap_or(Timestamp::MAX);
         // From the back: who is still there when the others have gone, and whether all of those bear one name.
         let mut namesakes = true;
@@ -288,7 +298,25 @@ fn pieces<'a>(stays: &'a [Stay<'a>]) -> Vec<Piece<'a>> {
         let best = group.last();
         for (stay, namesakes, all_services) in still_there {
             let until = stay.until.min(cutoff);
-            let from = stay.from.max(free_from);
+            let mut from = stay.from.max(free_from);
+            if let Some((disputed, services)) = dispute
+                && namesakes
+                && disputed > from
+                && until > from
+            {
+                pieces.push(Piece {
+                    from,
+                    until: disputed.min(until),
+                    only: None,
+                    all_services: all_services && services,
+                    cut: false,
+                });
+                from = disputed.min(until);
+                if from == until {
+                    free_from = free_from.max(until);
+                    continue;
+                }
+            }
             // Even an empty piece has a tail.
             if until > from || group.len() == 1 {
                 pieces.push(Piece {
@@ -303,6 +331,23 @@ fn pieces<'a>(stays: &'a [Stay<'a>]) -> Vec<Piece<'a>> {
         }
     }
     pieces
+}
+
+/// Until when somebody of another name who came before is said to have stayed, though `best` had settled long before that;
+/// and whether that somebody is a service.
+fn dispute(earlier: &[Stay<'_>], best: &Stay<'_>, settled: Timestamp) -> Option<(Timestamp, bool)> {
+    earlier
+        .iter()
+        .filter(|stay| {
+            stay.end_known
+                && stay.until > settled.after(LATE_REPORT)
+                && !stay.holder.same_name(best.holder)
+        })
+        .map(|stay| {
+            let service = stay.holder.identity.kind == IdentityKind::Service;
+            (stay.until, service)
+        })
+        .max()
 }
 
 #[cfg(test)]

@@ -138,7 +138,8 @@ fn a_file_of_nothing_but_mistakes_yields_a_bounded_report() {
 #[test]
 fn an_override_inherits_what_it_leaves_out() {
     let base = parse(Path::new("dns-tunnel.toml"), DNS, None).unwrap();
-    let text = "severity = \"critical\"\n[thresholds]\ntypical_bits = 12\n[ads]\npriority = \"Ours.\"\n";
+    let text =
+        "severity = \"critical\"\n[thresholds]\ntypical_bits = 12\n[ads]\npriority = \"Ours.\"\n";
     let signature = parse(Path::new("etc/dns-tunnel.toml"), text, Some(&base)).unwrap();
 
     assert_eq!(signature.severity, Severity::Critical);

@@ -34,7 +34,13 @@ fn the_attacks_are_found_and_the_pods_named() {
     assert_eq!(signatures(&run), ["db-sweep", "dns-tunnel", "port-scan"]);
     for alert in run.json() {
         assert_eq!(alert["actor"]["identity"], "pod");
-        assert!(alert["actor"]["workload"].as_str().unwrap().contains("/Deployment/"), "{alert}");
+        assert!(
+            alert["actor"]["workload"]
+                .as_str()
+                .unwrap()
+                .contains("/Deployment/"),
+            "{alert}"
+        );
         assert_eq!(alert["attribution"]["confidence"], "exact");
         assert_eq!(alert["severity"], "high");
     }
@@ -43,21 +49,30 @@ fn the_attacks_are_found_and_the_pods_named() {
 #[test]
 fn json_is_what_the_schema_says() {
     let schema: Value =
-        serde_json::from_str(&fs::read_to_string(repository("docs/alert.schema.json")).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(repository("docs/alert.schema.json")).unwrap())
+            .unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let alerts = demo(&[]).json();
     assert!(!alerts.is_empty());
     for alert in alerts {
-        let errors: Vec<String> = validator.iter_errors(&alert).map(|error| error.to_string()).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(&alert)
+            .map(|error| error.to_string())
+            .collect();
         assert!(errors.is_empty(), "{errors:?}");
         let evidence = alert["evidence"].as_array().unwrap();
         let mut families = std::collections::BTreeMap::<&str, f64>::new();
         for item in evidence {
-            let best = families.entry(item["family"].as_str().unwrap()).or_default();
+            let best = families
+                .entry(item["family"].as_str().unwrap())
+                .or_default();
             *best = best.max(item["bits"].as_f64().unwrap());
         }
         let sum: f64 = families.values().sum();
-        assert!((sum - alert["score_bits"].as_f64().unwrap()).abs() < 0.05, "the sum can be checked: {alert}");
+        assert!(
+            (sum - alert["score_bits"].as_f64().unwrap()).abs() < 0.05,
+            "the sum can be checked: {alert}"
+        );
     }
 }
 
@@ -102,7 +117,10 @@ fn compressed_piped_and_split_input_gives_the_same_alerts() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, &capture).unwrap();
     let gzip = folder.file("demo.pcap.gz", &gzip.finish().unwrap());
-    assert_eq!(spanwatch(&["analyze", &gzip, "--inventory", INVENTORY]).out, whole);
+    assert_eq!(
+        spanwatch(&["analyze", &gzip, "--inventory", INVENTORY]).out,
+        whole
+    );
 
     // Every other record in another file: merging by time puts them together again.
     let (mut even, mut odd) = (capture[..24].to_vec(), capture[..24].to_vec());
@@ -113,9 +131,17 @@ fn compressed_piped_and_split_input_gives_the_same_alerts() {
         file.extend(&capture[at..at + 16 + length]);
         (at, turn) = (at + 16 + length, !turn);
     }
-    let (even, odd) = (folder.file("even.pcap", &even), folder.file("odd.pcap", &odd));
+    let (even, odd) = (
+        folder.file("even.pcap", &even),
+        folder.file("odd.pcap", &odd),
+    );
     let merged = spanwatch(&["analyze", &even, &odd, "--inventory", INVENTORY]);
-    assert_eq!(signatures(&merged), signatures(&demo(&[])), "{}", merged.err);
+    assert_eq!(
+        signatures(&merged),
+        signatures(&demo(&[])),
+        "{}",
+        merged.err
+    );
 }
 
 #[test]
@@ -167,11 +193,20 @@ fn the_flow_log_counts_every_packet() {
             let flow: Value = serde_json::from_str(line).unwrap();
             assert_eq!(flow["schema"], "spanwatch.flow/1");
             assert!(flow["community_id"].as_str().unwrap().starts_with("1:"));
-            flow["packets"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>()
+            flow["packets"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|n| n.as_u64().unwrap())
+                .sum::<u64>()
         })
         .sum();
     let shown = run.err.replace(',', "");
-    assert!(shown.contains(&format!("{packets} packets")), "{packets}: {}", run.err);
+    assert!(
+        shown.contains(&format!("{packets} packets")),
+        "{packets}: {}",
+        run.err
+    );
 }
 
 #[test]
@@ -183,6 +218,11 @@ fn a_reader_that_leaves_is_no_failure() {
         .unwrap();
     drop(child.stdout.take());
     let mut words = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut words)
+        .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{words}");
 }

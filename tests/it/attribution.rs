@@ -14,11 +14,14 @@ const ADDRESS: [u8; 4] = [10, 244, 1, 9];
 
 /// A port scan from `ADDRESS` at each of some hours.
 fn scans(hours: &[i64]) -> Vec<u8> {
-    let mut recording = Recording::default();
+    let mut recording = Recording::with_capacity(0);
     for hour in hours {
         for port in 1..=40_u16 {
             let at = Timestamp::from_secs(START + hour * 3600 + i64::from(port));
-            for (from, to, syn) in [(ADDRESS, [10, 244, 1, 3], true), ([10, 244, 1, 3], ADDRESS, false)] {
+            for (from, to, syn) in [
+                (ADDRESS, [10, 244, 1, 3], true),
+                ([10, 244, 1, 3], ADDRESS, false),
+            ] {
                 let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(from, to, 64);
                 let builder = if syn {
                     builder.tcp(40_000, port, 7, 1024).syn()
@@ -40,7 +43,9 @@ fn inventory(lines: &[(&str, i64, i64)]) -> String {
     let mut csv = "ip,namespace,pod,workload,kind,start,end\n".to_owned();
     for (name, from, to) in lines {
         let (start, end) = (START + from * 3600, START + to * 3600);
-        csv.push_str(&format!("{ip},shop,{name}-0,{name},StatefulSet,{start},{end}\n"));
+        csv.push_str(&format!(
+            "{ip},shop,{name}-0,{name},StatefulSet,{start},{end}\n"
+        ));
     }
     csv
 }
@@ -55,16 +60,29 @@ fn actors(hours: &[i64], lines: &[(&str, i64, i64)]) -> Vec<(String, String)> {
         .iter()
         .map(|alert| {
             let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-            (text(&alert["actor"]["pod"]), text(&alert["attribution"]["confidence"]))
+            (
+                text(&alert["actor"]["pod"]),
+                text(&alert["attribution"]["confidence"]),
+            )
         })
         .collect()
 }
 
 #[test]
 fn an_address_reused_twice_names_each_pod_in_its_time() {
-    let named = actors(&[1, 5, 9], &[("cart", 0, 3), ("mail", 4, 7), ("blog", 8, 12)]);
-    let expected = [("cart-0", "exact"), ("mail-0", "exact"), ("blog-0", "exact")];
-    assert_eq!(named, expected.map(|(pod, sure)| (pod.to_owned(), sure.to_owned())));
+    let named = actors(
+        &[1, 5, 9],
+        &[("cart", 0, 3), ("mail", 4, 7), ("blog", 8, 12)],
+    );
+    let expected = [
+        ("cart-0", "exact"),
+        ("mail-0", "exact"),
+        ("blog-0", "exact"),
+    ];
+    assert_eq!(
+        named,
+        expected.map(|(pod, sure)| (pod.to_owned(), sure.to_owned()))
+    );
 }
 
 #[test]

@@ -11,15 +11,38 @@ fn what_can_not_be_read_is_said_once_with_its_name() {
     let folder = Folder::new();
     let cases = [
         (folder.file("empty.pcap", b""), "empty"),
-        (folder.file("letter.pcap", b"Dear Sir or Madam, I write to you"), "not a capture"),
+        (
+            folder.file("letter.pcap", b"Dear Sir or Madam, I write to you"),
+            "not a capture",
+        ),
         (folder.path("absent.pcap"), "No such file"),
-        (folder.file("header.pcap", &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0]), "byte"),
+        (
+            folder.file("header.pcap", &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0]),
+            "byte",
+        ),
     ];
     for (path, word) in &cases {
         let run = spanwatch(&["analyze", path]);
-        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{path}: {}", run.err);
-        assert!(run.err.contains(path.as_str()) && run.err.contains(word), "{}", run.err);
-        assert_eq!(run.err.lines().filter(|line| line.contains(path.as_str())).count(), 1, "{}", run.err);
+        assert_eq!(
+            (run.code, run.out.as_str()),
+            (Some(2), ""),
+            "{path}: {}",
+            run.err
+        );
+        assert!(
+            run.err.contains(path.as_str()) && run.err.contains(word),
+            "{}",
+            run.err
+        );
+        assert_eq!(
+            run.err
+                .lines()
+                .filter(|line| line.contains(path.as_str()))
+                .count(),
+            1,
+            "{}",
+            run.err
+        );
     }
 }
 
@@ -31,8 +54,16 @@ fn a_capture_cut_in_a_record_is_read_to_its_last_whole_one() {
     let run = spanwatch(&["analyze", &cut]);
     assert_eq!(run.code, Some(0), "a warning, no failure");
     assert!(!run.out.is_empty());
-    assert!(run.err.contains(&cut) && run.err.contains("byte"), "{}", run.err);
-    assert!(run.err.contains("ended inside a record"), "counted in the summary: {}", run.err);
+    assert!(
+        run.err.contains(&cut) && run.err.contains("byte"),
+        "{}",
+        run.err
+    );
+    assert!(
+        run.err.contains("ended inside a record"),
+        "counted in the summary: {}",
+        run.err
+    );
 }
 
 #[test]
@@ -75,7 +106,11 @@ fn a_missing_or_foreign_baseline_is_refused_before_anything_is_read() {
     for path in [absent, foreign] {
         let run = spanwatch(&["analyze", DEMO, "--baseline", &path]);
         assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{}", run.err);
-        assert!(run.err.contains(&path) && run.err.contains("learn"), "{}", run.err);
+        assert!(
+            run.err.contains(&path) && run.err.contains("learn"),
+            "{}",
+            run.err
+        );
     }
 }
 

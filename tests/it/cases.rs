@@ -69,7 +69,14 @@ fn check(id: &str) {
         let path = folder.path("learned.baseline");
         let capture = format!("captures/{id}/{}", part.capture);
         let inventory = format!("captures/{id}/{}", part.inventory[0]);
-        let run = spanwatch(&["learn", &capture, "--inventory", &inventory, "--baseline", &path]);
+        let run = spanwatch(&[
+            "learn",
+            &capture,
+            "--inventory",
+            &inventory,
+            "--baseline",
+            &path,
+        ]);
         assert_eq!(run.code, Some(0), "{}", run.err);
         path
     });
@@ -79,25 +86,47 @@ fn check(id: &str) {
     let alerts = run.json();
     for expect in &case.expect {
         let found = alerts.iter().find(|alert| {
-            alert["signature"] == expect.signature.as_str() && alert["actor"]["pod"] == expect.actor_pod.as_str()
+            alert["signature"] == expect.signature.as_str()
+                && alert["actor"]["pod"] == expect.actor_pod.as_str()
         });
         let Some(alert) = found else {
-            panic!("{id}: no {} by {} in\n{}", expect.signature, expect.actor_pod, run.out)
+            panic!(
+                "{id}: no {} by {} in\n{}",
+                expect.signature, expect.actor_pod, run.out
+            )
         };
         assert_eq!(alert["category"], expect.category.as_str());
         assert_eq!(alert["actor"]["workload"], expect.workload.as_str());
-        assert!(alert["target_count"].as_u64().unwrap() >= expect.targets_at_least, "{alert}");
+        assert!(
+            alert["target_count"].as_u64().unwrap() >= expect.targets_at_least,
+            "{alert}"
+        );
         let delay = seconds(alert, "raised") - expect.begins_secs;
-        assert!(delay <= expect.max_seconds_to_raise, "{id}: raised after {delay} s");
-        assert!(seconds(alert, "first") >= expect.begins_secs - 1.0, "begins before the attack: {alert}");
+        assert!(
+            delay <= expect.max_seconds_to_raise,
+            "{id}: raised after {delay} s"
+        );
+        assert!(
+            seconds(alert, "first") >= expect.begins_secs - 1.0,
+            "begins before the attack: {alert}"
+        );
     }
-    assert_eq!(alerts.len(), case.expect.len(), "{id}: one alert per attack, and nothing else\n{}", run.out);
+    assert_eq!(
+        alerts.len(),
+        case.expect.len(),
+        "{id}: one alert per attack, and nothing else\n{}",
+        run.out
+    );
 
     let expected = repository(&format!("captures/{id}/expected.jsonl"));
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&expected, &run.out).unwrap();
     }
-    assert_eq!(fs::read_to_string(&expected).unwrap(), run.out, "{id}: expected.jsonl");
+    assert_eq!(
+        fs::read_to_string(&expected).unwrap(),
+        run.out,
+        "{id}: expected.jsonl"
+    );
 
     if let Some(benign) = &case.benign {
         let run = analyze(id, benign, baseline, &[]);

@@ -11,7 +11,14 @@ fn what_was_learned_is_normal_and_the_rest_is_told() {
     let folder = Folder::new();
     let baseline = folder.path("b.baseline");
     let (learn, attack) = (format!("{CASE}/learn.pcap"), format!("{CASE}/attack.pcap"));
-    let run = spanwatch(&["learn", &learn, "--inventory", INVENTORY, "--baseline", &baseline]);
+    let run = spanwatch(&[
+        "learn",
+        &learn,
+        "--inventory",
+        INVENTORY,
+        "--baseline",
+        &baseline,
+    ]);
     assert_eq!((run.code, run.out.as_str()), (Some(0), ""), "{}", run.err);
     assert!(run.err.contains("workloads"), "{}", run.err);
 
@@ -25,11 +32,17 @@ fn what_was_learned_is_normal_and_the_rest_is_told() {
             .filter(|alert| alert["signature"] == "novel-peer")
             .collect::<Vec<_>>()
     };
-    assert!(novel(&learn, Some(&baseline)).is_empty(), "what it learned from is no news");
+    assert!(
+        novel(&learn, Some(&baseline)).is_empty(),
+        "what it learned from is no news"
+    );
     let told = novel(&attack, Some(&baseline));
     assert!(!told.is_empty());
     assert_eq!(told[0]["baseline"]["state"], "learning");
-    assert!(novel(&attack, None).is_empty(), "without a baseline nothing is novel");
+    assert!(
+        novel(&attack, None).is_empty(),
+        "without a baseline nothing is novel"
+    );
 }
 
 #[test]
@@ -37,7 +50,14 @@ fn learning_goes_on_where_it_stopped() {
     let folder = Folder::new();
     let baseline = folder.path("b.baseline");
     let learn = |capture: &str| {
-            let run = spanwatch(&["learn", capture, "--inventory", INVENTORY, "--baseline", &baseline]);
+        let run = spanwatch(&[
+            "learn",
+            capture,
+            "--inventory",
+            INVENTORY,
+            "--baseline",
+            &baseline,
+        ]);
         assert_eq!(run.code, Some(0), "{}", run.err);
     };
     learn(&format!("{CASE}/learn.pcap"));
@@ -50,7 +70,11 @@ fn learning_goes_on_where_it_stopped() {
         "--baseline",
         &baseline,
     ]);
-    assert!(run.json().iter().all(|alert| alert["signature"] != "novel-peer"));
+    assert!(
+        run.json()
+            .iter()
+            .all(|alert| alert["signature"] != "novel-peer")
+    );
 }
 
 #[test]
@@ -58,9 +82,27 @@ fn an_attack_in_the_learning_capture_is_still_reported() {
     let folder = Folder::new();
     let baseline = folder.path("b.baseline");
     let (demo, inventory) = ("captures/demo/demo.pcap", "captures/demo/inventory.json");
-    spanwatch(&["learn", demo, "--inventory", inventory, "--baseline", &baseline]);
-    let run = spanwatch(&["analyze", demo, "--inventory", inventory, "--baseline", &baseline]);
+    spanwatch(&[
+        "learn",
+        demo,
+        "--inventory",
+        inventory,
+        "--baseline",
+        &baseline,
+    ]);
+    let run = spanwatch(&[
+        "analyze",
+        demo,
+        "--inventory",
+        inventory,
+        "--baseline",
+        &baseline,
+    ]);
     for id in ["dns-tunnel", "port-scan", "db-sweep"] {
-        assert!(run.json().iter().any(|alert| alert["signature"] == id), "{id}: {}", run.err);
+        assert!(
+            run.json().iter().any(|alert| alert["signature"] == id),
+            "{id}: {}",
+            run.err
+        );
     }
 }

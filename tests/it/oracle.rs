@@ -64,7 +64,15 @@ fn conversations_are_those_of_tshark() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         let capture = text.lines().next().unwrap().rsplit(' ').next().unwrap();
-        let run = spanwatch(&["analyze", capture, "--quiet", "--output", "/dev/null", "--flows", "-"]);
+        let run = spanwatch(&[
+            "analyze",
+            capture,
+            "--quiet",
+            "--output",
+            "/dev/null",
+            "--flows",
+            "-",
+        ]);
         assert_eq!(run.code, Some(0), "{}", run.err);
         let (theirs, mine) = (oracle(&text), ours(&run.out));
         assert!(!theirs.is_empty(), "{capture}");

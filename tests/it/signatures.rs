@@ -5,7 +5,12 @@ use crate::command::{Folder, repository, spanwatch};
 #[test]
 fn every_signature_holds_against_its_captures() {
     let captures = repository("captures");
-    let run = spanwatch(&["signatures", "test", "--captures", captures.to_str().unwrap()]);
+    let run = spanwatch(&[
+        "signatures",
+        "test",
+        "--captures",
+        captures.to_str().unwrap(),
+    ]);
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     assert!(run.out.ends_with("5 passed, 0 failed\n"), "{}", run.out);
 }
@@ -13,8 +18,20 @@ fn every_signature_holds_against_its_captures() {
 #[test]
 fn the_list_and_a_page() {
     let list = spanwatch(&["signatures", "list"]).out;
-    let first: Vec<&str> = list.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(first, ["db-sweep", "dns-tunnel", "host-sweep", "novel-peer", "port-scan"]);
+    let first: Vec<&str> = list
+        .lines()
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(
+        first,
+        [
+            "db-sweep",
+            "dns-tunnel",
+            "host-sweep",
+            "novel-peer",
+            "port-scan"
+        ]
+    );
     let page = spanwatch(&["signatures", "show", "dns-tunnel"]).out;
     for section in ["GOAL", "BLIND SPOTS", "FALSE POSITIVES", "RESPONSE"] {
         assert!(page.contains(section), "{section} in\n{page}");
@@ -30,7 +47,10 @@ fn check_tells_every_problem_with_its_line() {
     let run = spanwatch(&["signatures", "check", good.to_str().unwrap()]);
     assert_eq!(run.code, Some(0), "{}", run.err);
     let folder = Folder::new();
-    let bad = folder.file("mine.toml", b"id = \"other\"\ncategory = \"nonsense\"\nseverity = 3\n");
+    let bad = folder.file(
+        "mine.toml",
+        b"id = \"other\"\ncategory = \"nonsense\"\nseverity = 3\n",
+    );
     let run = spanwatch(&["signatures", "check", &bad]);
     assert_eq!(run.code, Some(2));
     for line in ["mine.toml:1", "mine.toml:2", "mine.toml:3"] {

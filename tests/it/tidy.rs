@@ -81,14 +81,23 @@ fn a_module_uses_only_lower_ranks() {
         if path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs") {
             continue;
         }
-        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for line in code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
             for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let used: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 if let Some(&rank) = ranks.get(used.as_str())
                     && used != module
                     && rank >= own
                 {
-                    wrong.push(format!("{}: {module} (rank {own}) uses {used} (rank {rank})", shown(&path)));
+                    wrong.push(format!(
+                        "{}: {module} (rank {own}) uses {used} (rank {rank})",
+                        shown(&path)
+                    ));
                 }
             }
         }
@@ -137,13 +146,16 @@ fn a_detector_is_a_triple() {
         match signatures.get(id) {
             None => wrong.push(format!("{id} has no built-in signature")),
             Some(signature) => {
-                if let Err(error) = (spec.build)(&signature.thresholds) {
+                if let Err(error) = (spec.build)(signature) {
                     wrong.push(format!("signatures/{id}.toml: [thresholds]: {error}"));
                 }
             }
         }
     }
-    assert!(DETECTORS.is_sorted_by_key(|spec| spec.id), "DETECTORS is sorted by id");
+    assert!(
+        DETECTORS.is_sorted_by_key(|spec| spec.id),
+        "DETECTORS is sorted by id"
+    );
     for signature in signatures.iter() {
         if !DETECTORS.iter().any(|spec| spec.id == signature.id) {
             wrong.push(format!("signature {} has no detector", signature.id));
@@ -172,7 +184,10 @@ fn every_test_file_is_compiled() {
     for path in rust_files("tests/it") {
         let stem = path.file_stem().unwrap().to_str().unwrap();
         if path.parent() == Some(&root().join("tests/it")) && stem != "main" {
-            assert!(main.contains(&format!("mod {stem};")), "tests/it/{stem}.rs is forgotten");
+            assert!(
+                main.contains(&format!("mod {stem};")),
+                "tests/it/{stem}.rs is forgotten"
+            );
         }
     }
 }

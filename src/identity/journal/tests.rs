@@ -1,3 +1,5 @@
+//! Claims in, names out: unit tests and properties.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Holders of one address in time, against a moment-by-moment model.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -106,6 +108,24 @@ fn a_successor_closes_whoever_is_not_known_to_have_gone() {
     expect(
         &[holder("old", ended), holder("new", settling)],
         &[(2004, "old!"), (2005, "new!")],
+    );
+}
+
+#[test]
+fn an_end_long_after_a_successors_start_is_a_contradiction() {
+    let holders = [
+        holder("a", Tenure::between(at(1000), at(9000))),
+        holder("b", Tenure::between(at(5000), at(20_000))),
+    ];
+    expect(
+        &holders,
+        &[
+            (4999, "a!"),
+            (5000, "*"),
+            (8999, "*"),
+            (9000, "b!"),
+            (19_999, "b!"),
+        ],
     );
 }
 
@@ -289,10 +309,22 @@ fn contenders(holders: &[Holder], time: Timestamp) -> Vec<&Holder> {
     };
     let present: Vec<_> = holders.iter().filter(present).collect();
     let first = present.iter().map(|holder| from(holder)).min();
-    present
+    let mut named: Vec<_> = present
         .into_iter()
         .filter(|holder| Some(from(holder)) == first)
-        .collect()
+        .collect();
+    // Whoever came before and is said to be there still, long after a successor settled, can't be overruled.
+    let settled_all = named.iter().map(|holder| settled(holder)).min();
+    if let (Some(first), Some(settled_all)) = (first, settled_all) {
+        named.extend(holders.iter().filter(|other| {
+            from(other) < first
+                && other.tenure.end.is_some_and(|end| {
+                    let end = end.max(from(other));
+                    end > time && end > settled_all.after(LATE_REPORT)
+                })
+        }));
+    }
+    named
 }
 
 fn any_tenure() -> impl Strategy<Value = Tenure> {

@@ -1,3 +1,5 @@
+//! The journal's form on disk: there and back, and every version read.
+
 use proptest::prelude::*;
 
 use super::*;

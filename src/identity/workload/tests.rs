@@ -1,3 +1,5 @@
+//! Owners, labels and generated names to workloads.
+
 use proptest::prelude::*;
 
 use super::name::from_name;

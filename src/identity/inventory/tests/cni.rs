@@ -1,3 +1,5 @@
+//! A copied CNI directory, in every form it has had.
+
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,3 +1,5 @@
+//! Kubernetes lists and watch events, and their traps.
+
 use super::*;
 use crate::identity::Allocation;
 

@@ -1,3 +1,5 @@
+//! CSV, CRI, Docker and our own journal.
+
 use super::*;
 
 #[test]

@@ -1,0 +1,129 @@
+//! What each detector is shown: an attack, and an honest twin that looks much like it, both on an ordinary day.
+//!
+//! One file per detector, named like it. A case says what must be found; the catalogue turns cases into files.
+
+pub mod db_sweep;
+pub mod demo;
+pub mod dns_tunnel;
+pub mod host_sweep;
+pub mod novel_peer;
+pub mod port_scan;
+
+use std::time::Duration;
+
+use super::background;
+use super::cluster::{Cluster, Pod};
+use super::scene::Scene;
+use crate::time::Timestamp;
+
+/// How long the captures last.
+pub const LENGTH: Duration = Duration::from_mins(3);
+
+/// A detector's captures.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The detector's id, which names the folder too.
+    pub id: &'static str,
+    /// The captures.
+    pub parts: Vec<Part>,
+    /// What must be found in the attack.
+    pub expect: Vec<Expect>,
+}
+
+/// One capture of a case.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// `attack`, `benign` or `learn`: what it is for.
+    pub role: &'static str,
+    /// The capture's file name.
+    pub file: &'static str,
+    /// What goes on in it.
+    pub story: &'static str,
+    /// The seed it grows from.
+    pub seed: u64,
+    /// Writes it.
+    pub record: fn(u64) -> Vec<u8>,
+    /// Who is who in it.
+    pub inventory: Inventory,
+}
+
+/// What goes beside a capture to tell who is who.
+#[derive(Clone, Debug)]
+pub enum Inventory {
+    /// The list that most captures share.
+    Shared,
+    /// A list of the case's own.
+    List(Cluster),
+    /// The case's own watch events: pods come and go, and none that was deleted is in a list any more.
+    Watch(Cluster),
+}
+
+/// An alert that must come.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// The signature.
+    pub signature: &'static str,
+    /// Its category.
+    pub category: &'static str,
+    /// The pod that does it.
+    pub pod: String,
+    /// Its workload, as `namespace/Kind/name`.
+    pub workload: String,
+    /// When it begins, from the capture's first moment.
+    pub begins: Duration,
+    /// How long after that the alert may take at most.
+    pub within: Duration,
+    /// How many targets it must name at least.
+    pub targets: u64,
+}
+
+impl Expect {
+    fn new(signature: &'static str, category: &'static str, actor: &Pod, begins: Duration) -> Self {
+        Self {
+            signature,
+            category,
+            pod: actor.name.clone(),
+            workload: actor.workload.to_string(),
+            begins,
+            within: Duration::from_secs(90),
+            targets: 1,
+        }
+    }
+
+    const fn within(mut self, secs: u64) -> Self {
+        self.within = Duration::from_secs(secs);
+        self
+    }
+
+    const fn targets(mut self, at_least: u64) -> Self {
+        self.targets = at_least;
+        self
+    }
+}
+
+/// Every case, by id.
+pub fn all() -> Vec<Case> {
+    vec![
+        db_sweep::case(),
+        demo::case(),
+        dns_tunnel::case(),
+        host_sweep::case(),
+        novel_peer::case(),
+        port_scan::case(),
+    ]
+}
+
+/// A scene with an ordinary day already in it.
+fn ordinary(seed: u64, cluster: &Cluster, from: Timestamp, length: Duration) -> Scene {
+    let mut scene = Scene::new(seed);
+    background::play(&mut scene, cluster, from, length);
+    scene
+}
+
+/// `secs` seconds into a capture that begins at the usual time.
+fn at(secs: u64) -> Timestamp {
+    super::cluster::START.after(Duration::from_secs(secs))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+//! Conversations: how hosts connect, ask and answer, in the real bytes of each protocol.
+//!
+//! Knows hosts and times, nothing of clusters or attacks.
+
+pub mod datagram;
+pub mod dns;
+pub mod grpc;
+pub mod http;
+pub mod mongo;
+pub mod mysql;
+pub mod postgres;
+pub mod redis;
+pub mod tcp;
+pub mod tls;
