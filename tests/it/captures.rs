@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use spanwatch::testkit::catalogue::{GENERATOR, README, files, with_table};
 
+/// What the detectors say of a case, which is reviewed rather than generated.
+const ALERTS: &str = "expected.jsonl";
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("captures")
 }
@@ -36,7 +39,7 @@ fn captures_hold_nothing_that_no_generator_made() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.file_name().is_none_or(|name| name != ALERTS) {
                 assert!(known.contains(&path), "{} has no generator", path.display());
             }
         }

@@ -30,7 +30,7 @@ pub fn case() -> Case {
             Part {
                 role: "attack",
                 file: "attack.pcap",
-                story: "A web pod runs a tunnel client through the cluster's DNS: it says hello, polls about once a second for commands, uploads 6 kB in names of three long labels, then downloads 14 kB in TXT records. The cluster's DNS forwards all of it, so each question is seen on both legs.",
+                story: "A web pod runs a tunnel client through the cluster's DNS: it says hello, polls about once a second for commands, uploads 9 kB in names of three long labels, then downloads 14 kB in TXT records. The cluster's DNS forwards all of it, so each question is seen on both legs.",
                 seed: 11,
                 record: attack,
                 inventory: Inventory::Shared,
