@@ -165,6 +165,29 @@ fn ipv6_extension_headers_and_fragments() {
     assert_eq!(ip(&packet).transport, Transport::Fragment);
 }
 
+/// Found by fuzzing: an extension chain cut short after a lax parse. Must neither read on nor panic.
+#[test]
+fn an_extension_chain_that_is_cut_ends_where_it_is_cut() {
+    let mut v6 = vec![0x60, 0, 0, 0, 0, 128, 0, 64];
+    v6.extend([0xfd; 32]);
+    v6.extend([60, 9, 0, 0, 0, 0, 0, 0]); // claims 80 bytes, has 8
+    for cut in 40..=v6.len() {
+        let packet = decode(&frame(LinkType::RawIp, &v6[..cut]));
+        assert_eq!(ip(&packet).src, IpAddr::from([0xfd; 16]));
+    }
+    let mut first = vec![0x60, 0, 0, 0, 0, 24, 0, 64];
+    first.extend([0xfd; 32]);
+    first.extend([44, 0, 1, 4, 0, 0, 0, 0]); // hop-by-hop, then a first fragment of UDP
+    first.extend([17, 0, 0, 1, 0, 0, 0, 9]);
+    first.extend([0x14, 0xe9, 0x14, 0xe9, 0, 8, 0, 0]);
+    let packet = decode(&frame(LinkType::RawIp, &first));
+    let ports = Transport::Ports {
+        src_port: 5353,
+        dst_port: 5353,
+    };
+    assert_eq!(ip(&packet).transport, ports);
+}
+
 #[test]
 fn arp_request() {
     let mut bytes = vec![0xff; 12];
