@@ -7,7 +7,6 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::disallowed_methods,
-    missing_docs,
     reason = "a benchmark"
 )]
 
@@ -165,7 +164,7 @@ fn main() {
     group.bench_function("decode", |b| b.iter(|| decoding(&memory)));
     group.bench_function("decode + flow", |b| b.iter(|| flows(&memory)));
     group.bench_function("whole (read to alerts)", |b| {
-        b.iter(|| whole(&path, &journal))
+        b.iter(|| whole(&path, &journal));
     });
     group.finish();
 

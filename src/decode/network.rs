@@ -91,7 +91,9 @@ fn fragment_offset(first: IpNumber, mut headers: &[u8]) -> Option<u16> {
         let &[next, length, high, low] = headers.first_chunk::<4>()?;
         let units = usize::from(length);
         let size = match kind {
-            IpNumber::IPV6_FRAGMENTATION_HEADER => return Some(u16::from_be_bytes([high, low]) >> 3),
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                return Some(u16::from_be_bytes([high, low]) >> 3);
+            }
             // RFC 4302 2.2: in 4-byte units, less two.
             IpNumber::AUTHENTICATION_HEADER => units.saturating_add(2).saturating_mul(4),
             _ => units.saturating_add(1).saturating_mul(8),

@@ -12,7 +12,9 @@
 )]
 
 mod community_id;
+mod ends;
 mod key;
+mod live;
 mod record;
 mod stream;
 mod table;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
-use super::stream::{Budget, Stream};
-use super::tcp::Connection;
+use super::ends::{Ends, begins, query};
+use super::live::Flow;
+use super::stream::Budget;
 use super::wheel::{Timer, Wheel};
-use super::{ConnState, Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
+use super::{Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
 use crate::address::NetworkId;
-use crate::decode::{Icmp, IpPacket, Packet, Quoted, Tcp, TcpFlags, Transport};
+use crate::decode::{Icmp, IpPacket, Packet, Quoted, Transport};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -104,8 +105,6 @@ pub trait FlowSink {
 
 /// Slots looked at to find one worth giving up when the table is full.
 const EVICTION_SAMPLE: usize = 16;
-/// IP protocol number under which fragments without ports are kept ("IPv6-Frag").
-const FRAGMENT: Protocol = Protocol::Other(44);
 
 /// The live flows, each with a `S` of its sink.
 #[derive(Debug)]
@@ -128,26 +127,6 @@ pub struct FlowTable<S> {
 struct Slot<S> {
     generation: u32,
     flow: Option<Flow<S>>,
-}
-
-#[derive(Debug)]
-struct Flow<S> {
-    key: FlowKey,
-    orig_is_low: bool,
-    wants_payload: bool,
-    outcome_known: bool,
-    closed: bool,
-    last: Timestamp,
-    start: Timestamp,
-    id: u64,
-    packets: [u64; 2],
-    wire_bytes: [u64; 2],
-    payload_bytes: [u64; 2],
-    repeated_bytes: [u64; 2],
-    missing_bytes: [u64; 2],
-    tcp: Connection,
-    streams: [Stream; 2],
-    state: S,
 }
 
 impl<S> FlowTable<S> {
@@ -286,7 +265,7 @@ impl<S> FlowTable<S> {
         let orig_is_low = src_is_low == begins(ip, &Ends::of(ip));
         let (mut orig, mut resp) = (key.end(orig_is_low), key.end(!orig_is_low));
         if let Transport::Icmp(icmp) = ip.transport {
-            (orig.1, resp.1) = (u16::from(echo_request(icmp.kind)), u16::from(icmp.code));
+            (orig.1, resp.1) = (u16::from(query(icmp.kind)), u16::from(icmp.code));
         }
         let id = self.next_id;
         self.next_id = self.next_id.saturating_add(1);
@@ -298,24 +277,7 @@ impl<S> FlowTable<S> {
             orig,
             resp,
         });
-        let flow = Flow {
-            key,
-            orig_is_low,
-            wants_payload: true,
-            outcome_known: false,
-            closed: false,
-            last: packet.time,
-            start: packet.time,
-            id,
-            packets: [0; 2],
-            wire_bytes: [0; 2],
-            payload_bytes: [0; 2],
-            repeated_bytes: [0; 2],
-            missing_bytes: [0; 2],
-            tcp: Connection::default(),
-            streams: Default::default(),
-            state,
-        };
+        let flow = Flow::new(id, key, orig_is_low, packet.time, state);
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -358,31 +320,7 @@ impl<S> FlowTable<S> {
             return;
         };
         let direction = flow.direction(src_is_low);
-        flow.last = flow.last.max(packet.time);
-        add(&mut flow.packets, direction, 1);
-        add(&mut flow.wire_bytes, direction, u64::from(packet.wire_len));
-        if let Transport::Tcp(tcp) = &ip.transport {
-            let seen = flow.tcp.packet(direction, tcp, ip.payload_len);
-            add(&mut flow.payload_bytes, direction, u64::from(seen.fresh));
-            add(
-                &mut flow.repeated_bytes,
-                direction,
-                u64::from(seen.repeated),
-            );
-            add(&mut flow.missing_bytes, direction, u64::from(seen.missing));
-            let [orig, resp] = &mut flow.missing_bytes;
-            let missing = match direction {
-                Direction::Orig => orig,
-                Direction::Resp => resp,
-            };
-            *missing = missing.saturating_sub(u64::from(seen.filled));
-        } else {
-            add(
-                &mut flow.payload_bytes,
-                direction,
-                u64::from(ip.payload_len),
-            );
-        }
+        flow.count(direction, packet, ip);
         flow.judge(direction, packet.time, &ip.transport, sink);
         if flow.wants_payload {
             flow.deliver(
@@ -514,181 +452,8 @@ impl<S> FlowTable<S> {
         {
             sink.outcome(&mut flow.state, self.now, Outcome::Silent);
         }
-        let record = FlowRecord {
-            end: flow.last,
-            packets: flow.packets,
-            wire_bytes: flow.wire_bytes,
-            payload_bytes: flow.payload_bytes,
-            repeated_bytes: flow.repeated_bytes,
-            missing_bytes: flow.missing_bytes,
-            tcp_flags: flow.tcp.flags(),
-            state: if flow.is_tcp() {
-                flow.tcp.state()
-            } else {
-                ConnState::Oth
-            },
-            reason,
-            app: None,
-        };
+        let record = flow.record(reason);
         sink.ended(flow.state, record);
-    }
-}
-
-impl<S> Flow<S> {
-    fn direction(&self, src_is_low: bool) -> Direction {
-        if src_is_low == self.orig_is_low {
-            Direction::Orig
-        } else {
-            Direction::Resp
-        }
-    }
-
-    fn is_tcp(&self) -> bool {
-        self.key.protocol() == Protocol::Tcp
-    }
-
-    fn is_conversation(&self) -> bool {
-        let [orig, resp] = self.packets;
-        orig > 0 && resp > 0
-    }
-
-    /// Whether an answer should have come by now.
-    fn is_overdue(&self, now: Timestamp, config: &FlowConfig) -> bool {
-        !self.outcome_known && self.answers_at_once() && now > self.start.after(config.silent_after)
-    }
-
-    /// Whether the protocol promises an answer within a round trip.
-    fn answers_at_once(&self) -> bool {
-        matches!(
-            self.key.protocol(),
-            Protocol::Tcp | Protocol::Icmp | Protocol::Icmpv6
-        )
-    }
-
-    /// When to look at the flow again if no packet comes.
-    fn deadline(&self, config: &FlowConfig) -> Timestamp {
-        if !self.outcome_known && self.answers_at_once() {
-            self.start.after(config.silent_after)
-        } else if !self.is_tcp() {
-            self.last.after(config.other_idle)
-        } else if self.closed {
-            self.last.after(config.tcp_linger)
-        } else if self.is_conversation() {
-            self.last.after(config.tcp_idle)
-        } else if self.outcome_known {
-            self.last.after(config.tcp_attempt)
-        } else {
-            self.start.after(config.silent_after)
-        }
-    }
-
-    /// Tells once how the responder took the flow.
-    fn judge<K: FlowSink<State = S>>(
-        &mut self,
-        direction: Direction,
-        time: Timestamp,
-        transport: &Transport,
-        sink: &mut K,
-    ) {
-        if self.outcome_known || direction == Direction::Orig {
-            return;
-        }
-        let refused = match transport {
-            Transport::Tcp(tcp) => {
-                tcp.flags.any(TcpFlags::RST) && matches!(self.tcp.state(), ConnState::Rej)
-            }
-            _ => false,
-        };
-        self.outcome_known = true;
-        let outcome = if refused {
-            Outcome::Refused
-        } else {
-            Outcome::Answered
-        };
-        sink.outcome(&mut self.state, time, outcome);
-    }
-
-    fn deliver<K: FlowSink<State = S>>(
-        &mut self,
-        direction: Direction,
-        time: Timestamp,
-        ip: &IpPacket<'_>,
-        budget: &mut Budget,
-        losses: &mut LossCounts,
-        sink: &mut K,
-    ) {
-        let mut interest = Interest::More;
-        let state = &mut self.state;
-        let mut hand = |gap: u32, data: &[u8]| {
-            if gap > 0 {
-                losses.add(Loss::StreamGap);
-            }
-            if interest == Interest::More {
-                interest = sink.payload(
-                    state,
-                    &Chunk {
-                        time,
-                        direction,
-                        gap,
-                        data,
-                    },
-                );
-            }
-        };
-        match &ip.transport {
-            Transport::Tcp(tcp) => {
-                let [orig, resp] = &mut self.streams;
-                let stream = match direction {
-                    Direction::Orig => orig,
-                    Direction::Resp => resp,
-                };
-                stream.push(tcp, ip.payload, ip.payload_len, budget, &mut hand);
-            }
-            Transport::Ports { .. } if !ip.payload.is_empty() => hand(0, ip.payload),
-            _ => {}
-        }
-        if interest == Interest::Enough {
-            self.wants_payload = false;
-            for stream in &mut self.streams {
-                stream.clear(budget);
-            }
-        }
-    }
-
-    /// Hands on what still waits for missing bytes.
-    fn drain<K: FlowSink<State = S>>(
-        &mut self,
-        budget: &mut Budget,
-        losses: &mut LossCounts,
-        sink: &mut K,
-    ) {
-        let (time, state) = (self.last, &mut self.state);
-        let mut interest = if self.wants_payload {
-            Interest::More
-        } else {
-            Interest::Enough
-        };
-        for (direction, stream) in [Direction::Orig, Direction::Resp]
-            .into_iter()
-            .zip(&mut self.streams)
-        {
-            stream.flush(budget, &mut |gap, data| {
-                if gap > 0 {
-                    losses.add(Loss::StreamGap);
-                }
-                if interest == Interest::More {
-                    interest = sink.payload(
-                        state,
-                        &Chunk {
-                            time,
-                            direction,
-                            gap,
-                            data,
-                        },
-                    );
-                }
-            });
-        }
     }
 }
 
@@ -697,75 +462,6 @@ fn is_flow<S>(slots: &[Slot<S>], slot: u32, key: &FlowKey) -> bool {
         .get(slot as usize)
         .and_then(|slot| slot.flow.as_ref())
         .is_some_and(|flow| flow.key == *key)
-}
-
-fn add(pair: &mut [u64; 2], direction: Direction, n: u64) {
-    let [orig, resp] = pair;
-    let count = match direction {
-        Direction::Orig => orig,
-        Direction::Resp => resp,
-    };
-    *count = count.saturating_add(n);
-}
-
-/// The ports by which a packet finds its flow.
-struct Ends {
-    protocol: Protocol,
-    src_port: u16,
-    dst_port: u16,
-}
-
-impl Ends {
-    fn of(ip: &IpPacket<'_>) -> Self {
-        let protocol = Protocol::from_number(ip.protocol);
-        let (protocol, src_port, dst_port) = match ip.transport {
-            Transport::Tcp(Tcp {
-                src_port, dst_port, ..
-            })
-            | Transport::Ports { src_port, dst_port } => (protocol, src_port, dst_port),
-            // Echo and its reply share the identifier; other messages keep to their type and code.
-            Transport::Icmp(Icmp { id, .. }) if id != 0 => (protocol, id, id),
-            Transport::Icmp(Icmp { kind, code, .. }) => {
-                let kind = u16::from(echo_request(kind)).wrapping_shl(8) | u16::from(code);
-                (protocol, kind, kind)
-            }
-            Transport::Fragment => (FRAGMENT, 0, 0),
-            Transport::Opaque => (protocol, 0, 0),
-        };
-        Self {
-            protocol,
-            src_port,
-            dst_port,
-        }
-    }
-}
-
-/// The request type of an echo pair, so that a reply with identifier 0 finds its request; other types unchanged.
-const fn echo_request(kind: u8) -> u8 {
-    match kind {
-        0 => 8,
-        129 => 128,
-        other => other,
-    }
-}
-
-/// Whether a flow's first packet comes from the end that began it. A capture may start in the middle of a conversation.
-fn begins(ip: &IpPacket<'_>, ends: &Ends) -> bool {
-    match ip.transport {
-        Transport::Tcp(tcp) if tcp.flags.is_open() => true,
-        Transport::Tcp(tcp) if tcp.flags.is_accept() => false,
-        Transport::Icmp(icmp) => !matches!(icmp.kind, 0 | 129),
-        _ => rank(ends.src_port) >= rank(ends.dst_port),
-    }
-}
-
-/// Servers listen low, clients call from high: well-known ports, then registered ones, then Linux's ephemeral range.
-const fn rank(port: u16) -> u8 {
-    match port {
-        0..1024 => 0,
-        1024..32768 => 1,
-        32768.. => 2,
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One address, several holders: each moment has its own name, and doubt has none.
 
+use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use etherparse::PacketBuilder;
@@ -43,9 +44,7 @@ fn inventory(lines: &[(&str, i64, i64)]) -> String {
     let mut csv = "ip,namespace,pod,workload,kind,start,end\n".to_owned();
     for (name, from, to) in lines {
         let (start, end) = (START + from * 3600, START + to * 3600);
-        csv.push_str(&format!(
-            "{ip},shop,{name}-0,{name},StatefulSet,{start},{end}\n"
-        ));
+        writeln!(csv, "{ip},shop,{name}-0,{name},StatefulSet,{start},{end}").unwrap();
     }
     csv
 }

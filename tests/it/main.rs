@@ -1,4 +1,9 @@
 //! The integration tests: one binary, a module per topic.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests stop at the first thing that is not as it should be"
+)]
 
 /// Results, forms and exit status of `analyze`.
 mod analyze;

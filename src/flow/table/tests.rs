@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::NetworkId;
-use crate::decode::{Anomalies, Content};
+use crate::decode::{Anomalies, Content, Tcp, TcpFlags};
+use crate::flow::ConnState;
 
 /// Writes down what the table says.
 #[derive(Default)]

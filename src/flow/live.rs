@@ -1,0 +1,270 @@
+//! One live flow: its counters, its clock, and what it hands on.
+
+use super::stream::{Budget, Stream};
+use super::table::{Chunk, FlowConfig, FlowSink, Interest};
+use super::tcp::Connection;
+use super::{ConnState, Direction, EndReason, FlowKey, FlowRecord, Outcome, Protocol};
+use crate::decode::{IpPacket, Packet, TcpFlags, Transport};
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+#[derive(Debug)]
+pub(super) struct Flow<S> {
+    pub(super) key: FlowKey,
+    pub(super) orig_is_low: bool,
+    pub(super) wants_payload: bool,
+    pub(super) outcome_known: bool,
+    pub(super) closed: bool,
+    pub(super) last: Timestamp,
+    pub(super) start: Timestamp,
+    pub(super) id: u64,
+    packets: [u64; 2],
+    wire_bytes: [u64; 2],
+    payload_bytes: [u64; 2],
+    repeated_bytes: [u64; 2],
+    missing_bytes: [u64; 2],
+    pub(super) tcp: Connection,
+    streams: [Stream; 2],
+    pub(super) state: S,
+}
+
+impl<S> Flow<S> {
+    pub(super) fn new(
+        id: u64,
+        key: FlowKey,
+        orig_is_low: bool,
+        start: Timestamp,
+        state: S,
+    ) -> Self {
+        Self {
+            key,
+            orig_is_low,
+            wants_payload: true,
+            outcome_known: false,
+            closed: false,
+            last: start,
+            start,
+            id,
+            packets: [0; 2],
+            wire_bytes: [0; 2],
+            payload_bytes: [0; 2],
+            repeated_bytes: [0; 2],
+            missing_bytes: [0; 2],
+            tcp: Connection::default(),
+            streams: Default::default(),
+            state,
+        }
+    }
+
+    /// Counts a packet and its payload.
+    pub(super) fn count(&mut self, direction: Direction, packet: &Packet<'_>, ip: &IpPacket<'_>) {
+        self.last = self.last.max(packet.time);
+        add(&mut self.packets, direction, 1);
+        add(&mut self.wire_bytes, direction, u64::from(packet.wire_len));
+        let Transport::Tcp(tcp) = &ip.transport else {
+            add(
+                &mut self.payload_bytes,
+                direction,
+                u64::from(ip.payload_len),
+            );
+            return;
+        };
+        let seen = self.tcp.packet(direction, tcp, ip.payload_len);
+        add(&mut self.payload_bytes, direction, u64::from(seen.fresh));
+        add(
+            &mut self.repeated_bytes,
+            direction,
+            u64::from(seen.repeated),
+        );
+        let missing = of(&mut self.missing_bytes, direction);
+        *missing = missing
+            .saturating_add(u64::from(seen.missing))
+            .saturating_sub(u64::from(seen.filled));
+    }
+
+    /// The flow's counters, as they stand.
+    pub(super) fn record(&self, reason: EndReason) -> FlowRecord {
+        FlowRecord {
+            end: self.last,
+            packets: self.packets,
+            wire_bytes: self.wire_bytes,
+            payload_bytes: self.payload_bytes,
+            repeated_bytes: self.repeated_bytes,
+            missing_bytes: self.missing_bytes,
+            tcp_flags: self.tcp.flags(),
+            state: if self.is_tcp() {
+                self.tcp.state()
+            } else {
+                ConnState::Oth
+            },
+            reason,
+            app: None,
+        }
+    }
+
+    pub(super) fn direction(&self, src_is_low: bool) -> Direction {
+        if src_is_low == self.orig_is_low {
+            Direction::Orig
+        } else {
+            Direction::Resp
+        }
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.key.protocol() == Protocol::Tcp
+    }
+
+    pub(super) fn is_conversation(&self) -> bool {
+        let [orig, resp] = self.packets;
+        orig > 0 && resp > 0
+    }
+
+    /// Whether an answer should have come by now.
+    pub(super) fn is_overdue(&self, now: Timestamp, config: &FlowConfig) -> bool {
+        !self.outcome_known && self.answers_at_once() && now > self.start.after(config.silent_after)
+    }
+
+    /// Whether the protocol promises an answer within a round trip.
+    fn answers_at_once(&self) -> bool {
+        matches!(
+            self.key.protocol(),
+            Protocol::Tcp | Protocol::Icmp | Protocol::Icmpv6
+        )
+    }
+
+    /// When to look at the flow again if no packet comes.
+    pub(super) fn deadline(&self, config: &FlowConfig) -> Timestamp {
+        if !self.outcome_known && self.answers_at_once() {
+            self.start.after(config.silent_after)
+        } else if !self.is_tcp() {
+            self.last.after(config.other_idle)
+        } else if self.closed {
+            self.last.after(config.tcp_linger)
+        } else if self.is_conversation() {
+            self.last.after(config.tcp_idle)
+        } else if self.outcome_known {
+            self.last.after(config.tcp_attempt)
+        } else {
+            self.start.after(config.silent_after)
+        }
+    }
+
+    /// Tells once how the responder took the flow.
+    pub(super) fn judge<K: FlowSink<State = S>>(
+        &mut self,
+        direction: Direction,
+        time: Timestamp,
+        transport: &Transport,
+        sink: &mut K,
+    ) {
+        if self.outcome_known || direction == Direction::Orig {
+            return;
+        }
+        let refused = match transport {
+            Transport::Tcp(tcp) => {
+                tcp.flags.any(TcpFlags::RST) && matches!(self.tcp.state(), ConnState::Rej)
+            }
+            _ => false,
+        };
+        self.outcome_known = true;
+        let outcome = if refused {
+            Outcome::Refused
+        } else {
+            Outcome::Answered
+        };
+        sink.outcome(&mut self.state, time, outcome);
+    }
+
+    pub(super) fn deliver<K: FlowSink<State = S>>(
+        &mut self,
+        direction: Direction,
+        time: Timestamp,
+        ip: &IpPacket<'_>,
+        budget: &mut Budget,
+        losses: &mut LossCounts,
+        sink: &mut K,
+    ) {
+        let mut interest = Interest::More;
+        let state = &mut self.state;
+        let mut hand = |gap: u32, data: &[u8]| {
+            if gap > 0 {
+                losses.add(Loss::StreamGap);
+            }
+            if interest == Interest::More {
+                interest = sink.payload(
+                    state,
+                    &Chunk {
+                        time,
+                        direction,
+                        gap,
+                        data,
+                    },
+                );
+            }
+        };
+        match &ip.transport {
+            Transport::Tcp(tcp) => {
+                let stream = of(&mut self.streams, direction);
+                stream.push(tcp, ip.payload, ip.payload_len, budget, &mut hand);
+            }
+            Transport::Ports { .. } if !ip.payload.is_empty() => hand(0, ip.payload),
+            _ => {}
+        }
+        if interest == Interest::Enough {
+            self.wants_payload = false;
+            for stream in &mut self.streams {
+                stream.clear(budget);
+            }
+        }
+    }
+
+    /// Hands on what still waits for missing bytes.
+    pub(super) fn drain<K: FlowSink<State = S>>(
+        &mut self,
+        budget: &mut Budget,
+        losses: &mut LossCounts,
+        sink: &mut K,
+    ) {
+        let (time, state) = (self.last, &mut self.state);
+        let mut interest = if self.wants_payload {
+            Interest::More
+        } else {
+            Interest::Enough
+        };
+        for (direction, stream) in [Direction::Orig, Direction::Resp]
+            .into_iter()
+            .zip(&mut self.streams)
+        {
+            stream.flush(budget, &mut |gap, data| {
+                if gap > 0 {
+                    losses.add(Loss::StreamGap);
+                }
+                if interest == Interest::More {
+                    interest = sink.payload(
+                        state,
+                        &Chunk {
+                            time,
+                            direction,
+                            gap,
+                            data,
+                        },
+                    );
+                }
+            });
+        }
+    }
+}
+
+/// One direction's part of a pair.
+const fn of<T>(pair: &mut [T; 2], direction: Direction) -> &mut T {
+    let [orig, resp] = pair;
+    match direction {
+        Direction::Orig => orig,
+        Direction::Resp => resp,
+    }
+}
+
+fn add(pair: &mut [u64; 2], direction: Direction, n: u64) {
+    let count = of(pair, direction);
+    *count = count.saturating_add(n);
+}
