@@ -104,7 +104,7 @@ impl DbSweep {
                 feature: "db.probed_endpoints",
                 family: Family::Outcome,
                 observed: probed as f64,
-                expected: format!("{:.0} % of first contacts lead to real use", theta0 * 100.0),
+                expected: format!("≤ {:.0} % of them", (1.0 - theta0) * 100.0),
                 bits: line.bits,
                 signature_grade: false,
                 text: format!(
@@ -116,7 +116,7 @@ impl DbSweep {
                 feature: "db.endpoints_and_products",
                 family: Family::Volume,
                 observed: line.attempted as f64,
-                expected: "1 or 2 databases".into(),
+                expected: "≤ 2".into(),
                 bits: breadth_bits(line),
                 signature_grade: false,
                 text: format!("{} endpoints: {}", line.attempted, products.join(", ")),

@@ -124,11 +124,6 @@ impl Domain {
             reported_bits: 0.0,
         }
     }
-
-    fn bits_per_minute(&self) -> f64 {
-        let minutes = (self.last.since(self.first).as_secs_f64() / 60.0).max(1.0);
-        self.bits / minutes
-    }
 }
 
 impl DnsTunnel {
@@ -242,10 +237,10 @@ impl DnsTunnel {
         } = self.thresholds;
         let volume = tail_exponent * (domain.bits / typical_bits).max(1.0).log2();
         let mut evidence = vec![Evidence {
-            feature: "dns.subdomain_bits_per_min",
+            feature: "dns.subdomain_bits",
             family: Family::Volume,
-            observed: domain.bits_per_minute(),
-            expected: format!("≤ {typical_bits:.0} bits in all for an ordinary domain"),
+            observed: domain.bits.round(),
+            expected: format!("≤ {typical_bits:.0}"),
             bits: volume,
             signature_grade: false,
             text: format!(
@@ -290,9 +285,12 @@ impl DnsTunnel {
             protocol(
                 "dns.text_share",
                 share(domain.text_queries),
-                "few TXT queries",
+                "less than a half",
                 BITS_MOSTLY_TEXT,
-                "most queries ask for TXT records".into(),
+                format!(
+                    "{} of {} queries ask for TXT records",
+                    domain.text_queries, domain.queries
+                ),
             );
         }
         if domain.answers > 0 && !domain.called {

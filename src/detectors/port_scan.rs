@@ -100,7 +100,7 @@ impl PortScan {
                 feature: "scan.failed_first_contacts",
                 family: Family::Outcome,
                 observed: failed as f64,
-                expected: format!("{:.0} % of first contacts succeed", theta0 * 100.0),
+                expected: format!("≤ {:.0} % of them", (1.0 - theta0) * 100.0),
                 bits: worst.bits,
                 signature_grade: false,
                 text: format!(
@@ -111,7 +111,7 @@ impl PortScan {
                 feature: "scan.ports_per_host",
                 family: Family::Volume,
                 observed: worst.failed as f64,
-                expected: "1 or 2 ports of a host".into(),
+                expected: "≤ 2".into(),
                 bits: breadth_bits(worst),
                 signature_grade: false,
                 text: format!("{} ports of one host came to nothing", worst.failed),

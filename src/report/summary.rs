@@ -79,10 +79,10 @@ impl fmt::Display for RunSummary {
         if self.files > 0 {
             read = format!("{}, {read}", counted(self.files, "file"));
         }
-        if let Some((first, last)) = self.span {
-            read = format!("{read}, {}", span(first, last));
-        }
         labelled(f, "read", &read)?;
+        if let Some((first, last)) = self.span {
+            labelled(f, "time", &span(first, last))?;
+        }
         labelled(f, "flows", &self.flows_text())?;
         labelled(f, "alerts", &self.alerts_text())?;
         let mut label = "lost";
