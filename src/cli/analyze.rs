@@ -79,7 +79,11 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
     let journal = reading::journal(&args.input)?;
-    let mut alerts = alert_writer(args)?;
+    let text = match args.format {
+        Some(format) => format == Format::Text,
+        None => output::is_terminal(args.output.as_deref()),
+    };
+    let mut alerts = alert_writer(args, text)?;
     let mut flow_log = match &args.flows {
         Some(path) => Some(RecordWriter::new(
             output::open(Some(path))?,
@@ -108,7 +112,12 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     }
     alerts.flush()?;
     if !quiet {
-        output::note(&summary(&read, &signatures).to_string());
+        let gap = if text && !read.verdict.alerts.is_empty() {
+            "\n"
+        } else {
+            ""
+        };
+        output::note(&format!("{gap}{}", summary(&read, &signatures)));
     }
     reading::whole(&read)?;
     let worst = read.verdict.alerts.iter().map(|alert| alert.severity).max();
@@ -118,18 +127,15 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     Ok(if failed { End::Alerts } else { End::Clean })
 }
 
-fn alert_writer(args: &Args) -> anyhow::Result<AlertWriter<Box<dyn Write>>> {
+fn alert_writer(args: &Args, text: bool) -> anyhow::Result<AlertWriter<Box<dyn Write>>> {
     let path = args.output.as_deref();
-    let terminal = output::is_terminal(path);
-    let default = if terminal { Format::Text } else { Format::Json };
-    let format = match args.format.unwrap_or(default) {
-        Format::Json => AlertFormat::Json,
-        Format::Text => {
-            let options = TextOptions {
-                colour: output::colour(terminal),
-            };
-            AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
-        }
+    let format = if text {
+        let options = TextOptions {
+            colour: output::colour(output::is_terminal(path)),
+        };
+        AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
+    } else {
+        AlertFormat::Json
     };
     let name = path.map_or("standard output".to_owned(), |path| {
         path.display().to_string()

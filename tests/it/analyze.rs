@@ -163,6 +163,19 @@ fn text_is_for_people_and_fits_a_terminal() {
 }
 
 #[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = fs::read_to_string(repository("README.md")).unwrap();
+    let run = demo(&["--format", "text"]);
+    let alert = run
+        .out
+        .split("\n\n")
+        .find(|alert| alert.contains("Port scan"))
+        .unwrap();
+    assert!(readme.contains(alert.trim_matches('\n')), "{alert}");
+    assert!(readme.contains(run.err.trim_matches('\n')), "{}", run.err);
+}
+
+#[test]
 fn the_summary_is_on_standard_error_and_can_be_silenced() {
     let run = demo(&[]);
     for word in ["read", "packets", "flows", "alerts"] {
