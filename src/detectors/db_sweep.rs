@@ -6,6 +6,7 @@
 //! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -164,6 +165,17 @@ impl DbSweep {
     }
 }
 
+fn contact(flow: &Arc<FlowInfo>, success: bool, time: Timestamp) -> FirstContact<'_> {
+    FirstContact {
+        member: (flow.resp.ip, flow.resp_port),
+        target: &flow.resp,
+        success,
+        telling: false,
+        time,
+        flow: Some(flow),
+    }
+}
+
 /// The source's line over databases, if databases are what it is after.
 fn databases(source: &Source<Aim>, min_endpoints: u64) -> Option<&Line> {
     let line = source.lines.get(&Aim::Databases)?;
@@ -218,27 +230,31 @@ impl Detector for DbSweep {
                 if context.is_known(flow) {
                     return;
                 }
-                let contact = FirstContact {
-                    member: (flow.resp.ip, flow.resp_port),
-                    target: &flow.resp,
-                    success,
-                    time: event.time,
-                    flow: Some(flow),
-                };
+                let contact = contact(flow, success, event.time);
                 let theta0 = self.thresholds.theta0;
                 self.lines.contact(&flow.orig, theta0, aim, &contact);
-                self.judge(&flow.orig, event.time, context);
+                if !success {
+                    self.judge(&flow.orig, event.time, context);
+                }
             }
             EventKind::FlowEnded { flow, record } => {
                 let Some(aim) = aim(flow) else { return };
                 let [said, _] = record.payload_bytes;
                 let limit = match aim {
                     Aim::Databases => self.thresholds.probe_bytes,
-                    Aim::Others => 0,
+                    Aim::Others => return,
                 };
-                let member = (flow.resp.ip, flow.resp_port);
-                self.lines.over(&flow.orig, aim, member, said <= limit);
-                self.judge(&flow.orig, event.time, context);
+                let [_, answers] = record.packets;
+                let unused = said <= limit && context.acquaintances.said(flow) <= limit;
+                if answers == 0 || context.is_learned(flow) {
+                    return;
+                }
+                let contact = contact(flow, true, event.time);
+                let theta0 = self.thresholds.theta0;
+                self.lines.over(&flow.orig, theta0, aim, &contact, unused);
+                if unused {
+                    self.judge(&flow.orig, event.time, context);
+                }
             }
             _ => {}
         }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -121,7 +122,9 @@ impl HostSweep {
             .profile(actor)
             .map_or(self.thresholds.theta0, Profile::success_rate);
         self.lines.contact(actor, theta0, way, contact);
-        self.judge(source_key(actor), way, contact.time);
+        if !contact.success || contact.telling {
+            self.judge(source_key(actor), way, contact.time);
+        }
     }
 
     fn judge(&mut self, key: SourceKey, way: Way, time: Timestamp) {
@@ -185,6 +188,7 @@ impl HostSweep {
             member: (asked.ip, 0),
             target: asked,
             success,
+            telling: false,
             time,
             flow: None,
         };
@@ -327,6 +331,22 @@ fn way(flow: &FlowInfo) -> Option<Way> {
     }
 }
 
+fn first_contact(
+    flow: &Arc<FlowInfo>,
+    way: Way,
+    success: bool,
+    time: Timestamp,
+) -> FirstContact<'_> {
+    FirstContact {
+        member: (flow.resp.ip, flow.resp_port),
+        target: &flow.resp,
+        success,
+        telling: way == Way::Ping,
+        time,
+        flow: Some(flow),
+    }
+}
+
 fn breadth_bits(way: Way, line: &Line) -> f64 {
     let hosts = match way {
         Way::Ping => line.attempted,
@@ -371,21 +391,17 @@ impl Detector for HostSweep {
                 if context.is_known(flow) {
                     return;
                 }
-                let contact = FirstContact {
-                    member: (flow.resp.ip, flow.resp_port),
-                    target: &flow.resp,
-                    success,
-                    time: event.time,
-                    flow: Some(flow),
-                };
+                let contact = first_contact(flow, way, success, event.time);
                 self.contact(&flow.orig, way, &contact, context);
             }
             EventKind::FlowEnded { flow, record } if flow.protocol == Protocol::Tcp => {
-                if let Some(way) = way(flow) {
+                if let Some(way) = way(flow)
+                    && !is_node(&flow.orig)
+                {
                     let unused = record.payload_bytes == [0, 0];
-                    let member = (flow.resp.ip, flow.resp_port);
-                    self.lines.over(&flow.orig, way, member, unused);
-                    self.judge(source_key(&flow.orig), way, event.time);
+                    let contact = first_contact(flow, way, true, event.time);
+                    let theta0 = self.thresholds.theta0;
+                    self.lines.over(&flow.orig, theta0, way, &contact, unused);
                 }
             }
             _ => {}

@@ -17,7 +17,7 @@ mod port_scan;
 
 use crate::baseline::{Baseline, Profile};
 use crate::event::{Endpoint, Event, FlowInfo};
-use crate::features::PeerNamer;
+use crate::features::{Acquaintances, PeerNamer};
 use crate::identity::Journal;
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub journal: &'a Journal,
     /// Names for the other ends of flows, as the baseline has them.
     pub peers: &'a PeerNamer,
+    /// Who has answered whom before in this run.
+    pub acquaintances: &'a Acquaintances,
 }
 
 impl<'a> Context<'a> {
@@ -42,8 +44,13 @@ impl<'a> Context<'a> {
         self.baseline?.profile(end.who.identity.workload.as_ref()?)
     }
 
-    /// Whether the baseline has seen the flow's originator make this very contact.
+    /// Whether the flow's originator has had an answer there before: in this run, or in the baseline.
     pub fn is_known(&self, flow: &FlowInfo) -> bool {
+        self.acquaintances.met(flow) || self.is_learned(flow)
+    }
+
+    /// Whether the baseline has seen the flow's originator make this very contact.
+    pub fn is_learned(&self, flow: &FlowInfo) -> bool {
         self.profile(&flow.orig).is_some_and(|profile| {
             self.peers
                 .client_contact(flow)

@@ -5,6 +5,7 @@
 //! workload's contacts fail anyway, the test uses that. Ports that are all databases' are `db-sweep`'s business.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::address::is_group;
 use crate::baseline::Profile;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, FlowInfo};
 use crate::features::{
     ContactLines, FirstContact, Line, SourceKey, database_product, source_key, success,
 };
@@ -158,6 +159,17 @@ impl PortScan {
     }
 }
 
+fn contact(flow: &Arc<FlowInfo>, success: bool, time: Timestamp) -> FirstContact<'_> {
+    FirstContact {
+        member: (flow.resp.ip, flow.resp_port),
+        target: &flow.resp,
+        success,
+        telling: false,
+        time,
+        flow: Some(flow),
+    }
+}
+
 fn breadth_bits(line: &Line) -> f64 {
     (line.failed.saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
 }
@@ -189,22 +201,19 @@ impl Detector for PortScan {
                 let theta0 = context
                     .profile(&flow.orig)
                     .map_or(self.thresholds.theta0, Profile::success_rate);
-                let contact = FirstContact {
-                    member: (flow.resp.ip, flow.resp_port),
-                    target: &flow.resp,
-                    success,
-                    time: event.time,
-                    flow: Some(flow),
-                };
+                let contact = contact(flow, success, event.time);
                 self.lines
                     .contact(&flow.orig, theta0, flow.resp.ip, &contact);
-                self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
+                if !success {
+                    self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
+                }
             }
             EventKind::FlowEnded { flow, record } if flow.protocol == Protocol::Tcp => {
                 let unused = record.payload_bytes == [0, 0];
-                let member = (flow.resp.ip, flow.resp_port);
-                self.lines.over(&flow.orig, flow.resp.ip, member, unused);
-                self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
+                let contact = contact(flow, true, event.time);
+                let theta0 = self.thresholds.theta0;
+                self.lines
+                    .over(&flow.orig, theta0, flow.resp.ip, &contact, unused);
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use crate::address::NetworkId;
 use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::PeerNamer;
+use crate::features::{Acquaintances, PeerNamer};
 use crate::flow::{ConnState, EndReason, FlowId, FlowRecord, Outcome, Protocol};
 use crate::identity::{
     Attribution, Confidence, Identity, IdentityKind, Journal, Source, WorkloadId,
@@ -49,6 +49,7 @@ pub(super) struct Bench {
     detector: Box<dyn Detector>,
     journal: Journal,
     peers: PeerNamer,
+    acquaintances: Acquaintances,
     baseline: Option<Baseline>,
     learner: Learner,
     flows: u64,
@@ -65,6 +66,7 @@ impl Bench {
             detector: (spec.build)(signature).unwrap(),
             journal: Journal::default(),
             peers: PeerNamer::default(),
+            acquaintances: Acquaintances::default(),
             baseline: None,
             learner: Learner::default(),
             flows: 0,
@@ -90,6 +92,7 @@ impl Bench {
             baseline: self.baseline.as_ref(),
             journal: &self.journal,
             peers: &self.peers,
+            acquaintances: &self.acquaintances,
         };
         self.detector.observe(&event, &context, &mut self.findings);
         self.detector.tick(time, &context, &mut self.findings);
@@ -202,6 +205,7 @@ impl Bench {
             baseline: self.baseline.as_ref(),
             journal: &self.journal,
             peers: &self.peers,
+            acquaintances: &self.acquaintances,
         };
         let time = Timestamp::from_secs_f64(secs);
         self.detector.tick(time, &context, &mut self.findings);

@@ -40,6 +40,8 @@ pub struct FirstContact<'a> {
     pub target: &'a Endpoint,
     /// Whether it was answered.
     pub success: bool,
+    /// Whether even a success says something, as with a ping.
+    pub telling: bool,
     /// When that was known.
     pub time: Timestamp,
     /// The flow, if it was one.
@@ -92,24 +94,57 @@ impl Line {
     }
 
     fn contact(&mut self, contact: &FirstContact<'_>, test: SequentialTest) {
-        self.last = self.last.max(contact.time);
-        if self.members.contains_key(&contact.member) {
+        let standing = if contact.success {
+            Standing::Answered
+        } else {
+            Standing::Failed
+        };
+        if !self.meet(contact, standing) {
             return;
-        }
-        if self.members.len() < MAX_MEMBERS {
-            let standing = if contact.success {
-                Standing::Answered
-            } else {
-                Standing::Failed
-            };
-            self.members.insert(contact.member, standing);
         }
         if !contact.success && self.probed() == 0 {
             self.first = contact.time;
         }
-        self.attempted += 1;
         self.failed += u64::from(!contact.success);
         self.bits = test.step(self.bits, contact.success).min(MAX_BITS);
+    }
+
+    /// A conversation with an answered member is over. If it came to nothing, the success is taken back.
+    fn over(
+        &mut self,
+        contact: &FirstContact<'_>,
+        unused: bool,
+        test: SequentialTest,
+        unused_bits: f64,
+    ) {
+        let taken = match self.members.get(&contact.member).copied() {
+            Some(Standing::Answered) => {
+                self.members.insert(contact.member, Standing::Settled);
+                -test.step_bits(true)
+            }
+            // Its success came when nothing had failed, and was not remembered.
+            None if unused && self.meet(contact, Standing::Settled) => 0.0,
+            _ => return,
+        };
+        if unused {
+            if self.probed() == 0 {
+                self.first = contact.time;
+            }
+            self.unused += 1;
+            self.bits = (self.bits + taken + unused_bits).min(MAX_BITS);
+        }
+    }
+
+    /// Notes a member. False if it isn't new.
+    fn meet(&mut self, contact: &FirstContact<'_>, standing: Standing) -> bool {
+        self.last = self.last.max(contact.time);
+        if self.members.contains_key(&contact.member) {
+            return false;
+        }
+        if self.members.len() < MAX_MEMBERS {
+            self.members.insert(contact.member, standing);
+        }
+        self.attempted += 1;
         if self.targets.len() < MAX_TARGETS {
             let (_, port) = contact.member;
             self.targets.push((contact.target.clone(), port));
@@ -119,19 +154,7 @@ impl Line {
         {
             self.samples.push(Arc::clone(flow));
         }
-    }
-
-    /// A conversation with an answered member is over. If it came to nothing, the success is taken back.
-    fn over(&mut self, member: Member, unused: bool, test: SequentialTest, unused_bits: f64) {
-        let Some(standing @ Standing::Answered) = self.members.get_mut(&member) else {
-            return;
-        };
-        *standing = Standing::Settled;
-        if unused {
-            self.unused += 1;
-            let taken = -test.step_bits(true);
-            self.bits = (self.bits + taken + unused_bits).min(MAX_BITS);
-        }
+        true
     }
 
     /// Members that failed or were left unused.
@@ -202,11 +225,53 @@ impl<K: Ord + Copy> ContactLines<K> {
     }
 
     /// Takes a first contact of `actor`, whose contacts normally succeed at a rate of `theta0`.
+    ///
+    /// A success where nothing has failed leaves the test at zero, so it needs no memory.
     pub fn contact(&mut self, actor: &Endpoint, theta0: f64, line: K, contact: &FirstContact<'_>) {
         let key = source_key(actor);
-        let source = if self.sources.contains(&key) {
-            self.sources.get_mut(&key)
-        } else {
+        if contact.success && !contact.telling && !self.has(&key, &line) {
+            return;
+        }
+        if let Some((line, test)) = self.line(&key, actor, theta0, line, contact.time) {
+            line.contact(contact, test);
+        }
+    }
+
+    /// A conversation of `actor` that was answered is over; `unused` says that it came to nothing worth connecting for.
+    pub fn over(
+        &mut self,
+        actor: &Endpoint,
+        theta0: f64,
+        line: K,
+        contact: &FirstContact<'_>,
+        unused: bool,
+    ) {
+        let (key, unused_bits) = (source_key(actor), self.unused_bits);
+        let telling = unused && unused_bits > 0.0;
+        if !telling && !self.has(&key, &line) {
+            return;
+        }
+        if let Some((line, test)) = self.line(&key, actor, theta0, line, contact.time) {
+            line.over(contact, unused, test, unused_bits);
+        }
+    }
+
+    fn has(&self, key: &SourceKey, line: &K) -> bool {
+        self.sources
+            .peek(key)
+            .is_some_and(|source| source.lines.contains_key(line))
+    }
+
+    /// A line of a source, begun if it is new.
+    fn line(
+        &mut self,
+        key: &SourceKey,
+        actor: &Endpoint,
+        theta0: f64,
+        line: K,
+        time: Timestamp,
+    ) -> Option<(&mut Line, SequentialTest)> {
+        if !self.sources.contains(key) {
             let source = Source {
                 actor: actor.clone(),
                 lines: BTreeMap::new(),
@@ -215,35 +280,19 @@ impl<K: Ord + Copy> ContactLines<K> {
             };
             let evicted = self.sources.push(key.clone(), source);
             self.evicted += u64::from(evicted.is_some());
-            self.sources.get_mut(&key)
-        };
-        let Some(source) = source else {
-            return;
-        };
+        }
+        let source = self.sources.get_mut(key)?;
         if !source.lines.contains_key(&line) && source.lines.len() >= MAX_LINES {
             let weakest = source
                 .lines
                 .iter()
                 .min_by(|(_, a), (_, b)| a.bits.total_cmp(&b.bits))
-                .map(|(&key, _)| key);
-            if let Some(weakest) = weakest {
-                source.lines.remove(&weakest);
-            }
+                .map(|(&key, _)| key)?;
+            source.lines.remove(&weakest);
         }
-        source
-            .lines
-            .entry(line)
-            .or_insert_with(|| Line::new(contact.time))
-            .contact(contact, source.test);
-    }
-
-    /// A conversation of `actor` is over; `unused` says that it came to nothing worth connecting for.
-    pub fn over(&mut self, actor: &Endpoint, line: K, member: Member, unused: bool) {
-        if let Some(source) = self.sources.peek_mut(&source_key(actor))
-            && let Some(line) = source.lines.get_mut(&line)
-        {
-            line.over(member, unused, source.test, self.unused_bits);
-        }
+        let test = source.test;
+        let line = source.lines.entry(line).or_insert_with(|| Line::new(time));
+        Some((line, test))
     }
 
     /// A source, if it is remembered.
@@ -307,6 +356,7 @@ mod tests {
             member: (target.ip, port),
             target: &target,
             success,
+            telling: true,
             time: Timestamp::from_secs(i64::from(port)),
             flow: None,
         };
@@ -336,9 +386,19 @@ mod tests {
         }
         contact(&mut lines, "10.0.0.1", 80, true);
         assert!((line(&mut lines, "10.0.0.1").bits - 6.0).abs() < 1e-9);
-        let member = ("10.0.0.2".parse().unwrap(), 80);
-        lines.over(&end("10.0.0.1"), 0, member, true);
-        lines.over(&end("10.0.0.1"), 0, member, true); // again: counted once
+        let target = end("10.0.0.2");
+        let over = FirstContact {
+            member: (target.ip, 80),
+            target: &target,
+            success: true,
+            telling: false,
+            time: Timestamp::from_secs(99),
+            flow: None,
+        };
+        for _ in 0..2 {
+            // Again: counted once.
+            lines.over(&end("10.0.0.1"), 0.8, 0, &over, true);
+        }
         let line = line(&mut lines, "10.0.0.1");
         assert!((line.bits - 9.0).abs() < 1e-9);
         assert_eq!(line.probed(), 5);

@@ -1,6 +1,7 @@
 //! Events to numbers: what a name tells, whom a flow really reaches, how often things happen. Knows no detector and no
 //! baseline.
 
+mod acquaintances;
 mod contacts;
 mod histogram;
 mod names;
@@ -9,6 +10,7 @@ mod rates;
 mod sequential;
 mod services;
 
+pub use acquaintances::Acquaintances;
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };

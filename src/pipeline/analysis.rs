@@ -5,7 +5,7 @@ use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorCon
 use crate::baseline::{Baseline, Learner, Maturity, Profile};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind};
-use crate::features::PeerNamer;
+use crate::features::{Acquaintances, PeerNamer};
 use crate::identity::Journal;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -23,6 +23,7 @@ pub struct BuildError {
 
 pub(super) struct Analysis {
     peers: PeerNamer,
+    acquaintances: Acquaintances,
     work: Work,
 }
 
@@ -72,6 +73,7 @@ impl Analysis {
         };
         Ok(Self {
             peers: PeerNamer::default(),
+            acquaintances: Acquaintances::default(),
             work,
         })
     }
@@ -91,11 +93,13 @@ impl Analysis {
                     baseline: detection.baseline.as_ref(),
                     journal,
                     peers: &self.peers,
+                    acquaintances: &self.acquaintances,
                 };
                 for detector in &mut detection.detectors {
                     detector.observe(event, &context, &mut detection.findings);
                 }
                 detection.accept(losses, packets);
+                self.acquaintances.observe(event);
                 if let EventKind::FlowEnded { flow, record } = &event.kind {
                     detection.correlator.flow_ended(flow, record);
                 }
@@ -115,6 +119,7 @@ impl Analysis {
                 baseline: detection.baseline.as_ref(),
                 journal,
                 peers: &self.peers,
+                acquaintances: &self.acquaintances,
             };
             for detector in &mut detection.detectors {
                 detector.tick(now, &context, &mut detection.findings);
@@ -141,6 +146,7 @@ impl Analysis {
                     baseline: detection.baseline.as_ref(),
                     journal,
                     peers: &self.peers,
+                    acquaintances: &self.acquaintances,
                 };
                 for detector in &mut detection.detectors {
                     detector.finish(&context, &mut detection.findings);

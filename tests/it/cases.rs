@@ -122,9 +122,16 @@ fn check(id: &str) {
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&expected, &run.out).unwrap();
     }
+    let stored = fs::read_to_string(&expected).unwrap();
+    for (stored, told) in stored.lines().zip(run.out.lines()) {
+        assert!(
+            stored == told,
+            "{id}: expected.jsonl has\n{stored}\nnow\n{told}"
+        );
+    }
     assert_eq!(
-        fs::read_to_string(&expected).unwrap(),
-        run.out,
+        stored.lines().count(),
+        run.out.lines().count(),
         "{id}: expected.jsonl"
     );
 
