@@ -3,9 +3,6 @@
 //! A flow may end before it is known to belong to an attack, so the latest ended ones are remembered for a while.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
-
-use lru::LruCache;
 
 use crate::flow::{FlowId, FlowRecord};
 
@@ -30,8 +27,9 @@ impl From<&FlowRecord> for FlowTotals {
     }
 }
 
-/// Flows that ended lately and are on no alert: about 1 MB.
-const MOST_RECENT: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+/// Flows that ended lately and are on no alert: about 1 MB. Flow numbers are consecutive, so a number's remainder is its
+/// place; a later flow takes it over.
+const MOST_RECENT: usize = 16 * 1024;
 
 /// A flow on at least one alert.
 #[derive(Debug, Default)]
@@ -44,14 +42,14 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct FlowBook {
     held: HashMap<FlowId, Held>,
-    recent: LruCache<FlowId, FlowTotals>,
+    recent: Vec<Option<(FlowId, FlowTotals)>>,
 }
 
 impl FlowBook {
     pub(super) fn new() -> Self {
         Self {
             held: HashMap::new(),
-            recent: LruCache::sparse(MOST_RECENT),
+            recent: vec![None; MOST_RECENT],
         }
     }
 
@@ -59,18 +57,21 @@ impl FlowBook {
     pub(super) fn ended(&mut self, id: FlowId, totals: FlowTotals) {
         match self.held.get_mut(&id) {
             Some(held) => held.totals = Some(totals),
-            None => {
-                self.recent.put(id, totals);
-            }
+            None => *self.place(id) = Some((id, totals)),
         }
+    }
+
+    fn place(&mut self, id: FlowId) -> &mut Option<(FlowId, FlowTotals)> {
+        &mut self.recent[(id.0 % MOST_RECENT as u64) as usize]
     }
 
     /// An alert takes the flow up.
     pub(super) fn hold(&mut self, id: FlowId) {
-        let held = self.held.entry(id).or_insert_with(|| Held {
-            alerts: 0,
-            totals: self.recent.pop(&id),
-        });
+        let totals = self
+            .place(id)
+            .take_if(|(recent, _)| *recent == id)
+            .map(|(_, totals)| totals);
+        let held = self.held.entry(id).or_insert(Held { alerts: 0, totals });
         held.alerts = held.alerts.saturating_add(1);
     }
 
@@ -138,7 +139,7 @@ mod tests {
         for id in 0..100_000 {
             book.ended(FlowId(id), totals(id));
         }
-        assert_eq!(book.recent.len(), MOST_RECENT.get());
+        assert_eq!(book.recent.len(), MOST_RECENT);
         book.hold(FlowId(0));
         assert_eq!(book.totals(FlowId(0)), None);
     }
