@@ -394,14 +394,17 @@ impl Detector for HostSweep {
                 let contact = first_contact(flow, way, success, event.time);
                 self.contact(&flow.orig, way, &contact, context);
             }
-            EventKind::FlowEnded { flow, record } if flow.protocol == Protocol::Tcp => {
+            EventKind::FlowEnded { flow, record }
+                if flow.protocol == Protocol::Tcp
+                    && record.payload_bytes == [0, 0]
+                    && context.acquaintances.said(flow) == 0 =>
+            {
                 if let Some(way) = way(flow)
                     && !is_node(&flow.orig)
                 {
-                    let unused = record.payload_bytes == [0, 0];
                     let contact = first_contact(flow, way, true, event.time);
                     let theta0 = self.thresholds.theta0;
-                    self.lines.over(&flow.orig, theta0, way, &contact, unused);
+                    self.lines.over(&flow.orig, theta0, way, &contact, true);
                 }
             }
             _ => {}

@@ -208,12 +208,15 @@ impl Detector for PortScan {
                     self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
                 }
             }
-            EventKind::FlowEnded { flow, record } if flow.protocol == Protocol::Tcp => {
-                let unused = record.payload_bytes == [0, 0];
+            EventKind::FlowEnded { flow, record }
+                if flow.protocol == Protocol::Tcp
+                    && record.payload_bytes == [0, 0]
+                    && context.acquaintances.said(flow) == 0 =>
+            {
                 let contact = contact(flow, true, event.time);
                 let theta0 = self.thresholds.theta0;
                 self.lines
-                    .over(&flow.orig, theta0, flow.resp.ip, &contact, unused);
+                    .over(&flow.orig, theta0, flow.resp.ip, &contact, true);
             }
             _ => {}
         }
