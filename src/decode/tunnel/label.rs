@@ -1,0 +1,61 @@
+//! Wraps below IP: MPLS labels and PPPoE sessions.
+
+use super::{Bytes, ETHERNET, EtherType, TunnelKind, Wrap};
+
+/// Labels read at most; provider networks stack two to four.
+const MAX_LABELS: usize = 8;
+
+/// RFC 3032. Labels don't say what follows them: IP is known by its version, and the rest may be an Ethernet pseudowire.
+pub(super) fn mpls(mut bytes: Bytes<'_>) -> Option<Wrap<'_>> {
+    for _ in 0..MAX_LABELS {
+        let (entry, rest) = bytes.take::<4>()?;
+        bytes = rest;
+        let entry = u32::from_be_bytes(entry);
+        if entry & (1 << 8) != 0 {
+            let (inside, bytes) = match bytes.ip_version() {
+                Some(version) => (version, bytes),
+                None => (ETHERNET, pseudowire(bytes)?),
+            };
+            return Some(Wrap {
+                kind: TunnelKind::Mpls,
+                id: entry >> 12,
+                inside,
+                bytes,
+            });
+        }
+    }
+    None
+}
+
+/// The Ethernet frame of a pseudowire, after its control word if there is one (RFC 4448 4.6). No sender has a group
+/// address.
+fn pseudowire(bytes: Bytes<'_>) -> Option<Bytes<'_>> {
+    const GROUP: u8 = 1;
+    let frame = match bytes.captured {
+        [0, 0, ..] => bytes.skip(4)?,
+        _ => bytes,
+    };
+    (frame.captured.get(6)? & GROUP == 0).then_some(frame)
+}
+
+/// RFC 2516: version and type 1, code 0, session, length; then the PPP protocol number (RFC 1661), of which only those of
+/// IP matter here.
+pub(super) fn pppoe(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
+    let ([0x11, 0, s0, s1, l0, l1], rest) = bytes.take::<6>()? else {
+        return None;
+    };
+    let (protocol, bytes) = rest
+        .first(u16::from_be_bytes([l0, l1]).into())?
+        .take::<2>()?;
+    let inside = match protocol {
+        [0x00, 0x21] => EtherType::IPV4,
+        [0x00, 0x57] => EtherType::IPV6,
+        _ => return None,
+    };
+    Some(Wrap {
+        kind: TunnelKind::Pppoe,
+        id: u16::from_be_bytes([s0, s1]).into(),
+        inside,
+        bytes,
+    })
+}

@@ -1,0 +1,93 @@
+//! Tunnels over UDP: VXLAN, GENEVE, GTP-U. A port alone proves nothing; each header has fields that must be right.
+
+use super::{Bytes, ETHERNET, EtherType, TunnelKind, Wrap};
+
+const VXLAN: u16 = 4789;
+/// Linux' VXLAN port from before there was a standard; flannel and Cilium still use it.
+const VXLAN_LINUX: u16 = 8472;
+const GENEVE: u16 = 6081;
+const GTP_U: u16 = 2152;
+
+/// Extension headers of GTP-U followed at most; what is in use needs one.
+const MAX_GTP_EXTENSIONS: usize = 4;
+
+type Reader = fn(Bytes<'_>) -> Option<Wrap<'_>>;
+
+/// What reads datagrams to a port. Only the destination counts: the source port spreads flows over paths.
+pub(super) const fn reader(dst_port: u16) -> Option<Reader> {
+    match dst_port {
+        VXLAN | VXLAN_LINUX => Some(vxlan),
+        GENEVE => Some(geneve),
+        GTP_U => Some(gtp),
+        _ => None,
+    }
+}
+
+/// RFC 7348 section 5, and its group policy extension (draft-smith-vxlan-group-policy), which has flags and a group where
+/// zeros would be. Anything else in reserved fields, Linux drops, so that nobody would receive the inner packet.
+fn vxlan(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
+    let (header, bytes) = bytes.take::<8>()?;
+    let ([0x08, 0, 0, 0, v0, v1, v2, 0] | [0x88, _, _, _, v0, v1, v2, 0]) = header else {
+        return None;
+    };
+    Some(Wrap {
+        kind: TunnelKind::Vxlan,
+        id: u32::from_be_bytes([0, v0, v1, v2]),
+        inside: ETHERNET,
+        bytes,
+    })
+}
+
+/// RFC 8926 section 3.4: version 0; options, in 4-byte units, are for the tunnel's ends alone.
+fn geneve(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
+    let ([first, _, t0, t1, v0, v1, v2, _], rest) = bytes.take::<8>()?;
+    if first >> 6 != 0 {
+        return None;
+    }
+    let inside = EtherType(u16::from_be_bytes([t0, t1]));
+    let (ETHERNET | EtherType::IPV4 | EtherType::IPV6) = inside else {
+        return None;
+    };
+    Some(Wrap {
+        kind: TunnelKind::Geneve,
+        id: u32::from_be_bytes([0, v0, v1, v2]),
+        inside,
+        bytes: rest.skip(usize::from(first).saturating_mul(4))?,
+    })
+}
+
+/// 3GPP TS 29.281 section 5: version 1, protocol type GTP, message type T-PDU.
+fn gtp(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
+    const TPDU: u8 = 0xff;
+    const EXTENSION: u8 = 1 << 2;
+    const OPTIONAL: u8 = 0b111;
+    let ([flags, TPDU, l0, l1, t0, t1, t2, t3], rest) = bytes.take::<8>()? else {
+        return None;
+    };
+    if flags >> 4 != 0b0011 {
+        return None;
+    }
+    let mut inside = rest.first(u16::from_be_bytes([l0, l1]).into())?;
+    if flags & OPTIONAL != 0 {
+        let ([.., mut next], mut rest) = inside.take::<4>()?;
+        if flags & EXTENSION == 0 {
+            next = 0;
+        }
+        for _ in 0..MAX_GTP_EXTENSIONS {
+            if next == 0 {
+                break;
+            }
+            // Length in 4-byte units, itself and the next header's type at the end included; never zero.
+            let size = usize::from(*rest.captured.first()?).saturating_mul(4);
+            next = *rest.captured.get(size.checked_sub(1)?)?;
+            rest = rest.skip(size)?;
+        }
+        inside = (next == 0).then_some(rest)?;
+    }
+    Some(Wrap {
+        kind: TunnelKind::Gtp,
+        id: u32::from_be_bytes([t0, t1, t2, t3]),
+        inside: inside.ip_version()?,
+        bytes: inside,
+    })
+}
