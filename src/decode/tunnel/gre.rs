@@ -32,14 +32,17 @@ pub(super) fn read(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
         rest = rest.skip(4)?;
     }
     match EtherType(u16::from_be_bytes([t0, t1])) {
-        inside @ (ETHERNET | EtherType::IPV4 | EtherType::IPV6 | MPLS_UNICAST | MPLS_MULTICAST) => {
-            Some(Wrap {
-                kind: TunnelKind::Gre,
-                id,
-                inside,
-                bytes: rest,
-            })
-        }
+        inside @ (ETHERNET
+        | EtherType::IPV4
+        | EtherType::IPV6
+        | EtherType::ARP
+        | MPLS_UNICAST
+        | MPLS_MULTICAST) => Some(Wrap {
+            kind: TunnelKind::Gre,
+            id,
+            inside,
+            bytes: rest,
+        }),
         // Type I has no header of its own, and no sequence number to tell it by.
         ERSPAN if flags & SEQUENCE == 0 => Some(erspan(0, ETHERNET, rest)),
         ERSPAN => erspan_ii(rest),

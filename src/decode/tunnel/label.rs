@@ -38,24 +38,24 @@ fn pseudowire(bytes: Bytes<'_>) -> Option<Bytes<'_>> {
     (frame.captured.get(6)? & GROUP == 0).then_some(frame)
 }
 
-/// RFC 2516: version and type 1, code 0, session, length; then the PPP protocol number (RFC 1661), of which only those of
-/// IP matter here.
+/// RFC 2516: version and type 1, code 0, session, length. Then the number of PPP's protocol, of which only those of IP matter
+/// here; its first byte is left out where the ends agreed to that (RFC 1661 6.5).
 pub(super) fn pppoe(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
     let ([0x11, 0, s0, s1, l0, l1], rest) = bytes.take::<6>()? else {
         return None;
     };
-    let (protocol, bytes) = rest
-        .first(u16::from_be_bytes([l0, l1]).into())?
-        .take::<2>()?;
-    let inside = match protocol {
-        [0x00, 0x21] => EtherType::IPV4,
-        [0x00, 0x57] => EtherType::IPV6,
+    let frame = rest.first(u16::from_be_bytes([l0, l1]).into())?;
+    let (inside, number_len) = match frame.captured {
+        [0x00, 0x21, ..] => (EtherType::IPV4, 2),
+        [0x00, 0x57, ..] => (EtherType::IPV6, 2),
+        [0x21, ..] => (EtherType::IPV4, 1),
+        [0x57, ..] => (EtherType::IPV6, 1),
         _ => return None,
     };
     Some(Wrap {
         kind: TunnelKind::Pppoe,
         id: u16::from_be_bytes([s0, s1]).into(),
         inside,
-        bytes,
+        bytes: frame.skip(number_len)?,
     })
 }

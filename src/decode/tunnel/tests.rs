@@ -150,6 +150,13 @@ fn every_wrap_over_ip_is_opened() {
             over_udp(4789, &[0x88, 8, 1, 2, 0, 0, 7, 0], &pods),
         ),
         (
+            Vxlan,
+            7,
+            over_udp(4790, &[0x0c, 0, 0, 3, 0, 0, 7, 0], &pods),
+        ),
+        (Vxlan, 7, over_udp(4790, &[0x0c, 0, 0, 1, 0, 0, 7, 0], &v4)),
+        (Vxlan, 7, over_udp(4790, &[0x0c, 0, 0, 2, 0, 0, 7, 0], &v6)),
+        (
             Geneve,
             7,
             over_udp(6081, &[0, 0, 0x65, 0x58, 0, 0, 7, 0], &pods),
@@ -248,6 +255,10 @@ fn labels_and_sessions_below_ip_are_opened() {
         (Mpls, over_link(0x8847, &word, &pods)),
         (Pppoe, over_link(0x8864, &session(v4.len(), 0x21), &v4)),
         (Pppoe, over_link(0x8864, &session(v6.len(), 0x57), &v6)),
+        (
+            Pppoe,
+            over_link(0x8864, &[0x11, 0, 0, 33, 0, v4.len() as u8 + 1, 0x21], &v4),
+        ),
     ];
     for (kind, bytes) in cases {
         let expected = Tunnel {
@@ -266,9 +277,14 @@ fn arp_in_an_overlay_is_heard() {
     arp.extend([2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     arp.extend([2, 0, 0, 0, 0, 1, 10, 244, 1, 18]);
     arp.extend([0, 0, 0, 0, 0, 0, 10, 244, 1, 99]);
-    let bytes = vxlan(&arp);
-    let packet = decode(&frame(LinkType::RawIp, &bytes));
-    assert!(matches!(packet.content, Content::Arp(arp) if !arp.reply));
+    for bytes in [
+        vxlan(&arp),
+        gre(&[0, 0, 8, 6], &arp[14..]),
+        over_udp(6081, &[0, 0, 8, 6, 0, 0, 7, 0], &arp[14..]),
+    ] {
+        let packet = decode(&frame(LinkType::RawIp, &bytes));
+        assert!(matches!(packet.content, Content::Arp(arp) if !arp.reply));
+    }
 }
 
 /// Only tags of the frame inside are a network; those of the link that carried the tunnel are not.

@@ -5,6 +5,7 @@ use super::{Bytes, ETHERNET, EtherType, TunnelKind, Wrap};
 const VXLAN: u16 = 4789;
 /// Linux' VXLAN port from before there was a standard; flannel and Cilium still use it.
 const VXLAN_LINUX: u16 = 8472;
+const VXLAN_GPE: u16 = 4790;
 const GENEVE: u16 = 6081;
 const GTP_U: u16 = 2152;
 
@@ -16,24 +17,30 @@ type Reader = fn(Bytes<'_>) -> Option<Wrap<'_>>;
 /// What reads datagrams to a port. Only the destination counts: the source port spreads flows over paths.
 pub(super) const fn reader(dst_port: u16) -> Option<Reader> {
     match dst_port {
-        VXLAN | VXLAN_LINUX => Some(vxlan),
+        VXLAN | VXLAN_LINUX | VXLAN_GPE => Some(vxlan),
         GENEVE => Some(geneve),
         GTP_U => Some(gtp),
         _ => None,
     }
 }
 
-/// RFC 7348 section 5, and its group policy extension (draft-smith-vxlan-group-policy), which has flags and a group where
-/// zeros would be. Anything else in reserved fields, Linux drops, so that nobody would receive the inner packet.
+/// RFC 7348 section 5. Its extensions for group policies (draft-smith-vxlan-group-policy) and for other payloads than
+/// Ethernet (draft-ietf-nvo3-vxlan-gpe) say by a flag that they use what is reserved. Where anything else is not zero there,
+/// Linux drops the packet, so that nobody would receive what is inside.
 fn vxlan(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
-    let (header, bytes) = bytes.take::<8>()?;
-    let ([0x08, 0, 0, 0, v0, v1, v2, 0] | [0x88, _, _, _, v0, v1, v2, 0]) = header else {
+    let ([flags @ .., v0, v1, v2, 0], bytes) = bytes.take::<8>()? else {
         return None;
+    };
+    let inside = match flags {
+        [0x08, 0, 0, 0] | [0x88, _, _, _] | [0x0c, 0, 0, 3] => ETHERNET,
+        [0x0c, 0, 0, 1] => EtherType::IPV4,
+        [0x0c, 0, 0, 2] => EtherType::IPV6,
+        _ => return None,
     };
     Some(Wrap {
         kind: TunnelKind::Vxlan,
         id: u32::from_be_bytes([0, v0, v1, v2]),
-        inside: ETHERNET,
+        inside,
         bytes,
     })
 }
@@ -45,7 +52,7 @@ fn geneve(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
         return None;
     }
     let inside = EtherType(u16::from_be_bytes([t0, t1]));
-    let (ETHERNET | EtherType::IPV4 | EtherType::IPV6) = inside else {
+    let (ETHERNET | EtherType::IPV4 | EtherType::IPV6 | EtherType::ARP) = inside else {
         return None;
     };
     Some(Wrap {
