@@ -5,14 +5,14 @@ use super::{Bytes, ETHERNET, EtherType, TunnelKind, Wrap};
 /// Labels read at most; provider networks stack two to four.
 const MAX_LABELS: usize = 8;
 
-/// RFC 3032. Labels don't say what follows them: IP is known by its version, and the rest may be an Ethernet pseudowire.
+/// RFC 3032. Labels don't say what follows them: IP is known by its header, and the rest may be an Ethernet pseudowire.
 pub(super) fn mpls(mut bytes: Bytes<'_>) -> Option<Wrap<'_>> {
     for _ in 0..MAX_LABELS {
         let (entry, rest) = bytes.take::<4>()?;
         bytes = rest;
         let entry = u32::from_be_bytes(entry);
         if entry & (1 << 8) != 0 {
-            let (inside, bytes) = match bytes.ip_version() {
+            let (inside, bytes) = match ip(bytes) {
                 Some(version) => (version, bytes),
                 None => (ETHERNET, pseudowire(bytes)?),
             };
@@ -25,6 +25,18 @@ pub(super) fn mpls(mut bytes: Bytes<'_>) -> Option<Wrap<'_>> {
         }
     }
     None
+}
+
+/// The version of an IP packet, whose length has to fit: the first byte alone may as well be that of a MAC address.
+fn ip(bytes: Bytes<'_>) -> Option<EtherType> {
+    let &[_, _, t0, t1, p0, p1] = bytes.captured.first_chunk()?;
+    let version = bytes.ip_version()?;
+    let len = if version == EtherType::IPV4 {
+        u32::from(u16::from_be_bytes([t0, t1]))
+    } else {
+        u32::from(u16::from_be_bytes([p0, p1])).saturating_add(40)
+    };
+    (len <= bytes.wire_len).then_some(version)
 }
 
 /// The Ethernet frame of a pseudowire, after its control word if there is one (RFC 4448 4.6). No sender has a group

@@ -246,6 +246,8 @@ fn labels_and_sessions_below_ip_are_opened() {
     use TunnelKind::{Mpls, Pppoe};
     let (pods, v4, v6) = (pods(), bare(), bare_v6());
     let labels = [0, 1, 0, 64, 0, 2, 0x11, 64]; // 16, then 33 at the bottom
+    let mut like_ip = pods.clone();
+    like_ip[..4].copy_from_slice(&[0x45, 0x2b, 0xcc, 0x10]);
     let word = [&labels[..], &[0, 0, 0, 1]].concat();
     let session = |len: usize, protocol| [0x11, 0, 0, 33, 0, len as u8 + 2, 0, protocol];
     let cases = [
@@ -253,6 +255,7 @@ fn labels_and_sessions_below_ip_are_opened() {
         (Mpls, over_link(0x8848, &labels, &v6)),
         (Mpls, over_link(0x8847, &labels, &pods)),
         (Mpls, over_link(0x8847, &word, &pods)),
+        (Mpls, over_link(0x8847, &labels, &like_ip)),
         (Pppoe, over_link(0x8864, &session(v4.len(), 0x21), &v4)),
         (Pppoe, over_link(0x8864, &session(v6.len(), 0x57), &v6)),
         (
