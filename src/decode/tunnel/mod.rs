@@ -58,7 +58,7 @@ pub struct Tunnel {
 /// Encapsulations that are opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TunnelKind {
-    /// VXLAN (RFC 7348), also with the group policy extension.
+    /// VXLAN (RFC 7348), also with group policies or as VXLAN-GPE.
     Vxlan,
     /// GENEVE (RFC 8926).
     Geneve,
@@ -129,17 +129,18 @@ impl Bytes<'_> {
 
 /// The wrap that an IP packet's payload is, if its protocol or port says so and the header agrees.
 pub(super) fn in_ip<'a>(ip: &IpPacket<'a>) -> Option<Wrap<'a>> {
-    // Most packets leave here, at the cost of one comparison.
-    let read = match (ip.protocol, &ip.transport) {
-        (UDP, Transport::Ports { dst_port, .. }) => udp::reader(*dst_port)?,
-        (GRE, _) => gre::read,
-        (IPV4 | IPV6, _) => ip_in_ip,
-        _ => return None,
-    };
-    read(Bytes {
+    let bytes = Bytes {
         captured: ip.payload,
         wire_len: ip.payload_len,
-    })
+    };
+    // Most packets leave here, at the cost of a comparison or two.
+    match (ip.protocol, &ip.transport) {
+        (UDP, Transport::Ports { dst_port, .. }) => udp::read(*dst_port, bytes),
+        (GRE, _) => gre::read(bytes),
+        (IPV4, _) => Some(ip_in_ip(EtherType::IPV4, bytes)),
+        (IPV6, _) => Some(ip_in_ip(EtherType::IPV6, bytes)),
+        _ => None,
+    }
 }
 
 /// The wrap that follows an EtherType of the link layer.
@@ -148,25 +149,25 @@ pub(super) fn in_link<'a>(
     ether_type: EtherType,
     rest: &'a [u8],
 ) -> Option<Wrap<'a>> {
-    let read = match ether_type {
-        MPLS_UNICAST | MPLS_MULTICAST => label::mpls,
-        PPPOE_SESSION => label::pppoe,
-        _ => return None,
-    };
     let whole = Bytes {
         captured: frame.data,
         wire_len: frame.wire_len,
     };
-    read(whole.skip(frame.data.len().saturating_sub(rest.len()))?)
+    let bytes = whole.skip(frame.data.len().saturating_sub(rest.len()))?;
+    match ether_type {
+        MPLS_UNICAST | MPLS_MULTICAST => label::mpls(bytes),
+        PPPOE_SESSION => label::pppoe(bytes),
+        _ => None,
+    }
 }
 
-fn ip_in_ip(bytes: Bytes<'_>) -> Option<Wrap<'_>> {
-    Some(Wrap {
+const fn ip_in_ip(inside: EtherType, bytes: Bytes<'_>) -> Wrap<'_> {
+    Wrap {
         kind: TunnelKind::IpInIp,
         id: 0,
-        inside: bytes.ip_version()?,
+        inside,
         bytes,
-    })
+    }
 }
 
 /// Makes `packet` what is inside `wrap`, if that can be read; `outer` are the addresses of the IP header around it, if

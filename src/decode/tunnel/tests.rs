@@ -413,6 +413,8 @@ fn what_is_no_wrap_stays_as_it_is() {
         ),
         over_ip(4, b"\x00\x01\x02"),
         over_ip(4, b""),
+        over_ip(4, &v6),
+        over_ip(41, &v4),
         over_ip(41, &[0x60; 12]),
     ];
     for bytes in cases {

@@ -12,14 +12,12 @@ const GTP_U: u16 = 2152;
 /// Extension headers of GTP-U followed at most; what is in use needs one.
 const MAX_GTP_EXTENSIONS: usize = 4;
 
-type Reader = fn(Bytes<'_>) -> Option<Wrap<'_>>;
-
-/// What reads datagrams to a port. Only the destination counts: the source port spreads flows over paths.
-pub(super) const fn reader(dst_port: u16) -> Option<Reader> {
+/// The wrap in a datagram to a port. Only the destination counts: the source port spreads flows over paths.
+pub(super) fn read(dst_port: u16, bytes: Bytes<'_>) -> Option<Wrap<'_>> {
     match dst_port {
-        VXLAN | VXLAN_LINUX | VXLAN_GPE => Some(vxlan),
-        GENEVE => Some(geneve),
-        GTP_U => Some(gtp),
+        VXLAN | VXLAN_LINUX | VXLAN_GPE => vxlan(bytes),
+        GENEVE => geneve(bytes),
+        GTP_U => gtp(bytes),
         _ => None,
     }
 }
