@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-/// The virtual network in which an address means something: pod ranges of different VLANs or VNIs may overlap.
+/// The virtual network in which an address means something: ranges of different VLANs may overlap.
 ///
-/// Zero is the untagged network. VLAN tags are folded as `outer << 12 | inner`.
+/// Zero is the untagged network. VLAN tags are folded as `outer << 12 | inner`. Identifiers of overlays (VXLAN, GENEVE, …)
+/// and VLAN tags around a tunnel are no part of it: container networks use them for other things, and the same packet is
+/// seen with them on an uplink and without them on a bridge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct NetworkId(pub u32);
 

@@ -13,7 +13,7 @@ impl Anomalies {
     pub const TRANSPORT: Self = Self(1 << 2);
     /// IPv6 extension headers could not be followed to their end.
     pub const EXTENSION: Self = Self(1 << 3);
-    /// Deeper VLAN nesting than is read.
+    /// More VLAN tags or more tunnels in each other than are read.
     pub const NESTING: Self = Self(1 << 4);
 
     /// Adds to the set.

@@ -2,7 +2,7 @@
 
 use etherparse::{EtherType, Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 
-use super::{Anomalies, Content, Packet, network};
+use super::{Anomalies, Content, Packet, network, tunnel};
 use crate::address::NetworkId;
 use crate::capture::{Frame, LinkType};
 
@@ -14,16 +14,19 @@ const VLAN_ID_BITS: u32 = 12;
 /// Strips the link layer and hands the rest on.
 pub(super) fn decode<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
     match frame.link {
-        LinkType::Ethernet => {
-            if let Ok(header) = Ethernet2HeaderSlice::from_slice(frame.data) {
-                let rest = frame.data.get(header.slice().len()..).unwrap_or_default();
-                ether_payload(frame, header.ether_type(), rest, packet);
-            }
-        }
+        LinkType::Ethernet => ethernet(frame, packet),
         LinkType::RawIp => network::ip(frame, frame.data, packet),
         LinkType::Null | LinkType::Loop => loopback(frame, packet),
         LinkType::LinuxSll => cooked(frame, 14, 16, packet),
         LinkType::LinuxSll2 => cooked(frame, 0, 20, packet),
+    }
+}
+
+/// An Ethernet frame: the captured one, or one inside a tunnel.
+pub(super) fn ethernet<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
+    if let Ok(header) = Ethernet2HeaderSlice::from_slice(frame.data) {
+        let rest = frame.data.get(header.slice().len()..).unwrap_or_default();
+        ether_payload(frame, header.ether_type(), rest, packet);
     }
 }
 
@@ -47,7 +50,8 @@ fn cooked<'a>(frame: &Frame<'a>, protocol_at: usize, header_len: usize, packet: 
     }
 }
 
-fn ether_payload<'a>(
+/// What follows an EtherType; `rest` is the end of the frame's data.
+pub(super) fn ether_payload<'a>(
     frame: &Frame<'a>,
     mut ether_type: EtherType,
     mut rest: &'a [u8],
@@ -72,7 +76,12 @@ fn ether_payload<'a>(
             packet.anomalies.insert(Anomalies::NESTING);
             packet.content = Content::Other;
         }
-        _ => packet.content = Content::Other,
+        other => {
+            packet.content = Content::Other;
+            if let Some(wrap) = tunnel::in_link(frame, other, rest) {
+                tunnel::open(frame, wrap, None, packet);
+            }
+        }
     }
 }
 

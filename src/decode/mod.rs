@@ -16,6 +16,7 @@ mod anomaly;
 mod link;
 mod network;
 mod transport;
+mod tunnel;
 
 use std::net::IpAddr;
 
@@ -25,16 +26,20 @@ use crate::time::Timestamp;
 
 pub use anomaly::Anomalies;
 pub use transport::{Icmp, Quoted, Tcp, TcpFlags, Transport};
+pub use tunnel::{MAX_DEPTH, Tunnel, TunnelKind};
 
-/// A frame, understood as far as it goes.
+/// A frame, understood as far as it goes. If it was tunnelled, this is the innermost packet that could be read, and
+/// `tunnel` says in what it came.
 #[derive(Clone, Debug)]
 pub struct Packet<'a> {
     /// When it was captured.
     pub time: Timestamp,
-    /// Length of the whole frame on the wire, in bytes.
+    /// Length of the whole frame on the wire, in bytes, with all it was wrapped in.
     pub wire_len: u32,
-    /// The virtual network (VLAN tags) it was in.
+    /// The virtual network it was in: the VLAN tags of the innermost Ethernet frame, none for bare IP in an IP tunnel.
     pub network: NetworkId,
+    /// In what it came wrapped.
+    pub tunnel: Option<Tunnel>,
     /// What it carried.
     pub content: Content<'a>,
     /// What was odd about it.
@@ -94,6 +99,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Packet<'a> {
         time: frame.time,
         wire_len: frame.wire_len,
         network: NetworkId::default(),
+        tunnel: None,
         content: Content::Undecodable,
         anomalies,
     };

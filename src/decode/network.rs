@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{IpNumber, LaxIpPayloadSlice, LaxIpv4Slice, LaxIpv6Slice, LenSource};
 
-use super::{Anomalies, Arp, Content, IpPacket, Packet, Transport, transport};
+use super::{Anomalies, Arp, Content, IpPacket, Packet, Transport, transport, tunnel};
 use crate::address::canonical;
 use crate::capture::Frame;
 
@@ -36,6 +36,7 @@ pub(super) fn ip<'a>(frame: &Frame<'a>, data: &'a [u8], packet: &mut Packet<'a>)
             );
             let ttl = header.ttl();
             payload(
+                frame,
                 data,
                 slice.payload(),
                 whole,
@@ -69,6 +70,7 @@ pub(super) fn ip<'a>(frame: &Frame<'a>, data: &'a [u8], packet: &mut Packet<'a>)
             );
             let ttl = header.hop_limit();
             payload(
+                frame,
                 data,
                 slice.payload(),
                 whole,
@@ -108,6 +110,7 @@ fn fragment_offset(first: IpNumber, mut headers: &[u8]) -> Option<u16> {
     reason = "the two versions' facts, needed once here"
 )]
 fn payload<'a>(
+    frame: &Frame<'a>,
     data: &'a [u8],
     slice: &LaxIpPayloadSlice<'a>,
     whole: usize,
@@ -134,7 +137,7 @@ fn payload<'a>(
         transport::decode(slice.ip_number, bytes, wire_len, &mut packet.anomalies)
     };
     let IpNumber(protocol) = slice.ip_number;
-    packet.content = Content::Ip(IpPacket {
+    let ip = IpPacket {
         src,
         dst,
         ttl,
@@ -142,7 +145,16 @@ fn payload<'a>(
         transport,
         payload: bytes.get(header..).unwrap_or_default(),
         payload_len: wire_len.saturating_sub(header) as u32,
-    });
+    };
+    let wrap = if slice.fragmented {
+        None
+    } else {
+        tunnel::in_ip(&ip)
+    };
+    packet.content = Content::Ip(ip);
+    if let Some(wrap) = wrap {
+        tunnel::open(frame, wrap, Some((src, dst)), packet);
+    }
 }
 
 /// Reads an ARP message. Others than IPv4 over Ethernet are [`Content::Other`].

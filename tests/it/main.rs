@@ -25,3 +25,5 @@ mod oracle;
 mod signatures;
 /// The repository's own rules.
 mod tidy;
+/// Traffic seen wrapped.
+mod tunnels;

@@ -92,6 +92,7 @@ fn push(table: &mut FlowTable<u64>, sink: &mut Recorder, secs: f64, ip: IpPacket
         time: Timestamp::from_secs_f64(secs),
         wire_len: 54 + ip.payload_len,
         network: NetworkId::default(),
+        tunnel: None,
         content: Content::Ip(ip.clone()),
         anomalies: Anomalies::default(),
     };
