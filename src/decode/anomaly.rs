@@ -16,6 +16,9 @@ impl Anomalies {
     /// More VLAN tags or more tunnels in each other than are read.
     pub const NESTING: Self = Self(1 << 4);
 
+    /// A tunnel between ends that aren't trusted to have one; it was left closed.
+    pub const FORGED: Self = Self(1 << 5);
+
     /// Adds to the set.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;

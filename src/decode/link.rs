@@ -2,9 +2,9 @@
 
 use etherparse::{EtherType, Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 
-use super::{Anomalies, Content, Packet, network, tunnel};
+use super::{Anomalies, Content, Input, Packet, network, tunnel};
 use crate::address::NetworkId;
-use crate::capture::{Frame, LinkType};
+use crate::capture::LinkType;
 
 /// VLAN tags read at most: one service tag, one customer tag, and one spare.
 const MAX_VLAN_TAGS: usize = 3;
@@ -12,7 +12,7 @@ const MAX_VLAN_TAGS: usize = 3;
 const VLAN_ID_BITS: u32 = 12;
 
 /// Strips the link layer and hands the rest on.
-pub(super) fn decode<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
+pub(super) fn decode<'a>(frame: &Input<'_, 'a>, packet: &mut Packet<'a>) {
     match frame.link {
         LinkType::Ethernet => ethernet(frame, packet),
         LinkType::RawIp => network::ip(frame, frame.data, packet),
@@ -23,7 +23,7 @@ pub(super) fn decode<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
 }
 
 /// An Ethernet frame: the captured one, or one inside a tunnel.
-pub(super) fn ethernet<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
+pub(super) fn ethernet<'a>(frame: &Input<'_, 'a>, packet: &mut Packet<'a>) {
     if let Ok(header) = Ethernet2HeaderSlice::from_slice(frame.data) {
         let rest = frame.data.get(header.slice().len()..).unwrap_or_default();
         ether_payload(frame, header.ether_type(), rest, packet);
@@ -31,7 +31,7 @@ pub(super) fn ethernet<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
 }
 
 /// BSD loopback: four bytes of address family. Its values differ between systems, so the IP version decides.
-fn loopback<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
+fn loopback<'a>(frame: &Input<'_, 'a>, packet: &mut Packet<'a>) {
     if let Some(rest) = frame.data.get(4..) {
         network::ip(frame, rest, packet);
     }
@@ -39,7 +39,12 @@ fn loopback<'a>(frame: &Frame<'a>, packet: &mut Packet<'a>) {
 
 /// Linux cooked captures: an EtherType at `protocol_at`, the payload at `header_len`. Where the hardware type says that
 /// the field means something else (netlink, 802.11), its value is no EtherType that we follow either.
-fn cooked<'a>(frame: &Frame<'a>, protocol_at: usize, header_len: usize, packet: &mut Packet<'a>) {
+fn cooked<'a>(
+    frame: &Input<'_, 'a>,
+    protocol_at: usize,
+    header_len: usize,
+    packet: &mut Packet<'a>,
+) {
     let protocol = frame
         .data
         .get(protocol_at..)
@@ -52,7 +57,7 @@ fn cooked<'a>(frame: &Frame<'a>, protocol_at: usize, header_len: usize, packet: 
 
 /// What follows an EtherType; `rest` is the end of the frame's data.
 pub(super) fn ether_payload<'a>(
-    frame: &Frame<'a>,
+    frame: &Input<'_, 'a>,
     mut ether_type: EtherType,
     mut rest: &'a [u8],
     packet: &mut Packet<'a>,

@@ -19,6 +19,7 @@ mod transport;
 mod tunnel;
 
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use crate::address::NetworkId;
 use crate::capture::Frame;
@@ -89,8 +90,32 @@ pub struct Arp {
     pub reply: bool,
 }
 
-/// Reads a frame.
+/// Whether a tunnel between two addresses, source and destination, may be opened.
+pub type Trust<'t> = &'t dyn Fn(IpAddr, IpAddr) -> bool;
+
+/// A frame, or what was inside a wrap of it, on its way through the layers.
+#[derive(Clone, Copy)]
+struct Input<'t, 'a> {
+    frame: Frame<'a>,
+    trusts: Trust<'t>,
+}
+
+impl<'a> Deref for Input<'_, 'a> {
+    type Target = Frame<'a>;
+
+    fn deref(&self) -> &Frame<'a> {
+        &self.frame
+    }
+}
+
+/// Reads a frame, opening every tunnel.
 pub fn decode<'a>(frame: &Frame<'a>) -> Packet<'a> {
+    decode_trusting(frame, &|_, _| true)
+}
+
+/// Reads a frame, opening only the tunnels whose ends `trusts` accepts. A pod that wraps a packet of its own making could
+/// otherwise speak in any other's name.
+pub fn decode_trusting<'a>(frame: &Frame<'a>, trusts: Trust<'_>) -> Packet<'a> {
     let mut anomalies = Anomalies::default();
     if (frame.data.len() as u64) < u64::from(frame.wire_len) {
         anomalies.insert(Anomalies::SNAPLEN);
@@ -103,7 +128,11 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Packet<'a> {
         content: Content::Undecodable,
         anomalies,
     };
-    link::decode(frame, &mut packet);
+    let input = Input {
+        frame: *frame,
+        trusts,
+    };
+    link::decode(&input, &mut packet);
     packet
 }
 

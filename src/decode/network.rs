@@ -8,12 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{IpNumber, LaxIpPayloadSlice, LaxIpv4Slice, LaxIpv6Slice, LenSource};
 
-use super::{Anomalies, Arp, Content, IpPacket, Packet, Transport, transport, tunnel};
+use super::{Anomalies, Arp, Content, Input, IpPacket, Packet, Transport, transport, tunnel};
 use crate::address::canonical;
-use crate::capture::Frame;
 
 /// Reads an IP packet of either version.
-pub(super) fn ip<'a>(frame: &Frame<'a>, data: &'a [u8], packet: &mut Packet<'a>) {
+pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<'a>) {
     // What the frame had on the wire from the IP header on.
     let link_len = frame.data.len().saturating_sub(data.len());
     let on_wire = (frame.wire_len as usize).saturating_sub(link_len);
@@ -110,7 +109,7 @@ fn fragment_offset(first: IpNumber, mut headers: &[u8]) -> Option<u16> {
     reason = "the two versions' facts, needed once here"
 )]
 fn payload<'a>(
-    frame: &Frame<'a>,
+    frame: &Input<'_, 'a>,
     data: &'a [u8],
     slice: &LaxIpPayloadSlice<'a>,
     whole: usize,

@@ -4,14 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Stats;
+use crate::address::NetworkId;
 use crate::capture::Frame;
-use crate::decode::{Anomalies, Content, Packet, Transport, decode};
+use crate::decode::{Anomalies, Content, Packet, Transport, decode_trusting};
 use crate::dissect::{Carrier, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
     Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome, Protocol,
 };
-use crate::identity::{Confidence, IdentityKind, Journal};
+use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -43,7 +44,10 @@ impl Front {
 
     pub(super) fn frame(&mut self, frame: &Frame<'_>, journal: &Journal, events: &mut Vec<Event>) {
         self.stats.frame(frame.time, frame.wire_len);
-        let packet = decode(frame);
+        let packet = decode_trusting(frame, &|src, dst| carries(journal, frame.time, src, dst));
+        if packet.anomalies.contains(Anomalies::FORGED) {
+            self.losses.add(Loss::TunnelRefused);
+        }
         if packet.anomalies.contains(Anomalies::SNAPLEN) {
             self.losses.add(Loss::Snaplen);
         }
@@ -102,6 +106,27 @@ impl Front {
     pub(super) const fn flow_losses(&self) -> &LossCounts {
         self.table.losses()
     }
+}
+
+/// Whether two ends may carry others' packets: nodes, mirrors and routers may, pods have no business to, and nobody
+/// outside where the inside is known. Without an inventory nobody is known to be a pod.
+fn carries(journal: &Journal, time: Timestamp, src: IpAddr, dst: IpAddr) -> bool {
+    let trusted = |ip| {
+        let kind = journal
+            .resolve(NetworkId::default(), ip, time)
+            .identity
+            .kind;
+        match kind {
+            IdentityKind::Node => true,
+            IdentityKind::Unknown => !matches!(
+                journal.networks().classify(ip),
+                AddressClass::PodRange | AddressClass::ServiceRange
+            ),
+            IdentityKind::Pod | IdentityKind::Service => false,
+            IdentityKind::External => journal.claims_count() == 0,
+        }
+    };
+    trusted(src) && trusted(dst)
 }
 
 fn resolution(

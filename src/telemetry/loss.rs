@@ -42,6 +42,8 @@ losses! {
     Snaplen = "snaplen": "frame cut short by the capture's snap length";
     /// A fragment of an IP datagram: counted, its transport unknown.
     Fragment = "fragment": "IP fragment whose transport header is elsewhere";
+    /// A tunnel whose ends have no business carrying others' packets: left closed.
+    TunnelRefused = "tunnel_refused": "tunnel from a pod or from outside left closed";
     /// A flow dropped from the table to make room for another.
     FlowEvicted = "flow_evicted": "flow evicted because the flow table was full";
     /// Bytes of a TCP stream that never came (or came too late), so a dissector skipped them.

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use etherparse::EtherType;
 
-use super::{Anomalies, Content, IpPacket, Packet, Transport, link};
+use super::{Anomalies, Content, Input, IpPacket, Packet, Transport, link};
 use crate::address::NetworkId;
 use crate::capture::Frame;
 
@@ -145,7 +145,7 @@ pub(super) fn in_ip<'a>(ip: &IpPacket<'a>) -> Option<Wrap<'a>> {
 
 /// The wrap that follows an EtherType of the link layer.
 pub(super) fn in_link<'a>(
-    frame: &Frame<'a>,
+    frame: &Input<'_, 'a>,
     ether_type: EtherType,
     rest: &'a [u8],
 ) -> Option<Wrap<'a>> {
@@ -173,11 +173,15 @@ const fn ip_in_ip(inside: EtherType, bytes: Bytes<'_>) -> Wrap<'_> {
 /// Makes `packet` what is inside `wrap`, if that can be read; `outer` are the addresses of the IP header around it, if
 /// there is one. Otherwise `packet` stays as it is.
 pub(super) fn open<'a>(
-    frame: &Frame<'a>,
+    frame: &Input<'_, 'a>,
     wrap: Wrap<'a>,
     outer: Option<(IpAddr, IpAddr)>,
     packet: &mut Packet<'a>,
 ) {
+    if outer.is_some_and(|(src, dst)| !(frame.trusts)(src, dst)) {
+        packet.anomalies.insert(Anomalies::FORGED);
+        return;
+    }
     let around = packet.tunnel;
     let depth = around.map_or(0, |tunnel| tunnel.depth);
     if depth >= MAX_DEPTH {
@@ -201,10 +205,13 @@ pub(super) fn open<'a>(
         }),
         ..*packet
     };
-    let inside = Frame {
-        data: wrap.bytes.captured,
-        wire_len: wrap.bytes.wire_len,
-        ..*frame
+    let inside = Input {
+        frame: Frame {
+            data: wrap.bytes.captured,
+            wire_len: wrap.bytes.wire_len,
+            ..frame.frame
+        },
+        trusts: frame.trusts,
     };
     match wrap.inside {
         ETHERNET => link::ethernet(&inside, &mut inner),
