@@ -6,8 +6,6 @@
 //! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -22,7 +20,7 @@ use crate::features::{
 };
 use crate::flow::Protocol;
 use crate::identity::IdentityKind;
-use crate::telemetry::{Loss, LossCounts};
+use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 /// The catalogue entry.
@@ -65,16 +63,18 @@ struct Thresholds {
 struct DbSweep {
     thresholds: Thresholds,
     alert_bits: f64,
-    lines: ContactLines<Aim>,
-    suspects: Suspects,
+    suspects: Suspects<Aim>,
 }
 
 impl DbSweep {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             alert_bits,
-            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_PROBE),
-            suspects: Suspects::default(),
+            suspects: Suspects::new(
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_PROBE),
+                thresholds.settle_secs,
+                thresholds.forget_after_secs,
+            ),
             thresholds,
         }
     }
@@ -82,7 +82,7 @@ impl DbSweep {
     fn judge(&mut self, actor: &Endpoint, time: Timestamp, context: &Context<'_>) {
         let (threshold, min) = (self.alert_bits, self.thresholds.min_endpoints);
         let key = source_key(actor);
-        if let Some(source) = self.lines.source(&key)
+        if let Some(source) = self.suspects.lines.source(&key)
             && let Some(line) = databases(source, min)
             && line.probed() >= source.mark.saturating_mul(2)
             && line.bits + breadth_bits(line) + novelty_bits(actor, context) >= threshold
@@ -93,7 +93,7 @@ impl DbSweep {
 
     fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
         let (theta0, min) = (self.thresholds.theta0, self.thresholds.min_endpoints);
-        let Some(source) = self.lines.source(key) else {
+        let Some(source) = self.suspects.lines.source(key) else {
             return;
         };
         let Some(line) = databases(source, min) else {
@@ -165,17 +165,6 @@ impl DbSweep {
     }
 }
 
-fn contact(flow: &Arc<FlowInfo>, success: bool, time: Timestamp) -> FirstContact<'_> {
-    FirstContact {
-        member: (flow.resp.ip, flow.resp_port),
-        target: &flow.resp,
-        success,
-        telling: false,
-        time,
-        flow: Some(flow),
-    }
-}
-
 /// The source's line over databases, if databases are what it is after.
 fn databases(source: &Source<Aim>, min_endpoints: u64) -> Option<&Line> {
     let line = source.lines.get(&Aim::Databases)?;
@@ -230,9 +219,11 @@ impl Detector for DbSweep {
                 if context.is_known(flow) {
                     return;
                 }
-                let contact = contact(flow, success, event.time);
+                let contact = FirstContact::of(flow, success, event.time);
                 let theta0 = self.thresholds.theta0;
-                self.lines.contact(&flow.orig, theta0, aim, &contact);
+                self.suspects
+                    .lines
+                    .contact(&flow.orig, theta0, aim, &contact);
                 if !success {
                     self.judge(&flow.orig, event.time, context);
                 }
@@ -249,9 +240,11 @@ impl Detector for DbSweep {
                 if answers == 0 || context.is_learned(flow) {
                     return;
                 }
-                let contact = contact(flow, true, event.time);
+                let contact = FirstContact::of(flow, true, event.time);
                 let theta0 = self.thresholds.theta0;
-                self.lines.over(&flow.orig, theta0, aim, &contact, unused);
+                self.suspects
+                    .lines
+                    .over(&flow.orig, theta0, aim, &contact, unused);
                 if unused {
                     self.judge(&flow.orig, event.time, context);
                 }
@@ -261,17 +254,10 @@ impl Detector for DbSweep {
     }
 
     fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
-        let settle = Duration::from_secs(self.thresholds.settle_secs);
-        for key in self.suspects.due(now, settle) {
+        for key in self.suspects.due(now) {
             self.report(&key, context, out);
         }
-        let forget = Duration::from_secs(self.thresholds.forget_after_secs);
-        while let Some(key) = self.lines.stale(now.before(forget)) {
-            if self.suspects.closes(&key) {
-                self.report(&key, context, out);
-            }
-            self.lines.remove(&key);
-        }
+        self.suspects.forget(now);
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
@@ -281,16 +267,11 @@ impl Detector for DbSweep {
     }
 
     fn state_size(&self) -> StateSize {
-        StateSize {
-            entries: self.lines.len(),
-            limit: self.lines.limit(),
-        }
+        self.suspects.state_size()
     }
 
     fn losses(&self) -> LossCounts {
-        let mut losses = LossCounts::default();
-        losses.add_n(Loss::DetectorEvicted, self.lines.evicted());
-        losses
+        self.suspects.losses()
     }
 }
 

@@ -92,8 +92,7 @@ struct Thresholds {
 struct HostSweep {
     thresholds: Thresholds,
     alert_bits: f64,
-    lines: ContactLines<Way>,
-    suspects: Suspects,
+    suspects: Suspects<Way>,
     /// ARP requests without an answer yet: (asker, asked) → who and when.
     pending: BTreeMap<(IpAddr, IpAddr), (Endpoint, Endpoint, Timestamp)>,
     dropped: u64,
@@ -103,8 +102,11 @@ impl HostSweep {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             alert_bits,
-            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
-            suspects: Suspects::default(),
+            suspects: Suspects::new(
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
+                thresholds.settle_secs,
+                thresholds.forget_after_secs,
+            ),
             pending: BTreeMap::new(),
             dropped: 0,
             thresholds,
@@ -121,7 +123,7 @@ impl HostSweep {
         let theta0 = context
             .profile(actor)
             .map_or(self.thresholds.theta0, Profile::success_rate);
-        self.lines.contact(actor, theta0, way, contact);
+        self.suspects.lines.contact(actor, theta0, way, contact);
         if !contact.success || contact.telling {
             self.judge(source_key(actor), way, contact.time);
         }
@@ -129,7 +131,7 @@ impl HostSweep {
 
     fn judge(&mut self, key: SourceKey, way: Way, time: Timestamp) {
         let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
-        if let Some(source) = self.lines.source(&key)
+        if let Some(source) = self.suspects.lines.source(&key)
             && let Some(line) = source.lines.get(&way)
             && line.attempted >= source.mark.saturating_mul(2)
             && is_sweep(way, line, threshold, min_hosts)
@@ -198,7 +200,7 @@ impl HostSweep {
     fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
         let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
         let theta0 = self.thresholds.theta0;
-        let Some(source) = self.lines.source(key) else {
+        let Some(source) = self.suspects.lines.source(key) else {
             return;
         };
         let mut sweeps: Vec<(Way, &Line)> = source
@@ -338,12 +340,8 @@ fn first_contact(
     time: Timestamp,
 ) -> FirstContact<'_> {
     FirstContact {
-        member: (flow.resp.ip, flow.resp_port),
-        target: &flow.resp,
-        success,
         telling: way == Way::Ping,
-        time,
-        flow: Some(flow),
+        ..FirstContact::of(flow, success, time)
     }
 }
 
@@ -404,7 +402,9 @@ impl Detector for HostSweep {
                 {
                     let contact = first_contact(flow, way, true, event.time);
                     let theta0 = self.thresholds.theta0;
-                    self.lines.over(&flow.orig, theta0, way, &contact, true);
+                    self.suspects
+                        .lines
+                        .over(&flow.orig, theta0, way, &contact, true);
                 }
             }
             _ => {}
@@ -421,17 +421,10 @@ impl Detector for HostSweep {
         for (asker, asked, time) in silent {
             self.resolved(&asker, &asked, false, time, context);
         }
-        let settle = Duration::from_secs(self.thresholds.settle_secs);
-        for key in self.suspects.due(now, settle) {
+        for key in self.suspects.due(now) {
             self.report(&key, context, out);
         }
-        let forget = Duration::from_secs(self.thresholds.forget_after_secs);
-        while let Some(key) = self.lines.stale(now.before(forget)) {
-            if self.suspects.closes(&key) {
-                self.report(&key, context, out);
-            }
-            self.lines.remove(&key);
-        }
+        self.suspects.forget(now);
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
@@ -442,14 +435,14 @@ impl Detector for HostSweep {
 
     fn state_size(&self) -> StateSize {
         StateSize {
-            entries: self.lines.len() + self.pending.len(),
-            limit: self.lines.limit() + MAX_PENDING,
+            entries: self.suspects.lines.len() + self.pending.len(),
+            limit: self.suspects.lines.limit() + MAX_PENDING,
         }
     }
 
     fn losses(&self) -> LossCounts {
-        let mut losses = LossCounts::default();
-        losses.add_n(Loss::DetectorEvicted, self.lines.evicted() + self.dropped);
+        let mut losses = self.suspects.losses();
+        losses.add_n(Loss::DetectorEvicted, self.dropped);
         losses
     }
 }

@@ -5,8 +5,6 @@
 //! workload's contacts fail anyway, the test uses that. Ports that are all databases' are `db-sweep`'s business.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -16,12 +14,12 @@ use super::{
 };
 use crate::address::is_group;
 use crate::baseline::Profile;
-use crate::event::{Event, EventKind, FlowInfo};
+use crate::event::{Event, EventKind};
 use crate::features::{
     ContactLines, FirstContact, Line, SourceKey, database_product, source_key, success,
 };
 use crate::flow::Protocol;
-use crate::telemetry::{Loss, LossCounts};
+use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 /// The catalogue entry.
@@ -52,16 +50,18 @@ struct Thresholds {
 struct PortScan {
     thresholds: Thresholds,
     alert_bits: f64,
-    lines: ContactLines<IpAddr>,
-    suspects: Suspects,
+    suspects: Suspects<IpAddr>,
 }
 
 impl PortScan {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             alert_bits,
-            lines: ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
-            suspects: Suspects::default(),
+            suspects: Suspects::new(
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
+                thresholds.settle_secs,
+                thresholds.forget_after_secs,
+            ),
             thresholds,
         }
     }
@@ -69,7 +69,7 @@ impl PortScan {
     /// Marks the source if its line to `host` is evidence enough.
     fn judge(&mut self, key: SourceKey, host: IpAddr, time: Timestamp) {
         let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
-        if let Some(source) = self.lines.source(&key)
+        if let Some(source) = self.suspects.lines.source(&key)
             && let Some(line) = source.lines.get(&host)
             && line.failed >= source.mark.saturating_mul(2)
             && is_scan(line, threshold, min_ports)
@@ -81,7 +81,7 @@ impl PortScan {
     fn report(&mut self, key: &SourceKey, out: &mut Findings) {
         let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
         let theta0 = self.thresholds.theta0;
-        let Some(source) = self.lines.source(key) else {
+        let Some(source) = self.suspects.lines.source(key) else {
             return;
         };
         let mut hosts: Vec<&Line> = source
@@ -159,17 +159,6 @@ impl PortScan {
     }
 }
 
-fn contact(flow: &Arc<FlowInfo>, success: bool, time: Timestamp) -> FirstContact<'_> {
-    FirstContact {
-        member: (flow.resp.ip, flow.resp_port),
-        target: &flow.resp,
-        success,
-        telling: false,
-        time,
-        flow: Some(flow),
-    }
-}
-
 fn breadth_bits(line: &Line) -> f64 {
     (line.failed.saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
 }
@@ -201,8 +190,9 @@ impl Detector for PortScan {
                 let theta0 = context
                     .profile(&flow.orig)
                     .map_or(self.thresholds.theta0, Profile::success_rate);
-                let contact = contact(flow, success, event.time);
-                self.lines
+                let contact = FirstContact::of(flow, success, event.time);
+                self.suspects
+                    .lines
                     .contact(&flow.orig, theta0, flow.resp.ip, &contact);
                 if !success {
                     self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
@@ -213,9 +203,10 @@ impl Detector for PortScan {
                     && record.payload_bytes == [0, 0]
                     && context.acquaintances.said(flow) == 0 =>
             {
-                let contact = contact(flow, true, event.time);
+                let contact = FirstContact::of(flow, true, event.time);
                 let theta0 = self.thresholds.theta0;
-                self.lines
+                self.suspects
+                    .lines
                     .over(&flow.orig, theta0, flow.resp.ip, &contact, true);
             }
             _ => {}
@@ -223,17 +214,10 @@ impl Detector for PortScan {
     }
 
     fn tick(&mut self, now: Timestamp, _: &Context<'_>, out: &mut Findings) {
-        let settle = Duration::from_secs(self.thresholds.settle_secs);
-        for key in self.suspects.due(now, settle) {
+        for key in self.suspects.due(now) {
             self.report(&key, out);
         }
-        let forget = Duration::from_secs(self.thresholds.forget_after_secs);
-        while let Some(key) = self.lines.stale(now.before(forget)) {
-            if self.suspects.closes(&key) {
-                self.report(&key, out);
-            }
-            self.lines.remove(&key);
-        }
+        self.suspects.forget(now);
     }
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
@@ -243,16 +227,11 @@ impl Detector for PortScan {
     }
 
     fn state_size(&self) -> StateSize {
-        StateSize {
-            entries: self.lines.len(),
-            limit: self.lines.limit(),
-        }
+        self.suspects.state_size()
     }
 
     fn losses(&self) -> LossCounts {
-        let mut losses = LossCounts::default();
-        losses.add_n(Loss::DetectorEvicted, self.lines.evicted());
-        losses
+        self.suspects.losses()
     }
 }
 

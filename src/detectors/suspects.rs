@@ -1,44 +1,71 @@
-//! When to report a source that has become suspicious: after a pause in which the attack shows its shape, then at each
-//! doubling, so that an attack is told once and its numbers stay true.
+//! What the scan detectors share: the lines of sources, when to report one, when to forget it.
+//!
+//! A source that has become suspicious is reported after a pause in which the attack shows its shape, then at each doubling,
+//! and once more when it is forgotten or the input ends, so that an attack is told once and its numbers stay true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::features::SourceKey;
+use super::StateSize;
+use crate::features::{ContactLines, SourceKey};
+use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
-#[derive(Debug, Default)]
-pub(super) struct Suspects {
+#[derive(Debug)]
+pub(super) struct Suspects<K> {
+    pub(super) lines: ContactLines<K>,
+    settle: Duration,
+    forget_after: Duration,
     /// Since when each has been suspicious and unreported.
     waiting: BTreeMap<SourceKey, Timestamp>,
     reported: BTreeSet<SourceKey>,
 }
 
-impl Suspects {
+impl<K: Ord + Copy> Suspects<K> {
+    pub(super) fn new(lines: ContactLines<K>, settle_secs: u64, forget_after_secs: u64) -> Self {
+        Self {
+            lines,
+            settle: Duration::from_secs(settle_secs),
+            forget_after: Duration::from_secs(forget_after_secs),
+            waiting: BTreeMap::new(),
+            reported: BTreeSet::new(),
+        }
+    }
+
     /// A source's evidence is enough, as of `time`.
     pub(super) fn note(&mut self, key: SourceKey, time: Timestamp) {
         self.waiting.entry(key).or_insert(time);
     }
 
-    /// Takes out the sources that have been suspicious for longer than `settle`.
-    pub(super) fn due(&mut self, now: Timestamp, settle: Duration) -> Vec<SourceKey> {
-        let due: Vec<_> = self
+    /// The sources to report now: those that have been suspicious for long enough, and those reported before that were not
+    /// heard of for so long that they are forgotten next.
+    pub(super) fn due(&mut self, now: Timestamp) -> Vec<SourceKey> {
+        let mut due: Vec<_> = self
             .waiting
             .iter()
-            .filter(|&(_, since)| now >= since.after(settle))
+            .filter(|&(_, since)| now >= since.after(self.settle))
             .map(|(key, _)| key.clone())
             .collect();
         for key in &due {
             self.waiting.remove(key);
             self.reported.insert(key.clone());
         }
+        let before = now.before(self.forget_after);
+        due.extend(
+            self.lines
+                .stale(before)
+                .filter(|key| self.reported.contains(key))
+                .cloned(),
+        );
         due
     }
 
-    /// Whether a source that is about to be forgotten is owed a last word.
-    pub(super) fn closes(&mut self, key: &SourceKey) -> bool {
-        self.waiting.remove(key);
-        self.reported.remove(key)
+    /// Forgets the sources that were not heard of for long.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        for key in self.lines.forget(now.before(self.forget_after)) {
+            self.waiting.remove(&key);
+            self.reported.remove(&key);
+        }
     }
 
     /// Every source that is or was suspicious: their last word is asked for.
@@ -46,5 +73,18 @@ impl Suspects {
         let mut all = std::mem::take(&mut self.reported);
         all.extend(std::mem::take(&mut self.waiting).into_keys());
         all
+    }
+
+    pub(super) fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.lines.len(),
+            limit: self.lines.limit(),
+        }
+    }
+
+    pub(super) fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.lines.evicted());
+        losses
     }
 }

@@ -48,6 +48,20 @@ pub struct FirstContact<'a> {
     pub flow: Option<&'a Arc<FlowInfo>>,
 }
 
+impl<'a> FirstContact<'a> {
+    /// The contact that a flow makes.
+    pub fn of(flow: &'a Arc<FlowInfo>, success: bool, time: Timestamp) -> Self {
+        Self {
+            member: (flow.resp.ip, flow.resp_port),
+            target: &flow.resp,
+            success,
+            telling: false,
+            time,
+            flow: Some(flow),
+        }
+    }
+}
+
 /// How a first contact stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
@@ -300,16 +314,22 @@ impl<K: Ord + Copy> ContactLines<K> {
         self.sources.peek_mut(key)
     }
 
-    /// A source that was not heard of since `before`, if there is one.
-    pub fn stale(&self, before: Timestamp) -> Option<SourceKey> {
-        let (key, source) = self.sources.peek_lru()?;
-        let stale = source.lines.values().all(|line| line.last < before);
-        stale.then(|| key.clone())
+    /// Sources that were not heard of since `before`, the longest silent first.
+    pub fn stale(&self, before: Timestamp) -> impl Iterator<Item = &SourceKey> {
+        self.sources
+            .iter()
+            .rev()
+            .take_while(move |(_, source)| source.lines.values().all(|line| line.last < before))
+            .map(|(key, _)| key)
     }
 
-    /// Forgets a source.
-    pub fn remove(&mut self, key: &SourceKey) {
-        self.sources.pop(key);
+    /// Forgets the sources that were not heard of since `before`, and says which.
+    pub fn forget(&mut self, before: Timestamp) -> Vec<SourceKey> {
+        let stale: Vec<SourceKey> = self.stale(before).cloned().collect();
+        for key in &stale {
+            self.sources.pop(key);
+        }
+        stale
     }
 }
 
@@ -411,9 +431,7 @@ mod tests {
             contact(&mut lines, actor, port, false);
         }
         assert_eq!((lines.len(), lines.evicted()), (3, 1));
-        while let Some(key) = lines.stale(Timestamp::from_secs(3)) {
-            lines.remove(&key);
-        }
+        assert_eq!(lines.forget(Timestamp::from_secs(3)).len(), 2);
         assert_eq!(lines.len(), 1);
     }
 }
