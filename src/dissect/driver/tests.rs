@@ -13,6 +13,7 @@ type Turn = (Direction, Vec<u8>);
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// TLS 1.2: the smallest client hello (one suite, no extensions) and the answer to it.
 fn hellos() -> (Vec<u8>, Vec<u8>) {
@@ -109,6 +110,12 @@ fn each_protocol_is_recognised_and_followed() {
             2,
             Progress::More,
         ),
+        (
+            "redis",
+            turns(&[(Orig, PING), (Resp, b"+PONG\r\n")]),
+            2,
+            Progress::More,
+        ),
         // Only the answers are seen.
         ("http", turns(&[(Resp, OK), (Resp, OK)]), 2, Progress::More),
         ("tls", turns(&[(Resp, &server)]), 1, Progress::More),
@@ -146,7 +153,6 @@ fn server_first_and_unknown_protocols_are_done_soon() {
         ],
         // PostgreSQL's request for TLS, and its refusal.
         &[(Orig, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), (Resp, b"N")],
-        &[(Orig, b"*1\r\n$4\r\nPING\r\n"), (Resp, b"+PONG\r\n")],
     ];
     for case in cases {
         let mut turns = turns(case);
@@ -292,13 +298,23 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
         prop_oneof![Just((Orig, query)), Just((Resp, response))],
         1..5,
     );
+    let auth: &[u8] = b"*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\nINFO\r\n";
+    let redis = proptest::collection::vec(
+        prop_oneof![
+            Just((Orig, PING.to_vec())),
+            Just((Orig, auth.to_vec())),
+            Just((Resp, b"+PONG\r\n".to_vec())),
+            Just((Resp, b"-NOAUTH x\r\n%1\r\n$1\r\na\r\n*-1\r\n".to_vec())),
+        ],
+        1..8,
+    );
     let noise = proptest::collection::vec(
         (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(orig, data)| (if orig { Orig } else { Resp }, data)),
         0..3,
     );
     let damage = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<u8>()), 0..3);
-    (prop_oneof![http, tls, dns], noise, damage).prop_map(|(mut turns, noise, damage)| {
+    (prop_oneof![http, tls, dns, redis], noise, damage).prop_map(|(mut turns, noise, damage)| {
         turns.extend(noise);
         for (turn, at, byte) in damage {
             let (_, data) = turn.get_mut(&mut turns);
