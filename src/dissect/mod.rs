@@ -15,9 +15,12 @@ mod buffer;
 mod dns;
 mod driver;
 mod fingerprint;
+mod frames;
 mod http1;
 mod ja4;
+mod postgres;
 mod redis;
+mod sql;
 mod text;
 mod tls;
 mod transaction;
@@ -113,6 +116,7 @@ impl std::fmt::Debug for DissectorSpec {
 /// Every dissector, probed in this order (cheapest and surest first).
 pub const DISSECTORS: &[&DissectorSpec] = &[
     &tls::TLS,
+    &postgres::POSTGRES,
     &redis::REDIS,
     &http1::HTTP1,
     &dns::DNS_TCP,

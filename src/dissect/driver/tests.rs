@@ -14,6 +14,7 @@ type Turn = (Direction, Vec<u8>);
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 
 /// TLS 1.2: the smallest client hello (one suite, no extensions) and the answer to it.
 fn hellos() -> (Vec<u8>, Vec<u8>) {
@@ -116,6 +117,12 @@ fn each_protocol_is_recognised_and_followed() {
             2,
             Progress::More,
         ),
+        (
+            "postgresql",
+            turns(&[(Orig, SSL_REQUEST), (Resp, b"S")]),
+            1,
+            Progress::Done,
+        ),
         // Only the answers are seen.
         ("http", turns(&[(Resp, OK), (Resp, OK)]), 2, Progress::More),
         ("tls", turns(&[(Resp, &server)]), 1, Progress::More),
@@ -151,8 +158,6 @@ fn server_first_and_unknown_protocols_are_done_soon() {
             (Resp, b"\x4a\x00\x00\x00\x0a8.0.36\x00"),
             (Orig, b"\x20\x00\x00\x01\x85\xae\xff\x19"),
         ],
-        // PostgreSQL's request for TLS, and its refusal.
-        &[(Orig, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), (Resp, b"N")],
     ];
     for case in cases {
         let mut turns = turns(case);
@@ -308,22 +313,38 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
         ],
         1..8,
     );
+    let postgres = proptest::collection::vec(
+        prop_oneof![
+            Just((Orig, SSL_REQUEST.to_vec())),
+            Just((Orig, b"\0\0\0\x11\0\x03\0\0user\0ab\0\0".to_vec())),
+            Just((Orig, b"Q\0\0\0\x0dselect 1\0".to_vec())),
+            Just((Resp, b"N".to_vec())),
+            Just((Resp, b"R\0\0\0\x08\0\0\0\0D\0\0\0\x06\0\0".to_vec())),
+            Just((
+                Resp,
+                b"E\0\0\0\x13SERROR\0C42P01\0\0C\0\0\0\x0bBEGIN\0".to_vec()
+            )),
+        ],
+        1..8,
+    );
     let noise = proptest::collection::vec(
         (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(orig, data)| (if orig { Orig } else { Resp }, data)),
         0..3,
     );
     let damage = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<u8>()), 0..3);
-    (prop_oneof![http, tls, dns, redis], noise, damage).prop_map(|(mut turns, noise, damage)| {
-        turns.extend(noise);
-        for (turn, at, byte) in damage {
-            let (_, data) = turn.get_mut(&mut turns);
-            if !data.is_empty() {
-                *at.get_mut(data) = byte;
+    (prop_oneof![http, tls, dns, redis, postgres], noise, damage).prop_map(
+        |(mut turns, noise, damage)| {
+            turns.extend(noise);
+            for (turn, at, byte) in damage {
+                let (_, data) = turn.get_mut(&mut turns);
+                if !data.is_empty() {
+                    *at.get_mut(data) = byte;
+                }
             }
-        }
-        turns
-    })
+            turns
+        },
+    )
 }
 
 /// `data` cut at the given places.
