@@ -18,6 +18,7 @@ mod fingerprint;
 mod frames;
 mod http1;
 mod ja4;
+mod mysql;
 mod postgres;
 mod redis;
 mod sql;
@@ -117,6 +118,7 @@ impl std::fmt::Debug for DissectorSpec {
 pub const DISSECTORS: &[&DissectorSpec] = &[
     &tls::TLS,
     &postgres::POSTGRES,
+    &mysql::MYSQL,
     &redis::REDIS,
     &http1::HTTP1,
     &dns::DNS_TCP,
