@@ -22,13 +22,14 @@ mod mysql;
 mod postgres;
 mod redis;
 mod sql;
+mod ssh;
 mod text;
 mod tls;
 mod transaction;
 
 pub use driver::FlowDissector;
 pub use transaction::{
-    DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse,
+    DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
     StatementClass, TlsClientHello, TlsServerHello, Transaction,
 };
 
@@ -117,6 +118,7 @@ impl std::fmt::Debug for DissectorSpec {
 /// Every dissector, probed in this order (cheapest and surest first).
 pub const DISSECTORS: &[&DissectorSpec] = &[
     &tls::TLS,
+    &ssh::SSH,
     &postgres::POSTGRES,
     &mysql::MYSQL,
     &redis::REDIS,

@@ -18,6 +18,8 @@ pub enum Transaction {
     HttpResponse(HttpResponse),
     /// A step of a conversation with a database.
     Database(DatabaseMessage),
+    /// What is in clear of an SSH connection.
+    Ssh(SshMessage),
 }
 
 /// A DNS message (RFC 1035) reduced to its first question and its answers.
@@ -190,4 +192,15 @@ pub enum StatementClass {
     CredentialTable,
     /// Reaches the server's files or programs, or makes it wait (as blind injection does).
     Abuse,
+}
+
+/// The steps of an SSH connection (RFC 4253) that are in clear.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SshMessage {
+    /// The client's software and comments, as in `OpenSSH_9.6p1 Debian-3`; at most 128 bytes.
+    Client(Arc<str>),
+    /// The server's, likewise.
+    Server(Arc<str>),
+    /// Both ends took new keys into use: logins and all that follows is hidden.
+    Encrypted,
 }
