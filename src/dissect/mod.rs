@@ -14,15 +14,23 @@ use crate::time::Timestamp;
 mod buffer;
 mod dns;
 mod driver;
+mod fingerprint;
+mod frames;
 mod http1;
 mod ja4;
+mod mysql;
+mod postgres;
+mod redis;
+mod sql;
+mod ssh;
 mod text;
 mod tls;
 mod transaction;
 
 pub use driver::FlowDissector;
 pub use transaction::{
-    DnsAnswer, DnsMessage, HttpRequest, HttpResponse, TlsClientHello, TlsServerHello, Transaction,
+    DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
+    StatementClass, TlsClientHello, TlsServerHello, Transaction,
 };
 
 /// A piece of a flow's payload: the next in-order bytes of a TCP direction, or one whole datagram.
@@ -108,7 +116,16 @@ impl std::fmt::Debug for DissectorSpec {
 }
 
 /// Every dissector, probed in this order (cheapest and surest first).
-pub const DISSECTORS: &[&DissectorSpec] = &[&tls::TLS, &http1::HTTP1, &dns::DNS_TCP, &dns::DNS_UDP];
+pub const DISSECTORS: &[&DissectorSpec] = &[
+    &tls::TLS,
+    &ssh::SSH,
+    &postgres::POSTGRES,
+    &mysql::MYSQL,
+    &redis::REDIS,
+    &http1::HTTP1,
+    &dns::DNS_TCP,
+    &dns::DNS_UDP,
+];
 
 /// How many of a stream direction's first bytes recognition may look at.
 pub const PROBE_WINDOW: usize = 512;

@@ -12,6 +12,11 @@ pub(super) fn lower_text(bytes: &[u8], limit: usize) -> Arc<str> {
     clean(bytes, limit, true)
 }
 
+/// Like [`text`]; `None` for nothing.
+pub(super) fn opt_text(bytes: &[u8], limit: usize) -> Option<Arc<str>> {
+    (!bytes.is_empty()).then(|| text(bytes, limit))
+}
+
 fn clean(bytes: &[u8], limit: usize, lower: bool) -> Arc<str> {
     // Nearly all text is plain ASCII already: one allocation, one copy.
     let head = bytes.get(..limit).unwrap_or(bytes);

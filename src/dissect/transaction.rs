@@ -16,6 +16,10 @@ pub enum Transaction {
     HttpRequest(HttpRequest),
     /// An HTTP/1 response's head.
     HttpResponse(HttpResponse),
+    /// A step of a conversation with a database.
+    Database(DatabaseMessage),
+    /// What is in clear of an SSH connection.
+    Ssh(SshMessage),
 }
 
 /// A DNS message (RFC 1035) reduced to its first question and its answers.
@@ -109,4 +113,94 @@ pub struct HttpResponse {
     pub content_length: Option<u64>,
     /// Media type without parameters, lower-case.
     pub content_type: Option<Arc<str>>,
+}
+
+/// A step of a conversation with a database, of whatever product. No password, key, literal or row is ever kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DatabaseMessage {
+    /// The protocol's product, as in the flow's application: `redis`, `postgresql`, `mysql`.
+    pub product: &'static str,
+    /// What happened.
+    pub event: DatabaseEvent,
+}
+
+/// What client or server of a database did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DatabaseEvent {
+    /// The server said what it is, or agreed to go on encrypted (then nothing follows).
+    Hello {
+        /// Its version as it names it, at most 64 bytes.
+        version: Option<Arc<str>>,
+    },
+    /// The client names itself to log in.
+    Login {
+        /// User, at most 64 bytes.
+        user: Option<Arc<str>>,
+        /// Database asked for, at most 64 bytes.
+        database: Option<Arc<str>>,
+        /// Application, else driver, as the client calls itself; at most 64 bytes.
+        client: Option<Arc<str>>,
+    },
+    /// The server let the client in, or didn't.
+    LoginResult {
+        /// Whether it did.
+        success: bool,
+        /// The product's own error: SQLSTATE `28P01`, MySQL `1045`, Redis `WRONGPASS`; at most 16 bytes.
+        code: Option<Arc<str>>,
+    },
+    /// The client asked for something (SQL text, or a command).
+    Statement {
+        /// What it is about.
+        class: StatementClass,
+        /// Its first keyword, or the command with its subcommand, upper-case: `SELECT`, `CONFIG SET`. `OTHER` if not
+        /// known, for what isn't a keyword may be a secret.
+        verb: &'static str,
+        /// Equal for statements that differ in literals, case, spaces and comments only; the same on every machine.
+        fingerprint: u64,
+        /// Length of the text, or of the command on the wire, in bytes.
+        length: u32,
+    },
+    /// The server answered a statement; one answer each, or one for each part of a statement that has several.
+    Result {
+        /// Rows returned or changed, where the protocol says.
+        rows: Option<u64>,
+        /// Bytes of rows or values on the wire.
+        bytes: u64,
+        /// The product's own error, as in [`DatabaseEvent::LoginResult`].
+        error: Option<Arc<str>>,
+    },
+}
+
+/// What a statement is about. In ascending order of interest: of several that fit, the last is given.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum StatementClass {
+    /// Anything else: settings of the session, pings.
+    Other,
+    /// Begin, commit, roll back.
+    Transaction,
+    /// Reads data.
+    Read,
+    /// Changes data.
+    Write,
+    /// Changes tables and the like.
+    Schema,
+    /// Reads what there is: tables, keys, databases, the server's state.
+    Catalogue,
+    /// Changes users, rights, the server, or what it replicates.
+    Admin,
+    /// Reads where passwords and users are kept.
+    CredentialTable,
+    /// Reaches the server's files or programs, or makes it wait (as blind injection does).
+    Abuse,
+}
+
+/// The steps of an SSH connection (RFC 4253) that are in clear.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SshMessage {
+    /// The client's software and comments, as in `OpenSSH_9.6p1 Debian-3`; at most 128 bytes.
+    Client(Arc<str>),
+    /// The server's, likewise.
+    Server(Arc<str>),
+    /// Both ends took new keys into use: logins and all that follows is hidden.
+    Encrypted,
 }

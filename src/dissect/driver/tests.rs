@@ -13,6 +13,12 @@ type Turn = (Direction, Vec<u8>);
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+/// MySQL's, as short as can be.
+const GREETING: &[u8] = b"\x17\0\0\0\x0a8.4.2\0\x01\0\0\0nonces12\0\xff\xf7\x08";
+/// A client's answer from before MySQL 4.1.
+const LOGIN: &[u8] = b"\x0a\0\0\x01\x05\x80\0\0\0user\0";
 
 /// TLS 1.2: the smallest client hello (one suite, no extensions) and the answer to it.
 fn hellos() -> (Vec<u8>, Vec<u8>) {
@@ -109,6 +115,33 @@ fn each_protocol_is_recognised_and_followed() {
             2,
             Progress::More,
         ),
+        (
+            "redis",
+            turns(&[(Orig, PING), (Resp, b"+PONG\r\n")]),
+            2,
+            Progress::More,
+        ),
+        (
+            "postgresql",
+            turns(&[(Orig, SSL_REQUEST), (Resp, b"S")]),
+            1,
+            Progress::Done,
+        ),
+        (
+            "mysql",
+            turns(&[(Resp, GREETING), (Orig, LOGIN)]),
+            2,
+            Progress::More,
+        ),
+        (
+            "ssh",
+            turns(&[
+                (Resp, b"SSH-2.0-OpenSSH_9.6\r\n"),
+                (Orig, b"SSH-2.0-Go\r\n"),
+            ]),
+            2,
+            Progress::More,
+        ),
         // Only the answers are seen.
         ("http", turns(&[(Resp, OK), (Resp, OK)]), 2, Progress::More),
         ("tls", turns(&[(Resp, &server)]), 1, Progress::More),
@@ -133,21 +166,8 @@ fn each_protocol_is_recognised_and_followed() {
 
 #[test]
 fn server_first_and_unknown_protocols_are_done_soon() {
-    let cases: &[&[(Direction, &[u8])]] = &[
-        &[(Resp, b"220 mail ESMTP\r\n"), (Orig, b"EHLO x\r\n")],
-        &[
-            (Resp, b"SSH-2.0-OpenSSH_9.6\r\n"),
-            (Orig, b"SSH-2.0-Go\r\n"),
-        ],
-        // MySQL's greeting, and a client's answer that asks for TLS.
-        &[
-            (Resp, b"\x4a\x00\x00\x00\x0a8.0.36\x00"),
-            (Orig, b"\x20\x00\x00\x01\x85\xae\xff\x19"),
-        ],
-        // PostgreSQL's request for TLS, and its refusal.
-        &[(Orig, b"\x00\x00\x00\x08\x04\xd2\x16\x2f"), (Resp, b"N")],
-        &[(Orig, b"*1\r\n$4\r\nPING\r\n"), (Resp, b"+PONG\r\n")],
-    ];
+    let cases: &[&[(Direction, &[u8])]] =
+        &[&[(Resp, b"220 mail ESMTP\r\n"), (Orig, b"EHLO x\r\n")]];
     for case in cases {
         let mut turns = turns(case);
         // Enough for whoever is still unsure after so little.
@@ -292,22 +312,68 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
         prop_oneof![Just((Orig, query)), Just((Resp, response))],
         1..5,
     );
+    let auth: &[u8] = b"*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\nINFO\r\n";
+    let redis = proptest::collection::vec(
+        prop_oneof![
+            Just((Orig, PING.to_vec())),
+            Just((Orig, auth.to_vec())),
+            Just((Resp, b"+PONG\r\n".to_vec())),
+            Just((Resp, b"-NOAUTH x\r\n%1\r\n$1\r\na\r\n*-1\r\n".to_vec())),
+        ],
+        1..8,
+    );
+    let postgres = proptest::collection::vec(
+        prop_oneof![
+            Just((Orig, SSL_REQUEST.to_vec())),
+            Just((Orig, b"\0\0\0\x11\0\x03\0\0user\0ab\0\0".to_vec())),
+            Just((Orig, b"Q\0\0\0\x0dselect 1\0".to_vec())),
+            Just((Resp, b"N".to_vec())),
+            Just((Resp, b"R\0\0\0\x08\0\0\0\0D\0\0\0\x06\0\0".to_vec())),
+            Just((
+                Resp,
+                b"E\0\0\0\x13SERROR\0C42P01\0\0C\0\0\0\x0bBEGIN\0".to_vec()
+            )),
+        ],
+        1..8,
+    );
+    let mysql = proptest::collection::vec(
+        prop_oneof![
+            Just((Resp, GREETING.to_vec())),
+            Just((Orig, LOGIN.to_vec())),
+            Just((Resp, b"\x07\0\0\x02\0\0\0\x02\0\0\0".to_vec())),
+            Just((Orig, b"\x09\0\0\0\x03select 1".to_vec())),
+            Just((
+                Resp,
+                b"\x01\0\0\x01\x01\x02\0\0\x02\x01a\x05\0\0\x03\xfe\0\0\x02\0".to_vec()
+            )),
+            Just((
+                Resp,
+                b"\x04\0\0\x04\x03abc\x05\0\0\x05\xfe\0\0\x02\0".to_vec()
+            )),
+        ],
+        1..10,
+    );
     let noise = proptest::collection::vec(
         (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(orig, data)| (if orig { Orig } else { Resp }, data)),
         0..3,
     );
     let damage = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<u8>()), 0..3);
-    (prop_oneof![http, tls, dns], noise, damage).prop_map(|(mut turns, noise, damage)| {
-        turns.extend(noise);
-        for (turn, at, byte) in damage {
-            let (_, data) = turn.get_mut(&mut turns);
-            if !data.is_empty() {
-                *at.get_mut(data) = byte;
+    (
+        prop_oneof![http, tls, dns, redis, postgres, mysql],
+        noise,
+        damage,
+    )
+        .prop_map(|(mut turns, noise, damage)| {
+            turns.extend(noise);
+            for (turn, at, byte) in damage {
+                let (_, data) = turn.get_mut(&mut turns);
+                if !data.is_empty() {
+                    *at.get_mut(data) = byte;
+                }
             }
-        }
-        turns
-    })
+            turns
+        })
 }
 
 /// `data` cut at the given places.
