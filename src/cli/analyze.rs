@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::ValueEnum;
 
 use super::options::Input;
@@ -79,6 +80,15 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
     let journal = reading::journal(&args.input)?;
+    let captures = reading::captures(&args.input)?;
+    for path in args.output.iter().chain(&args.flows) {
+        if args.input.files.contains(path) && path.as_os_str() != "-" {
+            bail!(
+                "{} is to be read, so nothing can be written there",
+                path.display()
+            );
+        }
+    }
     let text = match args.format {
         Some(format) => format == Format::Text,
         None => output::is_terminal(args.output.as_deref()),
@@ -98,9 +108,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let read = match &mut flow_log {
         Some(log) => {
             let mut write = |flows: Vec<EndedFlow>| write_flows(log, &flows);
-            reading::read(&args.input, journal, task, quiet, Some(&mut write))?
+            reading::read(captures, journal, task, quiet, Some(&mut write))?
         }
-        None => reading::read(&args.input, journal, task, quiet, None)?,
+        None => reading::read(captures, journal, task, quiet, None)?,
     };
     if let Some(log) = &mut flow_log {
         log.flush()?;

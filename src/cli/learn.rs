@@ -23,11 +23,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
+    let journal = reading::journal(&args.input)?;
+    let captures = reading::captures(&args.input)?;
     // Locked from here on, so that nobody else's update is lost.
     let store = Store::create(&args.baseline)?;
-    let journal = reading::journal(&args.input)?;
     let task = Task::Learn(store.load()?);
-    let read = reading::read(&args.input, journal, task, quiet, None)?;
+    let read = reading::read(captures, journal, task, quiet, None)?;
     if let Some(baseline) = &read.verdict.baseline {
         store.save(baseline)?;
         if !quiet {

@@ -58,19 +58,40 @@ pub(super) fn journal(input: &Input) -> anyhow::Result<Arc<Journal>> {
     Ok(Arc::new(journal))
 }
 
+/// Capture files opened, and what is wrong with those that can't be.
+pub(super) struct Opened {
+    source: Merged,
+    unreadable: Vec<CaptureError>,
+    files: usize,
+}
+
+/// Opens every file, before anything is written: a mistake in a name must not cost the results of an earlier run.
+pub(super) fn captures(input: &Input) -> anyhow::Result<Opened> {
+    let filter = input.filter.as_deref().map(Filter::new).transpose()?;
+    let (source, unreadable) = open(&input.files, filter)?;
+    for error in &unreadable {
+        warn!("{error}");
+    }
+    Ok(Opened {
+        source,
+        unreadable,
+        files: input.files.len(),
+    })
+}
+
 /// Reads every file through a pipeline. Ended flows go to `flows`, if given.
 pub(super) fn read(
-    input: &Input,
+    opened: Opened,
     journal: Arc<Journal>,
     task: Task,
     quiet: bool,
     mut flows: Option<&mut dyn FnMut(Vec<EndedFlow>) -> anyhow::Result<()>>,
 ) -> anyhow::Result<Read> {
-    let filter = input.filter.as_deref().map(Filter::new).transpose()?;
-    let (mut source, unreadable) = open(&input.files, filter)?;
-    for error in &unreadable {
-        warn!("{error}");
-    }
+    let Opened {
+        mut source,
+        unreadable,
+        files,
+    } = opened;
     let pods_known = journal.claims_count() > 0;
     let mut pipeline = Pipeline::new(FlowConfig::default(), journal, task)?;
     if flows.is_some() {
@@ -108,7 +129,7 @@ pub(super) fn read(
     }
     Ok(Read {
         verdict,
-        files: input.files.len(),
+        files,
         unreadable,
         pods_known,
         losses,

@@ -47,6 +47,31 @@ fn what_can_not_be_read_is_said_once_with_its_name() {
 }
 
 #[test]
+fn a_mistake_costs_no_earlier_results() {
+    let folder = Folder::new();
+    let kept = folder.file("alerts.jsonl", b"{}\n");
+    let run = spanwatch(&["analyze", "absent.pcap", "-o", &kept]);
+    assert_eq!(run.code, Some(2));
+    assert_eq!(fs::read(&kept).unwrap(), b"{}\n");
+
+    let copy = folder.file("demo.pcap", &fs::read(repository(DEMO)).unwrap());
+    let run = spanwatch(&["analyze", &copy, "-o", &copy]);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert_eq!(
+        fs::read(&copy).unwrap(),
+        fs::read(repository(DEMO)).unwrap()
+    );
+
+    let baseline = folder.path("b.baseline");
+    let run = spanwatch(&["learn", "absent.pcap", "--baseline", &baseline]);
+    assert_eq!(run.code, Some(2));
+    assert!(
+        fs::metadata(&baseline).is_err(),
+        "no empty baseline is left behind"
+    );
+}
+
+#[test]
 fn a_capture_cut_in_a_record_is_read_to_its_last_whole_one() {
     let folder = Folder::new();
     let capture = fs::read(repository(DEMO)).unwrap();
