@@ -33,6 +33,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 
 /// Bits per further port of one host that comes to nothing: a client is thought half as likely to try each further one.
 const BITS_PER_PORT: f64 = 1.0;
+/// Bits of a connection dropped without a byte: thought twice as likely under a scan as in honest use.
+const BITS_PER_UNUSED: f64 = 1.0;
 /// Where breadth stops adding: nobody needs more to be sure.
 const MAX_BREADTH_BITS: f64 = 32.0;
 
@@ -58,7 +60,7 @@ impl PortScan {
         Self {
             alert_bits,
             suspects: Suspects::new(
-                ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_UNUSED),
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
@@ -71,7 +73,7 @@ impl PortScan {
         let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
         if let Some(source) = self.suspects.lines.source(&key)
             && let Some(line) = source.lines.get(&host)
-            && line.failed >= source.mark.saturating_mul(2)
+            && line.probed() >= source.mark.saturating_mul(2)
             && is_scan(line, threshold, min_ports)
         {
             self.suspects.note(key, time);
@@ -89,11 +91,11 @@ impl PortScan {
             .values()
             .filter(|line| is_scan(line, threshold, min_ports))
             .collect();
-        hosts.sort_by(|a, b| b.failed.cmp(&a.failed).then(a.first.cmp(&b.first)));
+        hosts.sort_by(|a, b| b.probed().cmp(&a.probed()).then(a.first.cmp(&b.first)));
         let Some(&worst) = hosts.first() else {
             return;
         };
-        source.mark = worst.failed;
+        source.mark = worst.probed();
         let attempted: u64 = hosts.iter().map(|line| line.attempted).sum();
         let failed: u64 = hosts.iter().map(|line| line.failed).sum();
         let evidence = vec![
@@ -111,11 +113,11 @@ impl PortScan {
             Evidence {
                 feature: "scan.ports_per_host",
                 family: Family::Volume,
-                observed: worst.failed as f64,
+                observed: worst.probed() as f64,
                 expected: "≤ 2".into(),
                 bits: breadth_bits(worst),
                 signature_grade: false,
-                text: format!("{} ports of one host came to nothing", worst.failed),
+                text: format!("{} ports of one host came to nothing", worst.probed()),
             },
         ];
         out.push(Finding {
@@ -160,11 +162,11 @@ impl PortScan {
 }
 
 fn breadth_bits(line: &Line) -> f64 {
-    (line.failed.saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
+    (line.probed().saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
 }
 
 fn is_scan(line: &Line, threshold: f64, min_ports: u64) -> bool {
-    line.failed >= min_ports
+    line.probed() >= min_ports
         && line.bits + breadth_bits(line) >= threshold
         && line
             .members()
@@ -201,6 +203,7 @@ impl Detector for PortScan {
             EventKind::FlowEnded { flow, record }
                 if flow.protocol == Protocol::Tcp
                     && record.payload_bytes == [0, 0]
+                    && record.packets.iter().all(|&count| count > 0)
                     && context.acquaintances.said(flow) == 0 =>
             {
                 let contact = FirstContact::of(flow, true, event.time);
@@ -208,6 +211,7 @@ impl Detector for PortScan {
                 self.suspects
                     .lines
                     .over(&flow.orig, theta0, flow.resp.ip, &contact, true);
+                self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
             }
             _ => {}
         }

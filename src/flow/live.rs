@@ -160,12 +160,8 @@ impl<S> Flow<S> {
         if self.outcome_known || direction == Direction::Orig {
             return;
         }
-        let refused = match transport {
-            Transport::Tcp(tcp) => {
-                tcp.flags.any(TcpFlags::RST) && matches!(self.tcp.state(), ConnState::Rej)
-            }
-            _ => false,
-        };
+        // A reset as the first answer refuses whatever was tried: a connection, or a probe without one (FIN, NULL, ACK scans).
+        let refused = matches!(transport, Transport::Tcp(tcp) if tcp.flags.any(TcpFlags::RST));
         self.outcome_known = true;
         let outcome = if refused {
             Outcome::Refused
