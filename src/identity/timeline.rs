@@ -254,7 +254,12 @@ fn stays<'a>(timed: &[&'a Holder]) -> Vec<Stay<'a>> {
         })
         .collect();
     // Equal starts: the first to leave first, then the best-trusted last, so that it is the one named among namesakes.
-    stays.sort_by_key(|stay| (stay.from, stay.until, stay.holder.source));
+    // The rest only makes the order complete, so that it doesn't follow that of the claims.
+    stays.sort_by_key(|stay| {
+        let holder = stay.holder;
+        let whole = (&holder.tenure, &holder.identity);
+        (stay.from, stay.until, holder.source, whole)
+    });
     // A settling never reaches past the next start, so that each stay is closed by its own successor alone.
     let mut next_start = Timestamp::MAX;
     let mut group = Timestamp::MAX;
