@@ -92,7 +92,7 @@ struct Domain {
     /// Faded information in bits, as of `last`.
     bits: f64,
     unusual_types: u64,
-    raw_names: u64,
+    raw_queries: u64,
     text_queries: u64,
     answers: u64,
     answer_bytes: u64,
@@ -114,7 +114,7 @@ impl Domain {
             queries: 0,
             bits: 0.0,
             unusual_types: 0,
-            raw_names: 0,
+            raw_queries: 0,
             text_queries: 0,
             answers: 0,
             answer_bytes: 0,
@@ -173,7 +173,7 @@ impl DnsTunnel {
         domain.last = domain.last.max(time);
         domain.text_queries += u64::from(message.query_type == TXT);
         domain.unusual_types += u64::from(!USUAL_TYPES.contains(&message.query_type));
-        domain.raw_names += u64::from(name.left.contains('\\'));
+        domain.raw_queries += u64::from(name.left.contains('\\'));
         if domain.names.contains(&hash) {
             return;
         }
@@ -272,13 +272,16 @@ impl DnsTunnel {
                 ),
             );
         }
-        if domain.raw_names > 0 {
+        if domain.raw_queries > 0 {
             protocol(
                 "dns.raw_byte_names",
-                domain.raw_names as f64,
+                domain.raw_queries as f64,
                 "0: host names are ASCII",
                 BITS_RAW_BYTES,
-                format!("{} names with raw bytes in them", domain.raw_names),
+                format!(
+                    "{} queries for names with raw bytes in them",
+                    domain.raw_queries
+                ),
             );
         }
         if share(domain.text_queries) > 0.5 {

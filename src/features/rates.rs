@@ -7,7 +7,6 @@ use crate::event::{Event, EventKind, FlowInfo};
 use crate::features::{DomainName, information_bits};
 use crate::flow::Outcome;
 use crate::identity::{IdentityKind, WorkloadId};
-use crate::time::Timestamp;
 
 /// A windowed rate. Units are per minute.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -103,12 +102,6 @@ impl RateWindows {
                 out(workload, rate, counts.get(&rate).copied().unwrap_or(0.0));
             }
         }
-    }
-
-    /// The minute being counted, as its beginning.
-    pub fn current(&self) -> Option<Timestamp> {
-        self.minute
-            .map(|minute| Timestamp::from_nanos(minute.saturating_mul(MINUTE)))
     }
 
     fn add(&mut self, flow: &FlowInfo, rate: Rate, amount: f64) {
