@@ -19,7 +19,7 @@ use criterion::{Criterion, Throughput};
 use spanwatch::capture::{CaptureFile, Frame, LinkType, PacketSource};
 use spanwatch::decode::{Content, decode};
 use spanwatch::flow::{
-    Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
+    Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome, Turn,
 };
 use spanwatch::identity::{InventoryOptions, Journal, load_inventory};
 use spanwatch::pipeline::{Pipeline, Task};
@@ -39,6 +39,7 @@ impl FlowSink for Deaf {
     type State = ();
     fn opened(&mut self, _: &FlowStart) {}
     fn outcome(&mut self, (): &mut (), _: Timestamp, _: Outcome) {}
+    fn turn(&mut self, (): &mut (), _: &Turn) {}
     fn payload(&mut self, (): &mut (), _: &Chunk<'_>) -> Interest {
         Interest::Enough
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::address::NetworkId;
 use crate::dissect::Transaction;
-use crate::flow::{FlowId, FlowRecord, Outcome, Protocol};
+use crate::flow::{FlowId, FlowRecord, Outcome, Protocol, Turn};
 use crate::identity::Attribution;
 use crate::time::Timestamp;
 
@@ -60,6 +60,20 @@ pub enum EventKind {
         /// The verdict; at most one per flow.
         outcome: Outcome,
     },
+    /// What a flow speaks was recognised by its content; at most once per flow.
+    Recognised {
+        /// The flow.
+        flow: Arc<FlowInfo>,
+        /// The application protocol: `ssh`, `tls`, `http`.
+        app: &'static str,
+    },
+    /// Somebody has finished speaking, or has spoken for long. Not told of DNS, whose messages say more.
+    Turn {
+        /// The flow.
+        flow: Arc<FlowInfo>,
+        /// The turn.
+        turn: Turn,
+    },
     /// A dissector understood a message.
     Transaction {
         /// The flow.
@@ -83,4 +97,45 @@ pub enum EventKind {
         /// Whether it was an answer.
         reply: bool,
     },
+}
+
+/// A set of event kinds, so that nobody is shown what he would pass over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EventKinds(u8);
+
+impl EventKinds {
+    /// [`EventKind::FlowOpened`].
+    pub const FLOW_OPENED: Self = Self(1);
+    /// [`EventKind::FlowOutcome`].
+    pub const FLOW_OUTCOME: Self = Self(1 << 1);
+    /// [`EventKind::Recognised`].
+    pub const RECOGNISED: Self = Self(1 << 2);
+    /// [`EventKind::Turn`].
+    pub const TURN: Self = Self(1 << 3);
+    /// [`EventKind::Transaction`].
+    pub const TRANSACTION: Self = Self(1 << 4);
+    /// [`EventKind::FlowEnded`].
+    pub const FLOW_ENDED: Self = Self(1 << 5);
+    /// [`EventKind::Resolution`].
+    pub const RESOLUTION: Self = Self(1 << 6);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the kind of an event is in the set.
+    pub const fn has(self, kind: &EventKind) -> bool {
+        let of = match kind {
+            EventKind::FlowOpened(_) => Self::FLOW_OPENED,
+            EventKind::FlowOutcome { .. } => Self::FLOW_OUTCOME,
+            EventKind::Recognised { .. } => Self::RECOGNISED,
+            EventKind::Turn { .. } => Self::TURN,
+            EventKind::Transaction { .. } => Self::TRANSACTION,
+            EventKind::FlowEnded { .. } => Self::FLOW_ENDED,
+            EventKind::Resolution { .. } => Self::RESOLUTION,
+        };
+        self.0 & of.0 != 0
+    }
 }

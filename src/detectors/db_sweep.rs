@@ -13,7 +13,7 @@ use super::suspects::Suspects;
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
-use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
     ContactLines, DatabaseProduct, FirstContact, Line, Role, Source, SourceKey, database_product,
     source_key, success,
@@ -26,6 +26,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-sweep",
+    sees: EventKinds::FLOW_OUTCOME.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DbSweep::new(thresholds, signature.alert_bits)))

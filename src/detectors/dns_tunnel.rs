@@ -21,7 +21,7 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::dissect::{DnsAnswer, DnsMessage, Transaction};
-use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{DomainName, Role, SourceKey, information_bits, source_key};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -29,6 +29,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "dns-tunnel",
+    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_OPENED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DnsTunnel::new(thresholds, signature.alert_bits)))

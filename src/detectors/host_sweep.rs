@@ -18,7 +18,7 @@ use super::{
 };
 use crate::address::{NetworkId, is_group};
 use crate::baseline::Profile;
-use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
     ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key, success,
 };
@@ -30,6 +30,9 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "host-sweep",
+    sees: EventKinds::FLOW_OUTCOME
+        .and(EventKinds::FLOW_ENDED)
+        .and(EventKinds::RESOLUTION),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HostSweep::new(thresholds, signature.alert_bits)))

@@ -16,7 +16,7 @@ mod novel_peer;
 mod port_scan;
 
 use crate::baseline::{Baseline, Profile};
-use crate::event::{Endpoint, Event, FlowInfo};
+use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, PeerNamer};
 use crate::identity::Journal;
 use crate::signature::Signature;
@@ -100,6 +100,8 @@ pub trait Detector: Send {
 pub struct DetectorSpec {
     /// Kebab-case id: the stem of its signature and the name of its folder of captures.
     pub id: &'static str,
+    /// The kinds of events it is shown.
+    pub sees: EventKinds,
     /// Makes the detector from its signature, all of whose `[thresholds]` must be known and present.
     pub build: fn(&Signature) -> Result<Box<dyn Detector>, toml::de::Error>,
 }

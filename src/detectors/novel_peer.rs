@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
-use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Contact, Role, SourceKey, source_key};
 use crate::flow::Outcome;
 use crate::telemetry::{Loss, LossCounts};
@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "novel-peer",
+    sees: EventKinds::FLOW_OUTCOME,
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(NovelPeer::new(thresholds, signature.alert_bits)))

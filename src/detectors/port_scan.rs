@@ -14,7 +14,7 @@ use super::{
 };
 use crate::address::is_group;
 use crate::baseline::Profile;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, EventKinds};
 use crate::features::{
     ContactLines, FirstContact, Line, SourceKey, database_product, source_key, success,
 };
@@ -25,6 +25,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "port-scan",
+    sees: EventKinds::FLOW_OUTCOME.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(PortScan::new(thresholds, signature.alert_bits)))

@@ -7,7 +7,7 @@ use super::{Context, DETECTORS, Detector, Finding};
 use crate::address::NetworkId;
 use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
-use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, PeerNamer};
 use crate::flow::{ConnState, EndReason, FlowId, FlowRecord, Outcome, Protocol};
 use crate::identity::{
@@ -46,6 +46,7 @@ pub(super) fn end(ip: &str, kind: IdentityKind, workload: Option<WorkloadId>) ->
 
 /// A detector as users get it, and what it said so far.
 pub(super) struct Bench {
+    sees: EventKinds,
     detector: Box<dyn Detector>,
     journal: Journal,
     peers: PeerNamer,
@@ -63,6 +64,7 @@ impl Bench {
         let signatures = SignatureSet::builtin().unwrap();
         let signature = signatures.get(id).unwrap();
         Self {
+            sees: spec.sees,
             detector: (spec.build)(signature).unwrap(),
             journal: Journal::default(),
             peers: PeerNamer::default(),
@@ -94,7 +96,9 @@ impl Bench {
             peers: &self.peers,
             acquaintances: &self.acquaintances,
         };
-        self.detector.observe(&event, &context, &mut self.findings);
+        if self.sees.has(&event.kind) {
+            self.detector.observe(&event, &context, &mut self.findings);
+        }
         self.detector.tick(time, &context, &mut self.findings);
     }
 

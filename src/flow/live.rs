@@ -3,6 +3,7 @@
 use super::stream::{Budget, Stream};
 use super::table::{Chunk, FlowConfig, FlowSink, Interest};
 use super::tcp::Connection;
+use super::turn::Turn;
 use super::{ConnState, Direction, EndReason, FlowKey, FlowRecord, Outcome, Protocol};
 use crate::decode::{IpPacket, Packet, TcpFlags, Transport};
 use crate::telemetry::{Loss, LossCounts};
@@ -25,6 +26,7 @@ pub(super) struct Flow<S> {
     missing_bytes: [u64; 2],
     pub(super) tcp: Connection,
     streams: [Stream; 2],
+    turn: Option<Turn>,
     pub(super) state: S,
 }
 
@@ -52,12 +54,18 @@ impl<S> Flow<S> {
             missing_bytes: [0; 2],
             tcp: Connection::default(),
             streams: Default::default(),
+            turn: None,
             state,
         }
     }
 
-    /// Counts a packet and its payload.
-    pub(super) fn count(&mut self, direction: Direction, packet: &Packet<'_>, ip: &IpPacket<'_>) {
+    /// Counts a packet and its payload. Gives the turn that it ends, if it ends one.
+    pub(super) fn count(
+        &mut self,
+        direction: Direction,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+    ) -> Option<Turn> {
         self.last = self.last.max(packet.time);
         add(&mut self.packets, direction, 1);
         add(&mut self.wire_bytes, direction, u64::from(packet.wire_len));
@@ -67,7 +75,7 @@ impl<S> Flow<S> {
                 direction,
                 u64::from(ip.payload_len),
             );
-            return;
+            return self.speak(direction, packet.time, ip.payload_len);
         };
         let seen = self.tcp.packet(direction, tcp, ip.payload_len);
         add(&mut self.payload_bytes, direction, u64::from(seen.fresh));
@@ -80,6 +88,25 @@ impl<S> Flow<S> {
         *missing = missing
             .saturating_add(u64::from(seen.missing))
             .saturating_sub(u64::from(seen.filled));
+        self.speak(direction, packet.time, seen.fresh)
+    }
+
+    /// Takes payload into the current turn, or ends that and begins the next.
+    fn speak(&mut self, direction: Direction, time: Timestamp, bytes: u32) -> Option<Turn> {
+        if bytes == 0 {
+            return None;
+        }
+        if let Some(turn) = &mut self.turn
+            && turn.take(direction, time, bytes)
+        {
+            return None;
+        }
+        self.turn.replace(Turn::new(direction, time, bytes))
+    }
+
+    /// The turn that was going on when the flow ended.
+    pub(super) const fn last_turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
     }
 
     /// The flow's counters, as they stand.

@@ -19,12 +19,14 @@ mod record;
 mod stream;
 mod table;
 mod tcp;
+mod turn;
 mod wheel;
 
 pub use community_id::community_id;
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord};
 pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest};
+pub use turn::Turn;
 
 /// A flow's number within a run, in order of opening.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]

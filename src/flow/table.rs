@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use super::ends::{Ends, begins, query};
 use super::live::Flow;
 use super::stream::Budget;
+use super::turn::Turn;
 use super::wheel::{Timer, Wheel};
 use super::{Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
 use crate::address::NetworkId;
@@ -97,6 +98,8 @@ pub trait FlowSink {
     fn opened(&mut self, start: &FlowStart) -> Self::State;
     /// How the other end took it; at most once per flow, and never if the capture ended before an answer was due.
     fn outcome(&mut self, state: &mut Self::State, time: Timestamp, outcome: Outcome);
+    /// Somebody has finished speaking, or has spoken for long.
+    fn turn(&mut self, state: &mut Self::State, turn: &Turn);
     /// Payload came.
     fn payload(&mut self, state: &mut Self::State, chunk: &Chunk<'_>) -> Interest;
     /// A flow is over.
@@ -320,7 +323,9 @@ impl<S> FlowTable<S> {
             return;
         };
         let direction = flow.direction(src_is_low);
-        flow.count(direction, packet, ip);
+        if let Some(turn) = flow.count(direction, packet, ip) {
+            sink.turn(&mut flow.state, &turn);
+        }
         flow.judge(direction, packet.time, &ip.transport, sink);
         if flow.wants_payload {
             flow.deliver(
@@ -446,6 +451,9 @@ impl<S> FlowTable<S> {
         }
         self.free.push(number);
         flow.drain(&mut self.budget, &mut self.losses, sink);
+        if let Some(turn) = flow.last_turn().copied() {
+            sink.turn(&mut flow.state, &turn);
+        }
         // A flow that ends before its answer was due has no outcome that anybody saw.
         if reason == EndReason::Idle && !flow.outcome_known
             || flow.is_overdue(self.now, &self.config)

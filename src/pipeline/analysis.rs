@@ -4,7 +4,7 @@ use super::Task;
 use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig};
 use crate::baseline::{Baseline, Learner, Maturity, Profile};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, EventKinds};
 use crate::features::{Acquaintances, PeerNamer};
 use crate::identity::Journal;
 use crate::telemetry::LossCounts;
@@ -34,7 +34,7 @@ enum Work {
 
 struct Detection {
     baseline: Option<Baseline>,
-    detectors: Vec<Box<dyn Detector>>,
+    detectors: Vec<(EventKinds, Box<dyn Detector>)>,
     correlator: Correlator,
     findings: Findings,
 }
@@ -60,7 +60,7 @@ impl Analysis {
                             id: spec.id,
                             source: Box::new(source),
                         })?;
-                        detectors.push(detector);
+                        detectors.push((spec.sees, detector));
                     }
                 }
                 Work::Detect(Box::new(Detection {
@@ -95,8 +95,10 @@ impl Analysis {
                     peers: &self.peers,
                     acquaintances: &self.acquaintances,
                 };
-                for detector in &mut detection.detectors {
-                    detector.observe(event, &context, &mut detection.findings);
+                for (sees, detector) in &mut detection.detectors {
+                    if sees.has(&event.kind) {
+                        detector.observe(event, &context, &mut detection.findings);
+                    }
                 }
                 detection.accept(losses, packets);
                 self.acquaintances.observe(event);
@@ -121,7 +123,7 @@ impl Analysis {
                 peers: &self.peers,
                 acquaintances: &self.acquaintances,
             };
-            for detector in &mut detection.detectors {
+            for (_, detector) in &mut detection.detectors {
                 detector.tick(now, &context, &mut detection.findings);
             }
             detection.accept(losses, packets);
@@ -148,14 +150,14 @@ impl Analysis {
                     peers: &self.peers,
                     acquaintances: &self.acquaintances,
                 };
-                for detector in &mut detection.detectors {
+                for (_, detector) in &mut detection.detectors {
                     detector.finish(&context, &mut detection.findings);
                 }
                 for finding in detection.findings.drain(..) {
                     detection.correlator.accept(finding, losses, packets);
                 }
                 let mut lost = LossCounts::default();
-                for detector in &detection.detectors {
+                for (_, detector) in &detection.detectors {
                     lost.merge(&detector.losses());
                 }
                 lost.merge(detection.correlator.losses());

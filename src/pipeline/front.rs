@@ -11,6 +11,7 @@ use crate::dissect::{Carrier, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
     Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome, Protocol,
+    Turn,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
@@ -210,6 +211,14 @@ impl FlowSink for Sink<'_> {
         self.event(time, EventKind::FlowOutcome { flow, outcome });
     }
 
+    fn turn(&mut self, state: &mut FlowState, turn: &Turn) {
+        // A look-up is two turns, and there are more of them than of anything else.
+        if state.app != Some("dns") {
+            let flow = Arc::clone(&state.info);
+            self.event(turn.end, EventKind::Turn { flow, turn: *turn });
+        }
+    }
+
     fn payload(&mut self, state: &mut FlowState, chunk: &Chunk<'_>) -> Interest {
         let carrier = if state.info.protocol == Protocol::Tcp {
             Carrier::Tcp
@@ -228,7 +237,17 @@ impl FlowSink for Sink<'_> {
             gap: chunk.gap,
         };
         let progress = dissector.feed(&segment, self.transactions);
-        state.app = dissector.app();
+        let app = dissector.app();
+        if state.app.is_none()
+            && let Some(app) = app
+        {
+            let flow = Arc::clone(&state.info);
+            self.events.push(Event {
+                time: chunk.time,
+                kind: EventKind::Recognised { flow, app },
+            });
+        }
+        state.app = app;
         for transaction in self.transactions.drain(..) {
             self.events.push(Event {
                 time: chunk.time,

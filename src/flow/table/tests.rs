@@ -15,6 +15,7 @@ struct Recorder {
     started: Vec<FlowStart>,
     outcomes: BTreeMap<u64, Outcome>,
     payload: BTreeMap<(u64, Direction), Vec<u8>>,
+    turned: BTreeMap<u64, [u64; 2]>,
     ended: Vec<(u64, FlowRecord)>,
 }
 
@@ -33,6 +34,12 @@ impl FlowSink for Recorder {
         );
     }
 
+    fn turn(&mut self, id: &mut u64, turn: &Turn) {
+        assert!(turn.start <= turn.end && turn.smallest <= turn.largest);
+        assert!(turn.packets > 0 && turn.bytes >= u64::from(turn.largest));
+        self.turned.entry(*id).or_default()[turn.direction as usize] += turn.bytes;
+    }
+
     fn payload(&mut self, id: &mut u64, chunk: &Chunk<'_>) -> Interest {
         self.payload
             .entry((*id, chunk.direction))
@@ -42,6 +49,9 @@ impl FlowSink for Recorder {
     }
 
     fn ended(&mut self, id: u64, record: FlowRecord) {
+        // Every payload byte was part of one turn.
+        let turned = self.turned.remove(&id).unwrap_or_default();
+        assert_eq!(turned, record.payload_bytes);
         self.ended.push((id, record));
     }
 }

@@ -5,6 +5,7 @@ use crate::capture::{Frame, LinkType};
 use crate::decode::{Anomalies, Content, decode};
 use crate::flow::{
     Chunk, ConnState, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
+    Turn,
 };
 use crate::testkit::cluster::{GATEWAY, START, on_bridge, outside};
 use crate::testkit::pcap::records;
@@ -23,6 +24,7 @@ impl FlowSink for Heard {
     fn outcome(&mut self, (): &mut (), _: Timestamp, outcome: Outcome) {
         self.outcomes.push(outcome);
     }
+    fn turn(&mut self, (): &mut (), _: &Turn) {}
     fn payload(&mut self, (): &mut (), chunk: &Chunk<'_>) -> Interest {
         assert_eq!(chunk.gap, 0);
         self.said[chunk.direction as usize].extend_from_slice(chunk.data);
