@@ -5,8 +5,8 @@
 use std::fmt;
 
 use super::{
-    Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, PATIENCE, PROBE_WINDOW,
-    Probe, Progress, Segment, Transaction,
+    Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, Opening, PATIENCE,
+    PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction,
 };
 use crate::flow::Direction;
 
@@ -25,12 +25,49 @@ pub struct FlowDissector {
 }
 
 enum State {
-    /// Nobody is certain yet.
-    ///
-    /// The first bytes of a stream's directions are kept where somebody is unsure of them.
-    Probing(Option<Box<Both<Vec<u8>>>>),
+    /// Nobody is certain yet. The first bytes of a stream's directions are kept meanwhile.
+    Probing(Option<Box<Both<Head>>>),
     Following(Box<dyn Dissector>),
     Over,
+}
+
+/// The first bytes of a stream's direction.
+#[derive(Default)]
+struct Head {
+    /// At most [`PROBE_WINDOW`].
+    bytes: Vec<u8>,
+    /// How many of them were there when the other end first spoke.
+    first_turn: Option<usize>,
+    /// What was told of it, if anything was.
+    told: Option<ShellMarks>,
+}
+
+impl Head {
+    fn append(&mut self, data: &[u8]) {
+        let room = PROBE_WINDOW.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(first(data, room));
+    }
+
+    const fn is_full(&self) -> bool {
+        self.bytes.len() >= PROBE_WINDOW
+    }
+
+    /// Tells what it looks like, if that is news. The other end speaks now, or no more is wanted.
+    fn tell(&mut self, direction: Direction, out: &mut Vec<Transaction>) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        let first_turn = *self.first_turn.get_or_insert(self.bytes.len());
+        let marks = ShellMarks::of(&self.bytes);
+        let known = self.told.unwrap_or_default();
+        if self.told.is_none() || marks.any(!known.0) {
+            // A prompt that was answered is no longer at the end.
+            let marks = ShellMarks(marks.0 | known.0);
+            self.told = Some(marks);
+            let turn = first(&self.bytes, first_turn);
+            out.push(Transaction::Opening(Opening::new(direction, turn, marks)));
+        }
+    }
 }
 
 /// What the catalogue says of a direction's first bytes.
@@ -76,10 +113,23 @@ impl FlowDissector {
             State::Over => return Progress::Done,
         };
         if progress != Progress::More {
+            self.tell_openings(out);
             self.state = State::Over;
             self.gave_up = progress == Progress::Desynced;
         }
         progress
+    }
+
+    /// The flow is over: tells what it looked like, if nobody recognised it.
+    pub fn finish(mut self, out: &mut Vec<Transaction>) {
+        self.tell_openings(out);
+    }
+
+    fn tell_openings(&mut self, out: &mut Vec<Transaction>) {
+        if let State::Probing(Some(heads)) = &mut self.state {
+            heads.orig.tell(Direction::Orig, out);
+            heads.resp.tell(Direction::Resp, out);
+        }
     }
 
     fn follow(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
@@ -102,58 +152,27 @@ impl FlowDissector {
     }
 
     fn probe(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
-        let State::Probing(prefixes) = &mut self.state else {
-            return Progress::Done;
-        };
+        // A stream is judged by the same first bytes however they were cut, so that the cuts decide nothing.
+        match self.carrier {
+            Carrier::Tcp => self.probe_stream(segment, out),
+            Carrier::Udp => self.probe_datagram(segment, out),
+        }
+    }
+
+    fn probe_datagram(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
         if *self.foreign.of(segment.direction) {
             return self.wait(segment);
         }
-        // A stream is judged by the same first bytes however they were cut, so that the cuts decide nothing.
-        let stream = self.carrier == Carrier::Tcp;
-        let kept = prefixes
-            .as_mut()
-            .map(|prefixes| prefixes.of(segment.direction));
-        let mut earlier = 0;
-        let verdict = match kept {
-            Some(prefix) if !prefix.is_empty() && segment.gap == 0 => {
-                earlier = prefix.len();
-                prefix.extend_from_slice(first(segment.data, PROBE_WINDOW.saturating_sub(earlier)));
-                judge(
-                    self.carrier,
-                    &Segment {
-                        data: prefix,
-                        ..*segment
-                    },
-                )
-            }
-            _ if stream => {
-                let data = first(segment.data, PROBE_WINDOW);
-                judge(self.carrier, &Segment { data, ..*segment })
-            }
-            _ => judge(self.carrier, segment),
-        };
-        match verdict {
+        match judge(self.carrier, segment) {
             Verdict::Certain(spec) => {
-                let mut kept = prefixes.take();
-                if let Some(kept) = &mut kept {
-                    kept.of(segment.direction).truncate(earlier);
-                }
-                self.state = State::Following((spec.build)());
-                self.app = Some(spec.name);
-                self.fruitless = 0;
-                self.catch_up(spec, kept, segment, out)
+                self.begin(spec);
+                self.follow(segment, out)
             }
-            Verdict::Unsure => {
-                if stream && earlier == 0 {
-                    let data = first(segment.data, PROBE_WINDOW);
-                    *prefixes.get_or_insert_default().of(segment.direction) = data.to_vec();
-                }
-                self.wait(segment)
-            }
+            Verdict::Unsure => self.wait(segment),
             Verdict::Foreign => {
-                if let Some(prefixes) = prefixes {
-                    *prefixes.of(segment.direction) = Vec::new();
-                }
+                let marks = ShellMarks::of(first(segment.data, PROBE_WINDOW));
+                let opening = Opening::new(segment.direction, segment.data, marks);
+                out.push(Transaction::Opening(opening));
                 *self.foreign.of(segment.direction) = true;
                 if self.foreign.orig && self.foreign.resp {
                     return Progress::Done;
@@ -163,16 +182,80 @@ impl FlowDissector {
         }
     }
 
+    fn probe_stream(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        let State::Probing(heads) = &mut self.state else {
+            return Progress::Done;
+        };
+        let direction = segment.direction;
+        if let Some(heads) = heads {
+            heads.of(direction.reverse()).tell(direction.reverse(), out);
+        }
+        if !*self.foreign.of(direction) {
+            let kept = heads
+                .as_mut()
+                .map(|heads| heads.of(direction))
+                .filter(|head| !head.bytes.is_empty() && segment.gap == 0);
+            let mut earlier = 0;
+            let verdict = if let Some(head) = kept {
+                earlier = head.bytes.len();
+                head.append(segment.data);
+                let data = &head.bytes;
+                judge(self.carrier, &Segment { data, ..*segment })
+            } else {
+                let data = first(segment.data, PROBE_WINDOW);
+                judge(self.carrier, &Segment { data, ..*segment })
+            };
+            if let Verdict::Certain(spec) = verdict {
+                let mut kept = heads.take();
+                if let Some(kept) = &mut kept {
+                    kept.of(direction).bytes.truncate(earlier);
+                }
+                self.begin(spec);
+                return self.catch_up(spec, kept, segment, out);
+            }
+            if earlier == 0 {
+                let head = heads.get_or_insert_default().of(direction);
+                head.bytes.clear();
+                head.append(segment.data);
+            }
+            *self.foreign.of(direction) = matches!(verdict, Verdict::Foreign);
+        } else if let Some(heads) = heads {
+            heads.of(direction).append(segment.data);
+        }
+        let mut enough = self.foreign.orig && self.foreign.resp;
+        if let Some(heads) = heads {
+            let head = heads.of(direction);
+            if head.is_full() {
+                head.tell(direction, out);
+            }
+            enough &= heads.orig.is_full() && heads.resp.is_full();
+        }
+        match self.wait(segment) {
+            Progress::More if enough => Progress::Done,
+            progress => progress,
+        }
+    }
+
+    fn begin(&mut self, spec: &DissectorSpec) {
+        self.state = State::Following((spec.build)());
+        self.app = Some(spec.name);
+        self.fruitless = 0;
+    }
+
     /// Gives a new dissector what was kept while nobody was certain, then the segment that decided.
     fn catch_up(
         &mut self,
         spec: &DissectorSpec,
-        kept: Option<Box<Both<Vec<u8>>>>,
+        kept: Option<Box<Both<Head>>>,
         segment: &Segment<'_>,
         out: &mut Vec<Transaction>,
     ) -> Progress {
         let kept = kept.map_or_else(Both::default, |kept| *kept);
-        for (direction, data) in [(Direction::Orig, kept.orig), (Direction::Resp, kept.resp)] {
+        for (direction, head) in [(Direction::Orig, kept.orig), (Direction::Resp, kept.resp)] {
+            if *self.foreign.of(direction) {
+                continue;
+            }
+            let data = head.bytes;
             let earlier = Segment {
                 direction,
                 data: &data,

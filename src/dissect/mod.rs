@@ -19,6 +19,7 @@ mod frames;
 mod http1;
 mod ja4;
 mod mysql;
+mod opening;
 mod postgres;
 mod redis;
 mod sql;
@@ -28,6 +29,7 @@ mod tls;
 mod transaction;
 
 pub use driver::FlowDissector;
+pub use opening::{ByteMix, Opening, ShellMarks};
 pub use transaction::{
     DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
     StatementClass, TlsClientHello, TlsServerHello, Transaction,

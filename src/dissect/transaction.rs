@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Opening;
+
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Transaction {
@@ -20,6 +22,8 @@ pub enum Transaction {
     Database(DatabaseMessage),
     /// What is in clear of an SSH connection.
     Ssh(SshMessage),
+    /// What a direction looks like that nobody recognises.
+    Opening(Opening),
 }
 
 /// A DNS message (RFC 1035) reduced to its first question and its answers.

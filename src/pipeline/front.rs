@@ -166,6 +166,18 @@ impl Sink<'_> {
         self.events.push(Event { time, kind });
     }
 
+    /// What the dissector understood becomes events.
+    fn tell(&mut self, flow: &Arc<FlowInfo>, time: Timestamp) {
+        let event = |transaction| Event {
+            time,
+            kind: EventKind::Transaction {
+                flow: Arc::clone(flow),
+                transaction,
+            },
+        };
+        self.events.extend(self.transactions.drain(..).map(event));
+    }
+
     fn end(&mut self, start: &FlowStart, ip: IpAddr) -> Endpoint {
         let who = self.journal.resolve(start.network, ip, start.time);
         if who.identity.kind != IdentityKind::External {
@@ -248,15 +260,7 @@ impl FlowSink for Sink<'_> {
             });
         }
         state.app = app;
-        for transaction in self.transactions.drain(..) {
-            self.events.push(Event {
-                time: chunk.time,
-                kind: EventKind::Transaction {
-                    flow: Arc::clone(&state.info),
-                    transaction,
-                },
-            });
-        }
+        self.tell(&state.info, chunk.time);
         match progress {
             Progress::More => Interest::More,
             Progress::Done => {
@@ -273,6 +277,10 @@ impl FlowSink for Sink<'_> {
 
     fn ended(&mut self, state: FlowState, record: FlowRecord) {
         let time = record.end;
+        if let Some(dissector) = state.dissector {
+            dissector.finish(self.transactions);
+            self.tell(&state.info, time);
+        }
         let record = Box::new(FlowRecord {
             app: state.app,
             ..record

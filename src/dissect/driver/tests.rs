@@ -78,7 +78,9 @@ where
             }
         }
     }
-    (out, flow.app(), last, flow.gave_up())
+    let (app, gave_up) = (flow.app(), flow.gave_up());
+    flow.finish(&mut out);
+    (out, app, last, gave_up)
 }
 
 fn whole(turns: &[Turn]) -> (Vec<Transaction>, Option<&'static str>, Progress, bool) {
@@ -150,7 +152,7 @@ fn each_protocol_is_recognised_and_followed() {
         (
             "http",
             turns(&[(Resp, b"</html>"), (Orig, GET), (Resp, OK)]),
-            2,
+            3,
             Progress::More,
         ),
     ];
@@ -173,9 +175,13 @@ fn server_first_and_unknown_protocols_are_done_soon() {
         // Enough for whoever is still unsure after so little.
         turns.extend([(Orig, vec![0xff; 512]), (Resp, vec![0xff; 512])]);
         let (out, app, last, gave_up) = whole(&turns);
+        assert!(
+            out.iter()
+                .all(|told| matches!(told, Transaction::Opening(_)))
+        );
         assert_eq!(
             (out.len(), app, last, gave_up),
-            (0, None, Progress::Done, false),
+            (2, None, Progress::Done, false),
             "{case:?}"
         );
     }
@@ -184,6 +190,56 @@ fn server_first_and_unknown_protocols_are_done_soon() {
     let fed =
         (1..9999).find(|_| flow.feed(&segment(Resp, &[0xff; 1000]), &mut vec![]) == Progress::Done);
     assert_eq!(fed, Some(PATIENCE as usize / 1000 + 1));
+}
+
+/// What was told of a direction: bytes judged, marks of a shell.
+fn openings(out: &[Transaction]) -> Vec<(Direction, u16, u8)> {
+    out.iter()
+        .filter_map(|told| match told {
+            Transaction::Opening(it) => Some((it.direction, it.bytes, it.shell.0)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_unknown_flow_is_told_by_its_turns_and_again_when_a_shell_shows() {
+    let (prompt, command) = (ShellMarks::PROMPT, ShellMarks::COMMAND);
+    let shell = turns(&[
+        (Orig, b"$ "),
+        (Resp, b"echo hi\n"),
+        (Orig, b"hi\n$ "),
+        (Resp, b"id\n"),
+        (Orig, b"uid=0(root) gid=0(root)\n$ "),
+        (Resp, b"exit\n"),
+    ]);
+    let expected = [
+        (Orig, 2, prompt),
+        (Resp, 8, 0),
+        (Resp, 8, command),
+        (Orig, 2, prompt | ShellMarks::OUTPUT),
+    ];
+    let (out, app, ..) = whole(&shell);
+    assert_eq!((openings(&out), app), (expected.to_vec(), None));
+    assert_eq!(run(&shell, |_, data| data.chunks(1)).0, out);
+    // A long turn is told when it fills the window, a short one that nobody answers at the end.
+    let (out, ..) = whole(&turns(&[(Orig, &[0xff; 700])]));
+    assert_eq!(openings(&out), [(Orig, 512, 0)]);
+    let (out, ..) = whole(&turns(&[(Orig, b"hello")]));
+    assert_eq!(openings(&out), [(Orig, 5, 0)]);
+}
+
+#[test]
+fn unknown_datagrams_are_told_by_the_first_of_each_end() {
+    let mut flow = FlowDissector::new(Carrier::Udp);
+    let mut out = Vec::new();
+    flow.feed(&segment(Orig, &[0xfe; 600]), &mut out);
+    flow.feed(&segment(Orig, b"id\n"), &mut out);
+    flow.feed(&segment(Resp, b"whoami\n"), &mut out);
+    assert_eq!(
+        openings(&out),
+        [(Orig, 512, 0), (Resp, 7, ShellMarks::COMMAND)]
+    );
 }
 
 #[test]
