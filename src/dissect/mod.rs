@@ -18,6 +18,7 @@ mod fingerprint;
 mod frames;
 mod http1;
 mod ja4;
+mod marks;
 mod mysql;
 mod opening;
 mod postgres;
@@ -29,6 +30,7 @@ mod tls;
 mod transaction;
 
 pub use driver::FlowDissector;
+pub use marks::Marks;
 pub use opening::{ByteMix, Opening, ShellMarks};
 pub use transaction::{
     DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,

@@ -206,6 +206,7 @@ impl Redis {
                 }
                 Does::Other {
                     class,
+                    marks,
                     verb,
                     fingerprint,
                     last,
@@ -213,6 +214,7 @@ impl Redis {
                     say(
                         DatabaseEvent::Statement {
                             class,
+                            marks,
                             verb,
                             fingerprint,
                             length: u32::try_from(length).unwrap_or(u32::MAX),

@@ -1,13 +1,15 @@
 //! SQL text: what a statement is about, and a fingerprint of it without its literals.
 //!
-//! No grammar, only tokens: enough to leave out what is data, however it is quoted. Which words mean what is in `words`.
+//! No grammar, only tokens: enough to leave out what is data, however it is quoted. Which words mean what is in `words`,
+//! which forms in `watch`.
 
 mod lexer;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod words;
 
-use super::{DatabaseEvent, StatementClass, fingerprint::fingerprint};
+use super::{DatabaseEvent, Marks, StatementClass, fingerprint::fingerprint};
 use words::{Words, verb_of};
 
 /// How a product quotes.
@@ -17,6 +19,14 @@ pub(super) enum Dialect {
     Postgres,
     /// `` `names` ``, `"strings"`, backslashes, `# comments`, `/*! code */`.
     MySql,
+    /// `"names"`, `[names]`, nested comments, no backslashes.
+    MsSql,
+    /// `"names"`, `q'[strings]'`, no backslashes.
+    Oracle,
+    /// `"names"`, `$$strings$$`, `// comments`, no backslashes.
+    Cql,
+    /// `` `names` ``, `"names"`, backslashes.
+    ClickHouse,
 }
 
 /// How much of a statement is read; what comes after has no say in class and fingerprint.
@@ -25,8 +35,9 @@ pub(super) const MAX_STATEMENT: usize = 8 * 1024;
 /// What the first bytes of a statement of `length` bytes tell of it.
 pub(super) fn statement(text: &[u8], length: u64, dialect: Dialect) -> DatabaseEvent {
     let head = text.get(..MAX_STATEMENT).unwrap_or(text);
-    let mut normal = lexer::normalise(head, dialect);
-    if length > head.len() as u64 {
+    let whole = length <= head.len() as u64;
+    let (mut normal, marks) = lexer::normalise(head, dialect, whole);
+    if !whole {
         // Where the list of values is cut depends on how long they are.
         let end = normal.trim_end_matches(['(', ',', '?']).len();
         normal.truncate(end);
@@ -35,8 +46,12 @@ pub(super) fn statement(text: &[u8], length: u64, dialect: Dialect) -> DatabaseE
     for part in normal.split(';') {
         class = class.max(words::class_of(part));
     }
+    if marks.intersects(Marks::ABUSE) {
+        class = StatementClass::Abuse;
+    }
     DatabaseEvent::Statement {
         class,
+        marks,
         verb: verb_of(&normal),
         fingerprint: fingerprint(normal.as_bytes()),
         length: u32::try_from(length).unwrap_or(u32::MAX),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Marks;
 use super::Opening;
 
 /// One message or exchange of an application protocol.
@@ -156,6 +157,8 @@ pub enum DatabaseEvent {
     Statement {
         /// What it is about.
         class: StatementClass,
+        /// What can be said of its form.
+        marks: Marks,
         /// Its first keyword, or the command with its subcommand, upper-case: `SELECT`, `CONFIG SET`. `OTHER` if not
         /// known, for what isn't a keyword may be a secret.
         verb: &'static str,

@@ -1,6 +1,6 @@
 //! What Redis commands do, by their names. Arguments are looked at only where the name doesn't tell.
 
-use super::super::{StatementClass, fingerprint::fingerprint};
+use super::super::{Marks, StatementClass, fingerprint::fingerprint};
 use super::resp::MAX_HEAD;
 use StatementClass::{
     Abuse, Admin, Catalogue, CredentialTable, Other, Read, Schema, Transaction, Write,
@@ -25,6 +25,7 @@ pub(super) enum Does {
     },
     Other {
         class: StatementClass,
+        marks: Marks,
         verb: &'static str,
         fingerprint: u64,
         /// The connection is something else from here on.
@@ -97,10 +98,38 @@ impl Command {
         };
         Some(Does::Other {
             class,
+            marks: self.marks(verb),
             verb,
             fingerprint: fingerprint(verb.as_bytes()),
             last: matches!(verb, "PSYNC" | "SYNC" | "MONITOR"),
         })
+    }
+
+    fn marks(&self, verb: &str) -> Marks {
+        let first = self.get(1).unwrap_or_default();
+        match verb {
+            "KEYS" | "SCAN" => Marks::KEY_WALK,
+            "MONITOR" => Marks::EAVESDROPS,
+            "DEBUG" => Marks::DEBUG,
+            "SAVE" | "BGSAVE" => Marks::SNAPSHOT,
+            // To become nobody's replica ends it.
+            "REPLICAOF" | "SLAVEOF" if first.eq_ignore_ascii_case(b"no") => Marks::empty(),
+            "REPLICAOF" | "SLAVEOF" | "PSYNC" | "SYNC" => Marks::REPLICATES,
+            "MIGRATE" => Marks::OUTBOUND,
+            "MODULE LOAD" | "MODULE LOADEX" | "SYSTEM.EXEC" | "SYSTEM.REV" => Marks::PROGRAM,
+            // Where the next dump goes: into a crontab, or a list of keys.
+            "CONFIG SET" => {
+                let setting = self.get(2).unwrap_or_default();
+                let places = setting.eq_ignore_ascii_case(b"dir")
+                    || setting.eq_ignore_ascii_case(b"dbfilename");
+                if places {
+                    Marks::FILE_WRITE
+                } else {
+                    Marks::empty()
+                }
+            }
+            _ => Marks::empty(),
+        }
     }
 
     /// The command in the catalogue, with its subcommand if it has such.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::dissect::{LOOK_BUDGET, StatementClass};
+use crate::dissect::{LOOK_BUDGET, Marks, StatementClass};
 use crate::time::Timestamp;
 
 use Direction::{Orig, Resp};
@@ -169,6 +169,34 @@ fn classes_follow_the_command() {
             panic!("{words:?}");
         };
         assert_eq!((verb, class), (*expected, *expected_class));
+    }
+}
+
+#[test]
+fn what_takes_hold_of_the_server_is_marked() {
+    let cases: &[(&[&str], Marks)] = &[
+        (&["KEYS", "*"], Marks::KEY_WALK),
+        (&["SCAN", "0"], Marks::KEY_WALK),
+        (&["HSCAN", "h", "0"], Marks::empty()),
+        (&["MONITOR"], Marks::EAVESDROPS),
+        (&["DEBUG", "SLEEP", "1"], Marks::DEBUG),
+        (&["BGSAVE"], Marks::SNAPSHOT),
+        (&["SLAVEOF", "10.0.0.9", "6379"], Marks::REPLICATES),
+        (&["REPLICAOF", "NO", "ONE"], Marks::empty()),
+        (&["config", "set", "dir", "/root/.ssh"], Marks::FILE_WRITE),
+        (&["CONFIG", "SET", "maxmemory", "1"], Marks::empty()),
+        (&["MODULE", "LOAD", "/tmp/exp.so"], Marks::PROGRAM),
+        (&["GET", "k"], Marks::empty()),
+    ];
+    for (words, expected) in cases {
+        let mut command = Command::new();
+        for word in *words {
+            command.argument(word.as_bytes());
+        }
+        let Some(Does::Other { marks, .. }) = command.does() else {
+            panic!("{words:?}");
+        };
+        assert_eq!(marks, *expected, "{words:?}");
     }
 }
 

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use Dialect::{MySql, Postgres};
+use Dialect::{ClickHouse, Cql, MsSql, MySql, Oracle, Postgres};
 
 fn normal(text: &str, dialect: Dialect) -> String {
-    lexer::normalise(text.as_bytes(), dialect)
+    lexer::normalise(text.as_bytes(), dialect, true).0
 }
 
 fn read(text: &str, dialect: Dialect) -> (&'static str, StatementClass, u64) {
@@ -51,6 +51,27 @@ fn literals_comments_case_and_spaces_are_left_out() {
         (Postgres, "select $q$secret", "select ?"),
         (Postgres, "select a.b, t1.c2, .5", "select a.b,t1.c2,?"),
         (Postgres, "x in (1,2,3)", "x in(?)"),
+        (MySql, "select 5--1", "select ?--?"),
+        (
+            MsSql,
+            "select [a b], N'it''s \\' from [dbo].[T]",
+            "select a b,? from dbo.t",
+        ),
+        (
+            Oracle,
+            "select q'[it's]', 'a' from dual",
+            "select ? from dual",
+        ),
+        (
+            Cql,
+            "select a from t where k=$$it's$$ // secret",
+            "select a from t where k=?",
+        ),
+        (
+            ClickHouse,
+            "select 'it\\'s', `A`, \"B\" from t",
+            "select ?,a,b from t",
+        ),
     ];
     for (dialect, text, expected) in cases {
         assert_eq!(normal(text, dialect), expected, "{text}");
@@ -121,6 +142,49 @@ fn classes_follow_the_words() {
         ),
         ("select pg_read_file('/etc/passwd')", "SELECT", Abuse),
         ("select 1 and sleep(5)", "SELECT", Abuse),
+        (
+            "select * from performance_schema.threads",
+            "SELECT",
+            Catalogue,
+        ),
+        ("select user, host from mysql.db", "SELECT", Catalogue),
+        ("select name from sys.databases", "SELECT", Catalogue),
+        ("select name from master..sysdatabases", "SELECT", Catalogue),
+        ("exec sp_helpdb", "EXEC", Catalogue),
+        ("exec sp_configure 'xp_cmdshell', 1", "EXEC", Admin),
+        (
+            "select name, password_hash from sys.sql_logins",
+            "SELECT",
+            CredentialTable,
+        ),
+        (
+            "select name from master.sys.syslogins",
+            "SELECT",
+            CredentialTable,
+        ),
+        ("select table_name from all_tables", "SELECT", Catalogue),
+        ("select * from v$version", "SELECT", Catalogue),
+        ("select * from dba_tab_columns", "SELECT", Catalogue),
+        (
+            "select name, spare4 from sys.user$",
+            "SELECT",
+            CredentialTable,
+        ),
+        (
+            "select role, salted_hash from system_auth.roles",
+            "SELECT",
+            CredentialTable,
+        ),
+        ("select * from system_schema.keyspaces", "SELECT", Catalogue),
+        ("select * from system.tables", "SELECT", Catalogue),
+        (
+            "select auth_params from system.users",
+            "SELECT",
+            CredentialTable,
+        ),
+        ("show create user root", "SHOW", CredentialTable),
+        ("show grants", "SHOW", Catalogue),
+        ("select users.name, system from users", "SELECT", Read),
         ("hunter2", "OTHER", Other),
         ("", "OTHER", Other),
     ];
@@ -150,7 +214,7 @@ fn a_statement_is_told_by_its_verb() {
 proptest! {
     #[test]
     fn any_text_is_survived(text in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for dialect in [MySql, Postgres] {
+        for dialect in [MySql, Postgres, MsSql, Oracle, Cql, ClickHouse] {
             statement(&text, text.len() as u64, dialect);
         }
     }
