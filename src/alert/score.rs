@@ -9,7 +9,8 @@
 //! **Severity.** The signature's severity is the full-blown case. An alert reaches it only when it is *backed*: two
 //! families of at least [`BACKING_BITS`] each, or a tool's unmistakable mark (`signature_grade`), or a touched decoy. One
 //! family alone, however loud, can be one misunderstanding, so it makes `medium` at most, and `low` while the score is
-//! below [`CLEAR_MARGIN`] times what raises an alert.
+//! below [`CLEAR_MARGIN`] times what raises an alert. Evidence that the signature names under `escalates_on` (a login that
+//! succeeded after guessing) makes it one step graver than that, whatever else there is.
 //!
 //! **Confidence.** The posterior probability of an attack, 1 / (1 + 2^−(bits − prior)), with prior odds of 1 to
 //! 2^[`PRIOR_BITS`] that something a detector reports is one. Here a family's bits are worth less than on the page: with a
@@ -84,6 +85,16 @@ pub(super) fn score(evidence: &[Evidence]) -> f64 {
 
 /// How urgent an alert of this signature is with this evidence.
 pub(super) fn severity(signature: &Signature, evidence: &[Evidence]) -> Severity {
+    let escalates = evidence.iter().any(|one| {
+        one.bits > 0.0
+            && signature
+                .escalates_on
+                .iter()
+                .any(|feature| feature == one.feature)
+    });
+    if escalates {
+        return signature.severity.graver();
+    }
     let families = strongest(evidence)
         .filter(|one| one.bits >= BACKING_BITS)
         .count();
@@ -190,6 +201,23 @@ mod tests {
         let mut mark = evidence("b", Family::Outcome, 1.0);
         mark.signature_grade = true;
         assert_eq!(with(mark), Severity::High, "even where it isn't counted");
+    }
+
+    #[test]
+    fn named_evidence_escalates() {
+        let set = SignatureSet::builtin().unwrap();
+        let guessing = set.get("db-bruteforce").unwrap();
+        let [feature] = guessing.escalates_on.as_slice() else {
+            panic!("one feature");
+        };
+        assert_eq!(feature, "login.success_after_refusals");
+        let refused = evidence("login.refused", Family::Outcome, 20.0);
+        assert_eq!(
+            severity(guessing, std::slice::from_ref(&refused)),
+            Severity::Low
+        );
+        let success = evidence("login.success_after_refusals", Family::Outcome, 24.0);
+        assert_eq!(severity(guessing, &[refused, success]), Severity::Critical);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! business.
 
 mod finding;
+mod guessing;
 mod suspects;
 #[cfg(test)]
 mod testing;
 
+mod db_bruteforce;
 mod db_sweep;
 mod dns_tunnel;
 mod host_sweep;
@@ -114,6 +116,7 @@ impl std::fmt::Debug for DetectorSpec {
 
 /// Every detector, sorted by id.
 pub const DETECTORS: &[&DetectorSpec] = &[
+    &db_bruteforce::SPEC,
     &db_sweep::SPEC,
     &dns_tunnel::SPEC,
     &host_sweep::SPEC,

@@ -44,6 +44,22 @@ pub(super) fn end(ip: &str, kind: IdentityKind, workload: Option<WorkloadId>) ->
     }
 }
 
+/// Counters of a flow that both ends closed after `said` bytes each way.
+fn record(secs: f64, said: u64) -> FlowRecord {
+    FlowRecord {
+        end: Timestamp::from_secs_f64(secs),
+        packets: [3, 3],
+        wire_bytes: [200, 200],
+        payload_bytes: [said, said],
+        repeated_bytes: [0, 0],
+        missing_bytes: [0, 0],
+        tcp_flags: [0, 0],
+        state: ConnState::Sf,
+        reason: EndReason::Closed,
+        app: None,
+    }
+}
+
 /// A detector as users get it, and what it said so far.
 pub(super) struct Bench {
     sees: EventKinds,
@@ -121,19 +137,15 @@ impl Bench {
                 outcome,
             },
         );
-        let record = Box::new(FlowRecord {
-            end: Timestamp::from_secs_f64(secs + 0.02),
-            packets: [3, 3],
-            wire_bytes: [200, 200],
-            payload_bytes: [said, said],
-            repeated_bytes: [0, 0],
-            missing_bytes: [0, 0],
-            tcp_flags: [0, 0],
-            state: ConnState::Sf,
-            reason: EndReason::Closed,
-            app: None,
-        });
+        let record = Box::new(record(secs + 0.02, said));
         self.event(secs + 0.02, EventKind::FlowEnded { flow, record });
+    }
+
+    /// A flow ends, having carried a little each way.
+    pub(super) fn ends(&mut self, secs: f64, flow: &Arc<FlowInfo>) {
+        let record = Box::new(record(secs, 1000));
+        let flow = Arc::clone(flow);
+        self.event(secs, EventKind::FlowEnded { flow, record });
     }
 
     pub(super) fn tcp(
@@ -147,7 +159,8 @@ impl Bench {
         self.flow(secs, ends, Protocol::Tcp, port, outcome, said);
     }
 
-    fn open(
+    /// A flow that nothing is said of yet.
+    pub(super) fn open(
         &mut self,
         secs: f64,
         (orig, resp): (&Endpoint, &Endpoint),
@@ -169,6 +182,12 @@ impl Bench {
             },
             resp_port: port,
         })
+    }
+
+    /// A message on a flow.
+    pub(super) fn says(&mut self, secs: f64, flow: &Arc<FlowInfo>, transaction: Transaction) {
+        let flow = Arc::clone(flow);
+        self.event(secs, EventKind::Transaction { flow, transaction });
     }
 
     /// A DNS query for `name`, and an answer with `answer` if there is one.

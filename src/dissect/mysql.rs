@@ -184,6 +184,7 @@ impl MySql {
                     return Progress::Desynced;
                 };
                 if response.encrypts {
+                    say(DatabaseEvent::Hello { version: None }, out);
                     return Progress::Done;
                 }
                 self.attributes &= response.attributes;

@@ -2,15 +2,20 @@
 //! baseline.
 
 mod acquaintances;
+mod attempts;
 mod contacts;
 mod histogram;
 mod names;
 mod peers;
 mod rates;
+mod refusals;
 mod sequential;
 mod services;
 
 pub use acquaintances::Acquaintances;
+pub use attempts::{
+    Account, Attempt, Attempts, Breakin, Crowd, Guesser, GuesserKey, Server, Taken,
+};
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };
@@ -18,5 +23,6 @@ pub use histogram::LogHistogram;
 pub use names::{DomainName, information_bits};
 pub use peers::{Contact, PeerNamer, Role};
 pub use rates::{Rate, RateWindows};
+pub use refusals::refuses_credentials;
 pub use sequential::SequentialTest;
 pub use services::{DatabaseProduct, database_product};

@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "title",
     "category",
     "severity",
+    "escalates_on",
     "status",
     "since",
     "attack",
@@ -86,6 +87,16 @@ fn read_all(
         base.map(|b| b.severity),
         |r, name, node| r.word(name, node, Severity::ALL, Severity::label),
     );
+    let escalates_on = r.field(
+        top,
+        "escalates_on",
+        Some(base.map_or_else(Vec::new, |b| b.escalates_on.clone())),
+        |r, name, node| {
+            r.list(name, node, |r, name, item| {
+                r.line(name, item).map(str::to_owned)
+            })
+        },
+    );
     let status = r.field(top, "status", base.map(|b| b.status), |r, name, node| {
         r.word(name, node, Status::ALL, Status::label)
     });
@@ -129,6 +140,7 @@ fn read_all(
         title: title?,
         category: category?,
         severity: severity?,
+        escalates_on: escalates_on?,
         status: status?,
         since: since?,
         attack: attack?,

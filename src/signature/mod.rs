@@ -99,6 +99,16 @@ impl Severity {
         }
     }
 
+    /// The next graver one, if there is one.
+    #[must_use]
+    pub const fn graver(self) -> Self {
+        match self {
+            Self::Low => Self::Medium,
+            Self::Medium => Self::High,
+            Self::High | Self::Critical => Self::Critical,
+        }
+    }
+
     /// What to do about it, in a few words.
     pub const fn text(self) -> &'static str {
         match self {
@@ -287,6 +297,8 @@ pub struct Signature {
     pub category: Category,
     /// The severity of the full-blown case; an alert with thinner evidence gets less.
     pub severity: Severity,
+    /// Features whose evidence makes an alert one step graver than that.
+    pub escalates_on: Vec<String>,
     /// How settled it is.
     pub status: Status,
     /// The release that brought it.

@@ -99,10 +99,7 @@ pub fn catalogue(set: &SignatureSet) -> String {
 fn facts(signature: &Signature) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("category", signature.category.label().to_owned()),
-        (
-            "severity",
-            format!("{} at most", signature.severity.label()),
-        ),
+        ("severity", severity(signature)),
         (
             "status",
             format!("{}, since {}", signature.status.label(), signature.since),
@@ -126,6 +123,19 @@ fn facts(signature: &Signature) -> Vec<(&'static str, String)> {
         facts.push(("tap shows", requires.join("; ")));
     }
     facts
+}
+
+fn severity(signature: &Signature) -> String {
+    let severity = signature.severity;
+    let mut text = format!("{} at most", severity.label());
+    if !signature.escalates_on.is_empty() {
+        let features = signature.escalates_on.join(", ");
+        put(
+            &mut text,
+            format_args!("; {} with {features}", severity.graver().label()),
+        );
+    }
+    text
 }
 
 /// What an alert tells a responder to do, as a Markdown list.

@@ -12,6 +12,10 @@ use super::{Requirement, Signature};
 
 /// The signatures that are compiled in: one line per detector, sorted.
 const BUILTIN: &[(&str, &str)] = &[
+    (
+        "db-bruteforce",
+        include_str!("../../signatures/db-bruteforce.toml"),
+    ),
     ("db-sweep", include_str!("../../signatures/db-sweep.toml")),
     (
         "dns-tunnel",

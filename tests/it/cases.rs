@@ -142,6 +142,11 @@ fn check(id: &str) {
 }
 
 #[test]
+fn db_bruteforce() {
+    check("db-bruteforce");
+}
+
+#[test]
 fn db_sweep() {
     check("db-sweep");
 }
@@ -173,7 +178,13 @@ fn demo() {
 
 #[test]
 fn no_attack_no_alert_by_any_signature() {
-    for id in ["db-sweep", "dns-tunnel", "host-sweep", "port-scan"] {
+    for id in [
+        "db-bruteforce",
+        "db-sweep",
+        "dns-tunnel",
+        "host-sweep",
+        "port-scan",
+    ] {
         let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
         let case: Case = toml::from_str(&text).unwrap();
         // Without an inventory too: addresses alone.

@@ -198,7 +198,11 @@ fn encryption_and_compression_end_it() {
     let flags = (0x0008_8a00_u32).to_le_bytes();
     let wish = packet(1, &[&flags[..], &[0; 28]].concat());
     let (found, progress) = events(&[(Resp, greeting(0x800)), (Orig, wish)]);
-    assert_eq!((found, progress), (vec![hello()], Progress::Done));
+    let encrypted = DatabaseEvent::Hello { version: None };
+    assert_eq!(
+        (found, progress),
+        (vec![hello(), encrypted], Progress::Done)
+    );
     let (found, progress) = events(&[
         (Resp, greeting(0x20)),
         (Orig, response(0x20)),

@@ -2,6 +2,7 @@
 //!
 //! One file per detector, named like it. A case says what must be found; the catalogue turns cases into files.
 
+pub mod db_bruteforce;
 pub mod db_sweep;
 pub mod demo;
 pub mod dns_tunnel;
@@ -104,6 +105,7 @@ impl Expect {
 /// Every case, by id.
 pub fn all() -> Vec<Case> {
     vec![
+        db_bruteforce::case(),
         db_sweep::case(),
         demo::case(),
         dns_tunnel::case(),

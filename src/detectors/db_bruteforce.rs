@@ -1,0 +1,247 @@
+//! `db-bruteforce`: passwords of databases are guessed, fast or slow, at one server or many, by one source or a crowd.
+//!
+//! Where a login can be read, the server's own answer counts (`features/attempts.rs` tells guessing from honest mishaps).
+//! Where it goes on encrypted, how the conversation ends does: see [`Veiled`].
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use super::guessing::{Guessing, Thresholds};
+use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use crate::dissect::{DatabaseEvent, DatabaseMessage, Transaction};
+use crate::event::{Event, EventKind, EventKinds, FlowInfo};
+use crate::features::{Attempt, refuses_credentials};
+use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Turn};
+use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "db-bruteforce",
+    sees: EventKinds::TRANSACTION
+        .and(EventKinds::TURN)
+        .and(EventKinds::FLOW_ENDED),
+    build: |signature| {
+        let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
+        let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits);
+        Ok(Box::new(DbBruteforce {
+            guessing,
+            logins: LruCache::new(MAX_OPEN),
+            veiled: LruCache::new(MAX_OPEN),
+        }))
+    },
+};
+
+/// Logins under way, and encrypted conversations, remembered at a time.
+const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+
+/// Users that administer a product, whom few applications are given.
+const ADMINISTRATORS: &[&str] = &[
+    "postgres",
+    "root",
+    "admin",
+    "administrator",
+    "sa",
+    "sys",
+    "system",
+    "sysdba",
+    "mysql",
+    "cassandra",
+    "elastic",
+];
+/// Databases that every server has, which tools ask for to have one.
+const EVERYWHERE: &[&str] = &["postgres", "template1", "mysql", "master", "admin", "test"];
+
+struct DbBruteforce {
+    guessing: Guessing,
+    logins: LruCache<FlowId, Login>,
+    veiled: LruCache<FlowId, Veiled>,
+}
+
+/// A login whose answer is still to come.
+struct Login {
+    began: Timestamp,
+    user: Option<Arc<str>>,
+    as_tool: bool,
+}
+
+/// A conversation of which nothing can be read but who speaks and how much.
+///
+/// A client of PostgreSQL or MySQL that was let in says goodbye (Terminate, COM_QUIT), which together with TLS's own is
+/// more than [`GOODBYE`] bytes. One that was refused has nothing to say any more: the server has the last word, and it is
+/// short, for an error is; after it comes at most TLS's goodbye.
+struct Veiled {
+    product: &'static str,
+    began: Timestamp,
+    turns: u32,
+    client_last: u64,
+    server_last: u64,
+    last: Direction,
+}
+
+/// Bytes of a client's last turn from which it is a goodbye of the database's: a message of 5 bytes in a record of at
+/// least 22 more, and an alert.
+const GOODBYE: u64 = 45;
+/// The most that an error takes, encrypted.
+const ERROR: u64 = 320;
+/// A login takes at most so many turns after the agreement to encrypt, handshake included,
+const LOGIN_TURNS: std::ops::RangeInclusive<u32> = 4..=14;
+/// and so long.
+const LOGIN_LASTS: Duration = Duration::from_secs(30);
+
+impl Veiled {
+    fn take(&mut self, turn: &Turn) {
+        self.turns = self.turns.saturating_add(1);
+        self.last = turn.direction;
+        match turn.direction {
+            Direction::Orig => self.client_last = turn.bytes,
+            Direction::Resp => self.server_last = turn.bytes,
+        }
+    }
+
+    /// Whether it was a login that succeeded; `None` if there is no telling.
+    fn succeeded(&self, record: &FlowRecord) -> Option<bool> {
+        if self.turns > *LOGIN_TURNS.end() {
+            return Some(true);
+        }
+        if !LOGIN_TURNS.contains(&self.turns) || record.reason != EndReason::Closed {
+            return None;
+        }
+        if self.last == Direction::Orig && self.client_last >= GOODBYE {
+            return Some(true);
+        }
+        let short = self.server_last <= ERROR && record.end.since(self.began) <= LOGIN_LASTS;
+        short.then_some(false)
+    }
+}
+
+impl DbBruteforce {
+    fn message(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        message: &DatabaseMessage,
+        time: Timestamp,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        match &message.event {
+            DatabaseEvent::Hello { version: None } => {
+                let veiled = Veiled {
+                    product: message.product,
+                    began: time,
+                    turns: 0,
+                    client_last: 0,
+                    server_last: 0,
+                    last: Direction::Resp,
+                };
+                self.veiled.put(flow.id, veiled);
+            }
+            DatabaseEvent::Login { user, database, .. } => {
+                self.veiled.pop(&flow.id);
+                let login = Login {
+                    began: time,
+                    user: user.clone(),
+                    as_tool: is_as_tool(user.as_deref(), database.as_deref()),
+                };
+                self.logins.put(flow.id, login);
+            }
+            DatabaseEvent::LoginResult { success, code } => {
+                if !success && !refuses_credentials(message.product, code.as_deref()) {
+                    return;
+                }
+                let login = self.logins.pop(&flow.id);
+                let attempt = Attempt {
+                    flow,
+                    service: message.product,
+                    user: login.as_ref().and_then(|login| login.user.as_ref()),
+                    secret: None,
+                    code: code.as_ref(),
+                    began: login.as_ref().map_or(flow.start, |login| login.began),
+                    decided: time,
+                    success: *success,
+                    as_tool: login.as_ref().is_some_and(|login| login.as_tool),
+                };
+                self.guessing.take(&attempt, context, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        record: &FlowRecord,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        self.logins.pop(&flow.id);
+        let Some(veiled) = self.veiled.pop(&flow.id) else {
+            return;
+        };
+        let Some(success) = veiled.succeeded(record) else {
+            return;
+        };
+        let attempt = Attempt {
+            flow,
+            service: veiled.product,
+            user: None,
+            secret: None,
+            code: None,
+            began: veiled.began,
+            decided: record.end,
+            success,
+            as_tool: false,
+        };
+        self.guessing.take(&attempt, context, out);
+    }
+}
+
+/// Whether a login is one that tools make: as an administrator, and with no database of its own.
+fn is_as_tool(user: Option<&str>, database: Option<&str>) -> bool {
+    let Some(user) = user else { return false };
+    let common = database.is_none_or(|database| database == user || EVERYWHERE.contains(&database));
+    common
+        && ADMINISTRATORS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(user))
+}
+
+impl Detector for DbBruteforce {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        match &event.kind {
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Database(message),
+            } => self.message(flow, message, event.time, context, out),
+            EventKind::Turn { flow, turn } => {
+                if let Some(veiled) = self.veiled.peek_mut(&flow.id) {
+                    veiled.take(turn);
+                }
+            }
+            EventKind::FlowEnded { flow, record } => self.ended(flow, record, context, out),
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        self.guessing.tick(now, context, out);
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        self.guessing.finish(context, out);
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.guessing.state_size()
+    }
+
+    fn losses(&self) -> LossCounts {
+        self.guessing.losses()
+    }
+}
+
+#[cfg(test)]
+mod tests;

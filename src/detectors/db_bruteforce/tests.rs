@@ -1,0 +1,388 @@
+//! Guessing, fast and slow, narrow and broad; and what honest clients do.
+
+use std::sync::Arc;
+
+use super::super::testing::{Bench, end, pod};
+use super::*;
+use crate::event::Endpoint;
+use crate::identity::IdentityKind;
+use crate::testkit::rng::Rng;
+
+const DENIED: &str = "28P01";
+
+/// A login of `user` that takes `took` seconds to be decided, by an application or tool that names `database`.
+fn login(
+    bench: &mut Bench,
+    (at, took): (f64, f64),
+    ends: (&Endpoint, &Endpoint),
+    (user, database): (&str, &str),
+    code: Option<&str>,
+) {
+    let flow = bench.open(at, ends, crate::flow::Protocol::Tcp, 5432);
+    start(bench, at, &flow, user, database);
+    decide(bench, at + took, &flow, code);
+}
+
+fn start(bench: &mut Bench, at: f64, flow: &Arc<FlowInfo>, user: &str, database: &str) {
+    let event = DatabaseEvent::Login {
+        user: Some(user.into()),
+        database: Some(database.into()),
+        client: None,
+    };
+    say(bench, at, flow, event);
+}
+
+fn decide(bench: &mut Bench, at: f64, flow: &Arc<FlowInfo>, code: Option<&str>) {
+    let event = DatabaseEvent::LoginResult {
+        success: code.is_none(),
+        code: code.map(Into::into),
+    };
+    say(bench, at, flow, event);
+}
+
+fn say(bench: &mut Bench, at: f64, flow: &Arc<FlowInfo>, event: DatabaseEvent) {
+    let product = "postgresql";
+    bench.says(
+        at,
+        flow,
+        Transaction::Database(DatabaseMessage { product, event }),
+    );
+}
+
+fn db() -> Endpoint {
+    pod("10.244.1.3", "db")
+}
+
+fn web() -> Endpoint {
+    pod("10.244.1.7", "web")
+}
+
+/// How many tries in, and after how many seconds, there is an alert.
+fn detected(mut attempt: impl FnMut(&mut Bench, u32) -> f64, most: u32) -> Option<(u32, f64)> {
+    let mut bench = Bench::new("db-bruteforce");
+    (1..=most).find_map(|n| {
+        let at = attempt(&mut bench, n);
+        bench.alerts().then_some((n, at))
+    })
+}
+
+#[test]
+fn one_after_the_other() {
+    let found = detected(
+        |bench, n| {
+            let at = f64::from(n) * 0.2;
+            login(
+                bench,
+                (at, 0.15),
+                (&web(), &db()),
+                ("app", "shop"),
+                Some(DENIED),
+            );
+            at
+        },
+        50,
+    );
+    let (tries, secs) = found.unwrap();
+    println!("sequential: {tries} tries, {secs:.1} s");
+    assert!(tries <= 10);
+}
+
+#[test]
+fn four_at_a_time() {
+    for took in [0.05, 0.4, 3.0] {
+        let mut bench = Bench::new("db-bruteforce");
+        let mut found = None;
+        for round in 0..60_u32 {
+            let at = f64::from(round) * (took + 0.02);
+            let lanes: Vec<_> = (0..4)
+                .map(|lane| {
+                    let begins = at + f64::from(lane) * 0.003;
+                    let flow =
+                        bench.open(begins, (&web(), &db()), crate::flow::Protocol::Tcp, 5432);
+                    start(&mut bench, begins, &flow, "postgres", "postgres");
+                    (begins, flow)
+                })
+                .collect();
+            for (begins, flow) in lanes {
+                decide(&mut bench, begins + took, &flow, Some(DENIED));
+                if found.is_none() && bench.alerts() {
+                    found = Some(begins + took);
+                }
+            }
+        }
+        let secs = found.unwrap();
+        println!("four at a time, {took} s each: {secs:.1} s");
+        assert!(secs <= 30.0);
+    }
+}
+
+#[test]
+fn one_every_six_to_nine_seconds() {
+    let mut late = 0;
+    let mut most = 0;
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut at = 0.0;
+        let found = detected(
+            |bench, _| {
+                at += 6.0 + rng.below(3000) as f64 / 1e3;
+                login(
+                    bench,
+                    (at, 0.02),
+                    (&web(), &db()),
+                    ("backup", "shop"),
+                    Some(DENIED),
+                );
+                at
+            },
+            15,
+        );
+        late += u32::from(found.is_none());
+        most = most.max(found.map_or(0, |(tries, _)| tries));
+    }
+    println!("slow: at most {most} tries; {late} of 200 not within 15");
+    assert!(late <= 6);
+}
+
+#[test]
+fn spraying_over_users_and_over_servers() {
+    let users = [
+        "app", "admin", "backup", "web", "root", "test", "guest", "bob",
+    ];
+    let found = detected(
+        |bench, n| {
+            let at = f64::from(n) * 60.0;
+            let user = users[(n as usize - 1) % users.len()];
+            login(
+                bench,
+                (at, 0.02),
+                (&web(), &db()),
+                (user, "shop"),
+                Some(DENIED),
+            );
+            at
+        },
+        8,
+    );
+    println!("users: {found:?}");
+    assert!(found.is_some());
+
+    let mut bench = Bench::new("db-bruteforce");
+    for n in 0..20 {
+        let at = f64::from(n) * 0.01;
+        let server = pod(&format!("10.244.1.{}", 50 + n), "db");
+        login(
+            &mut bench,
+            (at, 0.3),
+            (&web(), &server),
+            ("postgres", "postgres"),
+            Some(DENIED),
+        );
+    }
+    bench.finish(100.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    assert_eq!(bench.findings.last().unwrap().target_count, 20);
+}
+
+#[test]
+fn a_crowd_of_which_nobody_stands_out() {
+    let mut bench = Bench::new("db-bruteforce");
+    for n in 0..24 {
+        let source = end(
+            &format!("203.0.113.{}", n % 12 + 1),
+            IdentityKind::External,
+            None,
+        );
+        let at = f64::from(n) * 30.0;
+        login(
+            &mut bench,
+            (at, 0.1),
+            (&source, &db()),
+            ("postgres", "postgres"),
+            Some(DENIED),
+        );
+    }
+    bench.finish(2000.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    assert!(
+        bench
+            .findings
+            .iter()
+            .all(|finding| !finding.subject.is_empty())
+    );
+}
+
+#[test]
+fn let_in_at_last() {
+    let mut bench = Bench::new("db-bruteforce");
+    for n in 0..12 {
+        let at = f64::from(n) * 7.0 + f64::from(n % 3);
+        login(
+            &mut bench,
+            (at, 0.1),
+            (&web(), &db()),
+            ("root", "shop"),
+            Some(DENIED),
+        );
+    }
+    login(
+        &mut bench,
+        (90.0, 0.1),
+        (&web(), &db()),
+        ("root", "shop"),
+        None,
+    );
+    let last = bench.findings.last().unwrap();
+    let broke_in = |one: &super::super::Evidence| one.feature == "login.success_after_refusals";
+    assert!(last.evidence.iter().any(broke_in), "{last:?}");
+    assert!(last.summary.contains("let in as root"), "{}", last.summary);
+}
+
+#[test]
+fn mishaps_are_left_alone() {
+    let mut bench = Bench::new("db-bruteforce");
+    let (person, app) = (pod("10.244.1.20", "bastion"), pod("10.244.1.21", "api"));
+    // Mistyped four times, right the fifth.
+    for (n, pause) in [0.0, 3.0, 7.5, 9.0].into_iter().enumerate() {
+        let at = 10.0 + n as f64 * 4.0 + pause;
+        login(
+            &mut bench,
+            (at, 0.1),
+            (&person, &db()),
+            ("alice", "shop"),
+            Some(DENIED),
+        );
+    }
+    login(
+        &mut bench,
+        (60.0, 0.1),
+        (&person, &db()),
+        ("alice", "shop"),
+        None,
+    );
+    // A secret that was changed under an application: it worked, and then for an hour it doesn't, at every request.
+    login(
+        &mut bench,
+        (61.0, 0.1),
+        (&app, &db()),
+        ("api", "shop"),
+        None,
+    );
+    let mut rng = Rng::new(5);
+    let mut at = 100.0;
+    for _ in 0..2000 {
+        at += rng.below(2000) as f64 / 1e3;
+        login(
+            &mut bench,
+            (at, 0.05),
+            (&app, &db()),
+            ("api", "shop"),
+            Some(DENIED),
+        );
+    }
+    // A server that is full, or starting up.
+    for n in 0..200 {
+        let at = 3000.0 + f64::from(n) * 0.3;
+        let code = Some(if n % 2 == 0 { "53300" } else { "57P03" });
+        login(
+            &mut bench,
+            (at, 0.05),
+            (&person, &db()),
+            ("bob", "shop"),
+            code,
+        );
+    }
+    bench.finish(1e4);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn programs_with_a_stale_secret_are_left_alone() {
+    let pauses: [&dyn Fn(u32) -> f64; 3] = [
+        &|n| 5.0 + f64::from(n % 5) * 0.03,
+        &|n| (10.0 * f64::from(1 << n.min(5))).min(300.0),
+        &|n| {
+            if n % 3 == 2 {
+                (10.0 * f64::from(1 << (n / 3).min(5))).min(300.0)
+            } else {
+                2.0
+            }
+        },
+    ];
+    for (case, pause) in pauses.iter().enumerate() {
+        let mut bench = Bench::new("db-bruteforce");
+        // Three replicas, each its own pod; one of them with a pool of ten.
+        for (replica, pool) in [(1, 1), (2, 1), (3, 10)] {
+            let app = pod(&format!("10.244.1.{}", 60 + replica), "api");
+            let mut at = f64::from(replica);
+            for n in 0..200 {
+                at += pause(n);
+                let flows: Vec<_> = (0..pool)
+                    .map(|_| {
+                        let ends = (&app, &db());
+                        let flow = bench.open(at, ends, crate::flow::Protocol::Tcp, 5432);
+                        start(&mut bench, at, &flow, "api", "shop");
+                        flow
+                    })
+                    .collect();
+                at += 0.04;
+                for flow in flows {
+                    decide(&mut bench, at, &flow, Some(DENIED));
+                }
+            }
+        }
+        bench.finish(1e5);
+        assert!(
+            bench.findings.is_empty(),
+            "case {case}: {:?}",
+            bench.findings
+        );
+    }
+}
+
+/// An encrypted conversation on a flow: who speaks how much.
+fn veiled(bench: &mut Bench, at: f64, ends: (&Endpoint, &Endpoint), bytes: &[u64]) {
+    let flow = bench.open(at, ends, crate::flow::Protocol::Tcp, 5432);
+    say(bench, at, &flow, DatabaseEvent::Hello { version: None });
+    for (n, &bytes) in (0_u32..).zip(bytes) {
+        let time = Timestamp::from_secs_f64(at + f64::from(n) * 0.01);
+        let turn = Turn {
+            direction: if n % 2 == 0 {
+                Direction::Resp
+            } else {
+                Direction::Orig
+            },
+            start: time,
+            end: time,
+            packets: 1,
+            bytes,
+            smallest: bytes as u32,
+            largest: bytes as u32,
+        };
+        let flow = Arc::clone(&flow);
+        bench.event(at + f64::from(n) * 0.01, EventKind::Turn { flow, turn });
+    }
+    bench.ends(at + 0.5, &flow);
+}
+
+#[test]
+fn encrypted_logins_are_told_by_who_has_the_last_word() {
+    // Agreement, hello, certificate, finished and start-up, SASL, its steps, and an error or a welcome.
+    let refused = [1, 517, 2300, 190, 46, 110, 120, 150, 144, 24];
+    let worked = [1, 517, 2300, 190, 46, 110, 120, 150, 520, 90, 85, 51];
+    let mut bench = Bench::new("db-bruteforce");
+    let mut rng = Rng::new(9);
+    let mut at = 0.0;
+    for _ in 0..14 {
+        at += 1.0 + rng.below(4000) as f64 / 1e3;
+        veiled(&mut bench, at, (&web(), &db()), &refused);
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
+    let mut bench = Bench::new("db-bruteforce");
+    for n in 0..300 {
+        veiled(&mut bench, f64::from(n) * 2.0, (&web(), &db()), &worked);
+    }
+    bench.finish(1e4);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}

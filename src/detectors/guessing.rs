@@ -1,0 +1,388 @@
+//! What the detectors of password guessing share: from refused logins to findings.
+//!
+//! Bits. An honest client is refused in perhaps one login of fifty, and a guesser nearly always; but honest refusals come
+//! in series, so a refusal counts for less than the log2(0.8/0.02) = 5.3 bits that it were worth alone. Breadth
+//! (several users, several servers), attempts that follow a refusal at once, and attempts made as tools make them add
+//! theirs. A source that retries one account as a program waits is not reported at all, unless it comes as tools come.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
+use crate::event::Endpoint;
+use crate::features::{
+    Attempt, Attempts, Crowd, Guesser, GuesserKey, Role, Server, Taken, source_key,
+};
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// Where the bits of refusals stop adding up.
+const MAX_REFUSAL_BITS: f64 = 24.0;
+/// Per further user: an application has one.
+const BITS_PER_USER: f64 = 3.0;
+const MAX_USER_BITS: f64 = 18.0;
+/// Per further server: the nodes of a cluster share their users.
+const BITS_PER_SERVER: f64 = 1.5;
+const MAX_SERVER_BITS: f64 = 24.0;
+/// Per attempt that follows a refusal within half a second, from the third on.
+const BITS_PER_EAGER: f64 = 0.8;
+const MAX_EAGER_BITS: f64 = 8.0;
+/// For attempts as an administrator without a database of its own, from the third on.
+const TOOL_BITS: f64 = 4.0;
+const MIN_AS_TOOL: u64 = 3;
+/// What being let in after guessing adds to the refusals.
+const BREAKIN_BITS: f64 = 6.0;
+/// Per source of a crowd: a pod, and anybody else.
+const BITS_PER_POD: f64 = 1.0;
+const BITS_PER_STRANGER: f64 = 2.0;
+const MAX_SOURCE_BITS: f64 = 24.0;
+/// Per guess of a crowd.
+const BITS_PER_CROWD_GUESS: f64 = 0.5;
+const MAX_CROWD_GUESS_BITS: f64 = 16.0;
+/// Crowds reported, remembered.
+const MAX_CROWDS: usize = 1024;
+/// User names shown.
+const MAX_NAMES: usize = 5;
+
+/// The settings that all of them have.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Thresholds {
+    bits_per_refusal: f64,
+    honest_retries: u64,
+    max_sources: usize,
+    forget_after_secs: u64,
+}
+
+/// Counts logins, and reports who guesses.
+pub(super) struct Guessing {
+    signature: &'static str,
+    alert_bits: f64,
+    thresholds: Thresholds,
+    attempts: Attempts,
+    reported: BTreeSet<GuesserKey>,
+    crowds: BTreeSet<Server>,
+}
+
+impl Guessing {
+    pub(super) fn new(signature: &'static str, thresholds: Thresholds, alert_bits: f64) -> Self {
+        Self {
+            signature,
+            alert_bits,
+            thresholds,
+            attempts: Attempts::new(thresholds.max_sources, thresholds.honest_retries),
+            reported: BTreeSet::new(),
+            crowds: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a login, and reports its source if that is enough now, or twice what it was.
+    pub(super) fn take(
+        &mut self,
+        attempt: &Attempt<'_>,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let key = (source_key(&attempt.flow.orig), attempt.service);
+        match self.attempts.take(attempt) {
+            Taken::Nothing => return,
+            Taken::BrokeIn => self.report(&key, context, out),
+            Taken::Refused => {
+                let grown = self
+                    .attempts
+                    .source(&key)
+                    .is_some_and(|source| source.refused >= source.mark.saturating_mul(2));
+                if grown {
+                    self.report(&key, context, out);
+                }
+            }
+        }
+        let server = (attempt.flow.resp.ip, attempt.flow.resp_port);
+        self.report_crowd(server, false, out);
+    }
+
+    /// Says the last word on sources not heard of for long, and forgets them.
+    pub(super) fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        let before = now.before(Duration::from_secs(self.thresholds.forget_after_secs));
+        let stale: Vec<GuesserKey> = self.attempts.stale(before).cloned().collect();
+        for key in stale {
+            if self.reported.remove(&key) {
+                self.report(&key, context, out);
+                self.reported.remove(&key);
+            }
+        }
+        self.attempts.forget(before);
+    }
+
+    /// Says the last word on everybody reported.
+    pub(super) fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for key in std::mem::take(&mut self.reported) {
+            self.report(&key, context, out);
+        }
+        for server in std::mem::take(&mut self.crowds) {
+            self.report_crowd(server, true, out);
+        }
+    }
+
+    pub(super) fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.attempts.len(),
+            limit: self.attempts.limit(),
+        }
+    }
+
+    pub(super) fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.attempts.evicted());
+        losses
+    }
+
+    fn report(&mut self, key: &GuesserKey, context: &Context<'_>, out: &mut Findings) {
+        let Some(source) = self.attempts.source(key) else {
+            return;
+        };
+        let evidence = evidence(source, self.thresholds.bits_per_refusal, context);
+        let excused = source.mark == 0 && source.is_paced() && source.as_tool < MIN_AS_TOOL;
+        if excused || sum(&evidence) < self.alert_bits {
+            return;
+        }
+        source.mark = source.refused.max(1);
+        let finding = Finding {
+            signature: self.signature,
+            subject: String::new(),
+            actor: source.actor.clone(),
+            first: source.first,
+            last: source.last,
+            targets: source
+                .targets
+                .iter()
+                .map(|(end, port)| target(end, *port, source.service))
+                .collect(),
+            target_count: source.server_count(),
+            evidence,
+            flows: source.samples.clone(),
+            summary: summary(source),
+        };
+        out.push(finding);
+        self.reported.insert(key.clone());
+    }
+
+    /// Reports the sources of a server together, if together they are enough.
+    fn report_crowd(&mut self, server: Server, again: bool, out: &mut Findings) {
+        let Some(crowd) = self.attempts.crowd(server, again, |source| source.mark > 0) else {
+            return;
+        };
+        let evidence = crowd_evidence(&crowd);
+        if sum(&evidence) < self.alert_bits {
+            return;
+        }
+        if self.crowds.len() < MAX_CROWDS {
+            self.crowds.insert(server);
+        }
+        out.push(Finding {
+            signature: self.signature,
+            subject: format!("many to {}:{}", crowd.server.ip, crowd.port),
+            actor: crowd.busiest.clone(),
+            first: crowd.first,
+            last: crowd.last,
+            targets: vec![target(&crowd.server, crowd.port, crowd.service)],
+            target_count: 1,
+            evidence,
+            summary: format!(
+                "and {} others were refused {} logins to {} at {}:{}, each a few",
+                crowd.sources - 1,
+                crowd.counted,
+                crowd.service,
+                crowd.server.ip,
+                crowd.port,
+            ),
+            flows: crowd.samples,
+        });
+    }
+}
+
+/// Bits over families, as they will be counted.
+fn sum(evidence: &[Evidence]) -> f64 {
+    let families: BTreeSet<Family> = evidence.iter().map(|one| one.family).collect();
+    families
+        .into_iter()
+        .filter_map(|family| {
+            let of_it = evidence.iter().filter(|one| one.family == family);
+            of_it.map(|one| one.bits).max_by(f64::total_cmp)
+        })
+        .sum()
+}
+
+fn target(endpoint: &Endpoint, port: u16, service: &'static str) -> Target {
+    Target {
+        endpoint: Some(endpoint.clone()),
+        port: Some(port),
+        protocol: Some(service),
+        domain: None,
+    }
+}
+
+/// The names of the users tried, as far as they are known.
+fn names(source: &Guesser) -> String {
+    let shown: Vec<&str> = source.users().take(MAX_NAMES).map(AsRef::as_ref).collect();
+    let more = source.user_count().saturating_sub(shown.len() as u64);
+    match (shown.as_slice(), more) {
+        ([], _) => "an unnamed user".into(),
+        (_, 0) => shown.join(", "),
+        _ => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn summary(source: &Guesser) -> String {
+    let place = match source.targets.as_slice() {
+        [(end, port)] => format!("at {}:{port}", end.ip),
+        _ => format!("at {} servers", source.server_count()),
+    };
+    let then = match &source.breakin {
+        Some(breakin) => format!(
+            ", then was let in as {} at {}:{}",
+            breakin.user.as_deref().unwrap_or("an unnamed user"),
+            breakin.server.ip,
+            breakin.port
+        ),
+        None => String::new(),
+    };
+    format!(
+        "was refused {} logins to {} {place} as {}{then}",
+        source.refused,
+        source.service,
+        names(source),
+    )
+}
+
+fn evidence(source: &Guesser, bits_per_refusal: f64, context: &Context<'_>) -> Vec<Evidence> {
+    let refusals = (source.counted as f64 * bits_per_refusal).min(MAX_REFUSAL_BITS);
+    let codes: Vec<&str> = source.codes.iter().map(AsRef::as_ref).collect();
+    let codes = match codes.as_slice() {
+        [] => String::new(),
+        _ => format!(" ({})", codes.join(", ")),
+    };
+    let mut evidence = vec![Evidence {
+        feature: "login.refused",
+        family: Family::Outcome,
+        observed: source.refused as f64,
+        expected: "a mistyped password now and then".into(),
+        bits: refusals,
+        signature_grade: false,
+        text: format!("{} logins refused{codes}", source.refused),
+    }];
+    let users = source.user_count();
+    if users > 1 {
+        evidence.push(Evidence {
+            feature: "login.users",
+            family: Family::Volume,
+            observed: users as f64,
+            expected: "one user per application".into(),
+            bits: ((users - 1) as f64 * BITS_PER_USER).min(MAX_USER_BITS),
+            signature_grade: false,
+            text: format!("{users} different users: {}", names(source)),
+        });
+    }
+    let servers = source.server_count();
+    if servers > 1 {
+        evidence.push(Evidence {
+            feature: "login.servers",
+            family: Family::Volume,
+            observed: servers as f64,
+            expected: "1".into(),
+            bits: ((servers - 1) as f64 * BITS_PER_SERVER).min(MAX_SERVER_BITS),
+            signature_grade: false,
+            text: format!("{servers} different servers refused"),
+        });
+    }
+    if source.eager > 2 {
+        evidence.push(Evidence {
+            feature: "login.retries_at_once",
+            family: Family::Timing,
+            observed: source.eager as f64,
+            expected: "a pause after a refusal".into(),
+            bits: ((source.eager - 2) as f64 * BITS_PER_EAGER).min(MAX_EAGER_BITS),
+            signature_grade: false,
+            text: format!(
+                "{} attempts came within half a second of a refusal",
+                source.eager
+            ),
+        });
+    }
+    if source.as_tool >= MIN_AS_TOOL {
+        evidence.push(Evidence {
+            feature: "login.as_administrator",
+            family: Family::Protocol,
+            observed: source.as_tool as f64,
+            expected: "an application's own user and database".into(),
+            bits: TOOL_BITS,
+            signature_grade: false,
+            text: "as an administrator and with no database of its own, as tools log in".into(),
+        });
+    }
+    if let Some(breakin) = &source.breakin {
+        let user = breakin.user.as_deref().unwrap_or("an unnamed user");
+        evidence.push(Evidence {
+            feature: "login.success_after_refusals",
+            family: Family::Outcome,
+            observed: breakin.after as f64,
+            expected: "at most a few refusals before a login".into(),
+            bits: refusals + BREAKIN_BITS,
+            signature_grade: false,
+            text: format!(
+                "let in as {user} at {}:{} after {} refusals",
+                breakin.server.ip, breakin.port, breakin.after
+            ),
+        });
+    }
+    // Where the workload never had business, it is no stale secret.
+    if let Some(flow) = source.samples.first()
+        && let Some(profile) = context.profile(&source.actor)
+        && !context.is_learned(flow)
+    {
+        evidence.push(Evidence {
+            feature: "login.new_peer",
+            family: Family::Novelty,
+            observed: servers as f64,
+            expected: "servers met in the baseline".into(),
+            bits: profile.novelty_bits(Role::Client),
+            signature_grade: false,
+            text: "the workload never spoke to this server in its baseline".into(),
+        });
+    }
+    evidence
+}
+
+fn crowd_evidence(crowd: &Crowd) -> Vec<Evidence> {
+    let pods = crowd.sources - crowd.strangers;
+    vec![
+        Evidence {
+            feature: "login.refused",
+            family: Family::Outcome,
+            observed: crowd.counted as f64,
+            expected: "a mistyped password now and then".into(),
+            bits: (crowd.counted as f64 * BITS_PER_CROWD_GUESS).min(MAX_CROWD_GUESS_BITS),
+            signature_grade: false,
+            text: format!(
+                "{} logins of {} users refused",
+                crowd.counted,
+                crowd.users.max(1)
+            ),
+        },
+        Evidence {
+            feature: "login.sources",
+            family: Family::Volume,
+            observed: crowd.sources as f64,
+            expected: "refusals of one or two clients".into(),
+            bits: (pods as f64 * BITS_PER_POD + crowd.strangers as f64 * BITS_PER_STRANGER)
+                .min(MAX_SOURCE_BITS),
+            signature_grade: false,
+            text: format!(
+                "{} sources that have nothing to do with one another",
+                crowd.sources
+            ),
+        },
+    ]
+}

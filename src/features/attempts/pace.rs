@@ -1,0 +1,115 @@
+//! Whether attempts follow one another as a program's retries do.
+
+use std::collections::VecDeque;
+
+/// Pauses remembered.
+const MAX_PAUSES: usize = 16;
+/// With fewer pauses there is no telling.
+const MIN_PAUSES: usize = 4;
+/// A retry that comes sooner is not one that waits.
+pub(super) const EAGER_SECS: f64 = 0.5;
+/// How far a steady pause may be off, as a share of it and in seconds, whichever is more.
+const OFF_SHARE: f64 = 0.05;
+const OFF_SECS: f64 = 0.1;
+/// The share of pauses that must follow the rule: machines hiccup.
+const MOST: f64 = 0.75;
+
+/// The latest pauses between a refusal and the next attempt, in seconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pauses {
+    secs: VecDeque<f64>,
+}
+
+impl Pauses {
+    pub(super) fn add(&mut self, secs: f64) {
+        if self.secs.len() >= MAX_PAUSES {
+            self.secs.pop_front();
+        }
+        self.secs.push_back(secs);
+    }
+
+    /// Whether they are those of a program that waits: always as long, or growing, or short ones within a run of the
+    /// program and growing ones before it is started again.
+    pub(super) fn are_paced(&self) -> bool {
+        let all: Vec<f64> = self.secs.iter().copied().collect();
+        if all.len() < MIN_PAUSES {
+            return false;
+        }
+        let shortest = all.iter().copied().fold(f64::INFINITY, f64::min);
+        let (short, long): (Vec<f64>, Vec<f64>) =
+            all.iter().partition(|&&pause| pause <= 2.0 * shortest);
+        if shortest < EAGER_SECS {
+            // Retries without a pause within a run of the program are paced only by its being started again.
+            return short.len() <= all.len() / 2 && long.len() >= MIN_PAUSES && grows(&long);
+        }
+        is_steady(&all) || grows(&all) || is_steady(&short) && (long.len() < 2 || grows(&long))
+    }
+}
+
+fn is_steady(pauses: &[f64]) -> bool {
+    let mut sorted = pauses.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(&median) = sorted.get(sorted.len() / 2) else {
+        return false;
+    };
+    let off = (median * OFF_SHARE).max(OFF_SECS);
+    let near = pauses
+        .iter()
+        .filter(|&&pause| (pause - median).abs() <= off);
+    near.count() as f64 >= MOST * pauses.len() as f64
+}
+
+/// Whether hardly any is shorter than the one before it, and in the end they are longer or as long as they get.
+fn grows(pauses: &[f64]) -> bool {
+    let steps = pauses.windows(2).filter_map(|pair| match pair {
+        [before, after] => Some(*after >= before * 0.9),
+        _ => None,
+    });
+    let (mut all, mut up) = (0_usize, 0_usize);
+    for step in steps {
+        all += 1;
+        up += usize::from(step);
+    }
+    let (Some(first), Some(last)) = (pauses.first(), pauses.last()) else {
+        return false;
+    };
+    up as f64 >= 0.9 * all as f64 && (*last >= 2.0 * first || is_steady(pauses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::rng::Rng;
+
+    fn paced(pauses: &[f64]) -> bool {
+        let mut all = Pauses::default();
+        for &pause in pauses {
+            all.add(pause);
+        }
+        all.are_paced()
+    }
+
+    #[test]
+    fn programs_that_wait() {
+        assert!(paced(&[5.0, 5.02, 5.01, 5.3, 5.0, 5.01, 4.99, 5.02]));
+        assert!(
+            paced(&[1.0, 2.0, 4.0, 8.1, 16.0, 30.0, 30.1, 30.0]),
+            "back-off"
+        );
+        let restarts = [2.0, 2.0, 10.5, 2.0, 2.0, 21.0, 2.0, 2.0, 41.0, 2.0, 2.0];
+        assert!(paced(&restarts), "a container started again and again");
+        assert!(!paced(&[5.0, 5.0]), "too few to tell");
+    }
+
+    #[test]
+    fn people_and_tools_that_take_their_time() {
+        assert!(!paced(&[0.01; 12]), "no pause at all");
+        let mut mistaken = 0;
+        for seed in 0..200 {
+            let mut rng = Rng::new(seed);
+            let pauses: Vec<f64> = (0..9).map(|_| 6.0 + rng.below(3000) as f64 / 1e3).collect();
+            mistaken += u32::from(paced(&pauses));
+        }
+        assert!(mistaken <= 4, "{mistaken} of 200 between 6 and 9 s");
+    }
+}
