@@ -19,6 +19,8 @@ pub struct FlowDissector {
     /// Payload bytes that have taught nothing: since the flow began, or since the last transaction.
     fruitless: u32,
     carrier: Carrier,
+    /// How deep inside other conversations this one is.
+    depth: u8,
     /// Directions whose first bytes nobody wanted.
     foreign: Both<bool>,
     gave_up: bool,
@@ -80,11 +82,17 @@ enum Verdict {
 impl FlowDissector {
     /// For a flow of which nothing was seen yet.
     pub const fn new(carrier: Carrier) -> Self {
+        Self::at_depth(carrier, 0)
+    }
+
+    /// For a conversation that others carry, of which nothing was seen yet.
+    pub(super) const fn at_depth(carrier: Carrier, depth: u8) -> Self {
         Self {
             state: State::Probing(None),
             app: None,
             fruitless: 0,
             carrier,
+            depth,
             foreign: Both {
                 orig: false,
                 resp: false,
@@ -101,6 +109,14 @@ impl FlowDissector {
     /// Whether a recognised flow was given up before its end: it went on as something else, or passed a bound.
     pub const fn gave_up(&self) -> bool {
         self.gave_up
+    }
+
+    /// Bytes that the dissector has passed over unread; 0 before and after it.
+    pub(super) fn skipped(&self) -> u64 {
+        match &self.state {
+            State::Following(dissector) => dissector.skipped(),
+            State::Probing(_) | State::Over => 0,
+        }
     }
 
     /// Takes the flow's next payload, and appends what it amounts to.
@@ -237,7 +253,9 @@ impl FlowDissector {
     }
 
     fn begin(&mut self, spec: &DissectorSpec) {
-        self.state = State::Following((spec.build)());
+        let mut dissector = (spec.build)();
+        dissector.nest(self.depth);
+        self.state = State::Following(dissector);
         self.app = Some(spec.name);
         self.fruitless = 0;
     }

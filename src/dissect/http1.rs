@@ -1,10 +1,11 @@
 //! HTTP/1.0 and 1.1 (RFC 9112): the heads of requests and responses, for as long as a connection lives.
 //!
 //! Owns where each message ends. Bodies are passed over by their declared length or chunk by chunk, never kept. After an
-//! accepted CONNECT or upgrade the connection is somebody else's. Which direction asks and which answers is told by each
+//! accepted CONNECT or upgrade the connection is another conversation's, which is followed in turn. Which direction asks and which answers is told by each
 //! head, so that a flow taken up in the middle reads as well.
 
 mod chunked;
+mod exchange;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -12,13 +13,16 @@ mod tests;
 use std::borrow::Cow;
 
 use chunked::{Chunked, Verdict};
+use exchange::Exchange;
+pub use exchange::HttpExchange;
 use head::{Asks, Body, is_token, trim_blank_lines};
 
+use super::tunnel::{Inside, TunnelOpened};
+use super::websocket::{self, WebSocket};
 use super::{
     Both, Carrier, Dissector, DissectorSpec, PROBE_WINDOW, Probe, Progress, Segment, Transaction,
     buffer,
 };
-use crate::flow::Direction;
 
 /// HTTP/1 over TCP.
 pub(super) const HTTP1: DissectorSpec = DissectorSpec {
@@ -31,6 +35,8 @@ pub(super) const HTTP1: DissectorSpec = DissectorSpec {
 /// The longest head read.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_METHOD: usize = 32;
+/// What a client may send after a CONNECT before that is answered, and is still read.
+const MAX_HELD: usize = 2048;
 
 fn probe(segment: &Segment<'_>) -> Probe {
     let data = trim_blank_lines(segment.data);
@@ -70,7 +76,36 @@ fn probe(segment: &Segment<'_>) -> Probe {
 struct Http1 {
     sides: Both<Side>,
     unanswered: Unanswered,
+    exchange: Exchange,
     skipped: u64,
+    depth: u8,
+    /// What the last request that asks for it would make of the connection.
+    opening: Option<Box<TunnelOpened>>,
+    /// What a client sends after a CONNECT before that is answered.
+    held: Vec<u8>,
+    tunnel: Option<Box<Tunnel>>,
+}
+
+/// The conversation that the connection was handed over to.
+enum Tunnel {
+    Plain(Inside),
+    Framed(WebSocket),
+}
+
+impl Tunnel {
+    fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        match self {
+            Self::Plain(inside) => inside.feed(segment, out),
+            Self::Framed(websocket) => websocket.feed(segment, out),
+        }
+    }
+
+    const fn skipped(&self) -> u64 {
+        match self {
+            Self::Plain(inside) => inside.skipped(),
+            Self::Framed(websocket) => websocket.skipped(),
+        }
+    }
 }
 
 /// One direction.
@@ -80,6 +115,8 @@ struct Side {
     /// The head, if it didn't come in one piece.
     head: Vec<u8>,
     scan: HeadScan,
+    /// Whether its last message was a response.
+    answers: bool,
 }
 
 /// What a direction's next byte belongs to.
@@ -98,21 +135,27 @@ enum Place {
 
 impl Dissector for Http1 {
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        if let Some(tunnel) = &mut self.tunnel {
+            return tunnel.feed(segment, out);
+        }
         let side = self.sides.of(segment.direction);
         if !side.skip_gap(segment.gap.into()) {
             // Whatever is lost with it: the next message may begin right after the hole. If it doesn't, that will show.
             *side = Side::default();
             self.unanswered = Unanswered::default();
+            self.exchange.lose();
         }
         let mut data = segment.data;
         while !data.is_empty() {
             let side = self.sides.of(segment.direction);
             let mut skipped = 0;
+            let mut body = 0;
             match &mut side.place {
                 Place::Body(left) => {
                     let len = usize::try_from(*left).unwrap_or(usize::MAX);
                     let (part, rest) = data.split_at_checked(len).unwrap_or((data, &[]));
                     skipped = part.len() as u64;
+                    body = skipped;
                     side.place = Place::body(left.saturating_sub(skipped));
                     data = rest;
                 }
@@ -124,82 +167,196 @@ impl Dissector for Http1 {
                         Verdict::Bad => return Progress::Desynced,
                     }
                     skipped = unread;
+                    body = data.len().saturating_sub(rest.len()) as u64;
                     data = rest;
                 }
-                Place::Rest | Place::Held => {
+                Place::Rest => {
                     skipped = data.len() as u64;
+                    body = skipped;
+                    data = &[];
+                }
+                Place::Held => {
+                    skipped = data.len() as u64;
+                    let room = MAX_HELD.saturating_sub(self.held.len());
+                    let part = data.get(..room).unwrap_or(data);
+                    // It fits: there is room for it.
+                    let _fits = buffer::append(&mut self.held, part, MAX_HELD);
                     data = &[];
                 }
                 Place::Head => match side.gather(data) {
                     Gathered::More => data = &[],
                     Gathered::Head(head, rest) => {
                         data = rest;
-                        let progress = self.take_head(segment.direction, &head, out);
+                        let progress = self.take_head(segment, &head, out);
                         if progress != Progress::More {
                             return progress;
                         }
+                        if self.tunnel.is_some() {
+                            return self.hand_over(segment, data, out);
+                        }
+                        continue;
                     }
                     Gathered::TooLong => return Progress::Desynced,
                 },
             }
             self.skipped = self.skipped.saturating_add(skipped);
+            if body > 0 {
+                self.pass_body(segment, body, out);
+            }
         }
         Progress::More
     }
 
     fn skipped(&self) -> u64 {
-        self.skipped
+        let inside = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.skipped());
+        self.skipped.saturating_add(inside)
+    }
+
+    fn nest(&mut self, depth: u8) {
+        self.depth = depth;
     }
 }
 
 impl Http1 {
     fn take_head(
         &mut self,
-        direction: Direction,
+        segment: &Segment<'_>,
         head: &[u8],
         out: &mut Vec<Transaction>,
     ) -> Progress {
-        let place = if trim_blank_lines(head).starts_with(b"HTTP/") {
-            let Some((response, body)) = head::response(head) else {
+        let direction = segment.direction;
+        let answers = trim_blank_lines(head).starts_with(b"HTTP/");
+        let place = if answers {
+            let Some(head) = head::response(head) else {
                 return Progress::Desynced;
             };
-            let status = response.status;
-            out.push(Transaction::HttpResponse(response));
+            let status = head.response.status;
+            out.push(Transaction::HttpResponse(head.response));
             // RFC 9110 15.2: an interim response answers nothing yet; but 101 hands the connection over.
             let asked = match status {
-                101 => return Progress::Done,
+                101 => {
+                    let mut opened = self.opening.take().unwrap_or_default();
+                    if opened.carrier.is_empty() {
+                        // The request was missed.
+                        opened.carrier = match head.upgrade.as_deref() {
+                            Some(websocket::CARRIER) => websocket::CARRIER,
+                            _ => "upgrade",
+                        };
+                        opened.protocol = head.upgrade;
+                    }
+                    opened.subprotocol = head.subprotocol.or(opened.subprotocol);
+                    return self.open(*opened, out);
+                }
                 100..=199 => None,
-                _ => self.unanswered.pop(),
+                _ => {
+                    self.exchange.answered(status);
+                    self.unanswered.pop()
+                }
             };
             if asked == Some(Asks::Connect) {
                 if matches!(status, 200..=299) {
-                    return Progress::Done;
+                    let mut opened = self.opening.take().unwrap_or_default();
+                    opened.carrier = "connect";
+                    return self.open(*opened, out);
                 }
+                self.held = Vec::new();
                 self.sides.of(direction.reverse()).release();
             }
-            match body {
+            match head.body {
                 _ if asked == Some(Asks::Head) || matches!(status, 100..=199 | 204 | 304) => {
                     Some(Place::Head)
                 }
                 body => Place::after(body),
             }
         } else {
-            let Some((request, asks, body)) = head::request(head) else {
+            let Some(head) = head::request(head) else {
                 return Progress::Desynced;
             };
-            out.push(Transaction::HttpRequest(request));
-            self.unanswered.push(asks);
-            if asks == Asks::Connect {
+            out.push(Transaction::HttpRequest(head.request));
+            self.unanswered.push(head.asks);
+            self.exchange
+                .requested(segment.time, self.unanswered.count == 1);
+            if head.opening.is_some() {
+                self.opening = head.opening;
+            }
+            if head.asks == Asks::Connect {
                 Some(Place::Held)
             } else {
-                Place::after(body)
+                Place::after(head.body)
             }
         };
         let Some(place) = place else {
             return Progress::Desynced;
         };
-        self.sides.of(direction).place = place;
+        let side = self.sides.of(direction);
+        side.place = place;
+        side.answers = answers;
+        self.pass_body(segment, 0, out);
         Progress::More
+    }
+
+    /// The connection is another conversation's from here on.
+    fn open(&mut self, opened: TunnelOpened, out: &mut Vec<Transaction>) -> Progress {
+        let tunnel = match opened.carrier {
+            websocket::CARRIER => WebSocket::new(self.depth).map(Tunnel::Framed),
+            carrier => Inside::new(carrier, self.depth).map(Tunnel::Plain),
+        };
+        out.push(Transaction::TunnelOpened(opened));
+        self.tunnel = tunnel.map(Box::new);
+        if self.tunnel.is_some() {
+            Progress::More
+        } else {
+            Progress::Done
+        }
+    }
+
+    /// Gives the new conversation what belongs to it already.
+    fn hand_over(
+        &mut self,
+        segment: &Segment<'_>,
+        rest: &[u8],
+        out: &mut Vec<Transaction>,
+    ) -> Progress {
+        let Some(tunnel) = &mut self.tunnel else {
+            return Progress::Done;
+        };
+        let held = std::mem::take(&mut self.held);
+        for (direction, data) in [
+            (segment.direction.reverse(), held.as_slice()),
+            (segment.direction, rest),
+        ] {
+            if data.is_empty() {
+                continue;
+            }
+            let progress = tunnel.feed(
+                &Segment {
+                    direction,
+                    data,
+                    gap: 0,
+                    ..*segment
+                },
+                out,
+            );
+            if progress != Progress::More {
+                return progress;
+            }
+        }
+        Progress::More
+    }
+
+    /// Bytes of a message's body have passed, perhaps the last.
+    fn pass_body(&mut self, segment: &Segment<'_>, bytes: u64, out: &mut Vec<Transaction>) {
+        let side = self.sides.of(segment.direction);
+        let asks = !side.answers;
+        let ended = matches!(side.place, Place::Head);
+        let mut told = None;
+        if bytes > 0 {
+            told = self.exchange.body(asks, bytes, segment.time);
+        }
+        if ended {
+            told = self.exchange.finished(asks, segment.time).or(told);
+        }
+        out.extend(told.map(Transaction::HttpExchange));
     }
 }
 

@@ -18,8 +18,10 @@ mod fingerprint;
 mod frames;
 mod http1;
 mod ja4;
+mod kubernetes;
 mod marks;
 mod mysql;
+mod oci;
 mod opening;
 mod postgres;
 mod redis;
@@ -28,14 +30,20 @@ mod ssh;
 mod text;
 mod tls;
 mod transaction;
+mod tunnel;
+mod websocket;
 
 pub use driver::FlowDissector;
+pub use http1::HttpExchange;
+pub use kubernetes::KubernetesCall;
 pub use marks::Marks;
+pub use oci::{OciCall, OciKind};
 pub use opening::{ByteMix, Opening, ShellMarks};
 pub use transaction::{
     DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
     StatementClass, TlsClientHello, TlsServerHello, Transaction,
 };
+pub use tunnel::{Carried, Content, TunnelOpened};
 
 /// A piece of a flow's payload: the next in-order bytes of a TCP direction, or one whole datagram.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +102,11 @@ pub trait Dissector: Send {
     /// against [`LOOK_BUDGET`].
     fn skipped(&self) -> u64 {
         0
+    }
+
+    /// Told once, before all else, how deep inside other conversations this one is.
+    fn nest(&mut self, depth: u8) {
+        let _ = depth;
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::Marks;
 use super::Opening;
+use super::http1::HttpExchange;
+use super::tunnel::{Carried, TunnelOpened};
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +21,12 @@ pub enum Transaction {
     HttpRequest(HttpRequest),
     /// An HTTP/1 response's head.
     HttpResponse(HttpResponse),
+    /// An HTTP/1 exchange in which the client sent a body, or that took long.
+    HttpExchange(HttpExchange),
+    /// A connection was handed over to another conversation.
+    TunnelOpened(TunnelOpened),
+    /// What was understood of that other conversation.
+    Carried(Carried),
     /// A step of a conversation with a database.
     Database(DatabaseMessage),
     /// What is in clear of an SSH connection.
@@ -105,6 +113,9 @@ pub struct HttpRequest {
     pub content_length: Option<u64>,
     /// Protocol asked for by `Upgrade`, lower-case.
     pub upgrade: Option<Arc<str>>,
+    /// How the client shows who it is, to the server or else to a proxy: `basic`, `bearer`, `digest`, `negotiate`, `ntlm`,
+    /// `aws`, or `other`.
+    pub authorization: Option<&'static str>,
 }
 
 /// The head of an HTTP/1 response.

@@ -9,12 +9,17 @@ use std::sync::Arc;
 use httparse::{Header, ParserConfig, Request, Response, Status};
 
 use crate::dissect::text::{lower_text, text};
-use crate::dissect::{HttpRequest, HttpResponse};
+use crate::dissect::websocket;
+use crate::dissect::{HttpRequest, HttpResponse, TunnelOpened};
 
 const MAX_HEADERS: usize = 128;
 const MAX_METHOD: usize = 32;
 const MAX_HOST: usize = 255;
 const MAX_TEXT: usize = 256;
+/// Longest subprotocol, run of letters and digits in it, and most digits, that still read like a name.
+const MAX_SUBPROTOCOL: usize = 48;
+const MAX_RUN: usize = 16;
+const MAX_DIGITS: usize = 6;
 
 /// How a body is delimited (RFC 9112 6.3), as far as the head alone tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,8 +45,27 @@ pub(super) enum Asks {
     Connect,
 }
 
+/// A request's head.
+pub(super) struct RequestHead {
+    pub(super) request: HttpRequest,
+    pub(super) asks: Asks,
+    pub(super) body: Body,
+    /// The conversation that the connection is to be handed over to, if the request asks for that.
+    pub(super) opening: Option<Box<TunnelOpened>>,
+}
+
+/// A response's head.
+pub(super) struct ResponseHead {
+    pub(super) response: HttpResponse,
+    pub(super) body: Body,
+    /// What the connection becomes, if it does.
+    pub(super) upgrade: Option<Arc<str>>,
+    /// The WebSocket subprotocol chosen.
+    pub(super) subprotocol: Option<Arc<str>>,
+}
+
 /// Reads a request's head, which must be complete.
-pub(super) fn request(head: &[u8]) -> Option<(HttpRequest, Asks, Body)> {
+pub(super) fn request(head: &[u8]) -> Option<RequestHead> {
     read_request(head, None).or_else(|| {
         let (line, fields) = odd_line(head)?;
         let mended = [b"GET / HTTP/1.1\r\n", fields].concat();
@@ -50,7 +74,7 @@ pub(super) fn request(head: &[u8]) -> Option<(HttpRequest, Asks, Body)> {
 }
 
 /// Reads a head; `line` has method and target, if they aren't to be taken from it.
-fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<(HttpRequest, Asks, Body)> {
+fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
     let mut request = Request::new(&mut []);
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let parsed = lenient().parse_request_with_uninit_headers(&mut request, head, &mut headers);
@@ -87,12 +111,72 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<(HttpRequest, Ask
         upgrade: fields
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
+        authorization: fields.authorization.or(fields.proxy_login).map(scheme),
     };
-    Some((transaction, asks, body))
+    Some(RequestHead {
+        opening: opening(&transaction, asks, &fields),
+        request: transaction,
+        asks,
+        body,
+    })
+}
+
+/// What a request would make of the connection, if the server agrees.
+fn opening(request: &HttpRequest, asks: Asks, fields: &Fields<'_>) -> Option<Box<TunnelOpened>> {
+    let connect = asks == Asks::Connect;
+    if !connect && request.upgrade.is_none() {
+        return None;
+    }
+    let offered = fields.subprotocol.unwrap_or_default();
+    Some(Box::new(TunnelOpened {
+        carrier: match request.upgrade.as_deref() {
+            _ if connect => "connect",
+            Some(websocket::CARRIER) => websocket::CARRIER,
+            _ => "upgrade",
+        },
+        target: connect.then(|| Arc::clone(&request.path)),
+        host: request.host.clone(),
+        path: (!connect).then(|| Arc::clone(&request.path)),
+        user_agent: request.user_agent.clone(),
+        protocol: request.upgrade.clone(),
+        subprotocol: offered.split(|byte| *byte == b',').find_map(plain_name),
+        bears_token: offered
+            .split(|byte| *byte == b',')
+            .any(|name| !name.trim_ascii().is_empty() && plain_name(name).is_none()),
+        login: fields.proxy_login.is_some() || !connect && fields.authorization.is_some(),
+    }))
+}
+
+/// A subprotocol that reads like a name. Clients put tokens among them, which have long runs of letters and digits.
+fn plain_name(name: &[u8]) -> Option<Arc<str>> {
+    let name = name.trim_ascii();
+    let token_like = name
+        .split(|byte| !byte.is_ascii_alphanumeric())
+        .any(|run| run.len() > MAX_RUN);
+    let digits = name.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let plain = (1..=MAX_SUBPROTOCOL).contains(&name.len()) && digits <= MAX_DIGITS && !token_like;
+    plain.then(|| text(name, MAX_SUBPROTOCOL))
+}
+
+/// The scheme of an `Authorization` header; never what follows it.
+fn scheme(value: &[u8]) -> &'static str {
+    let name = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let known: [(&[u8], &str); 6] = [
+        (b"basic", "basic"),
+        (b"bearer", "bearer"),
+        (b"digest", "digest"),
+        (b"negotiate", "negotiate"),
+        (b"ntlm", "ntlm"),
+        (b"aws4-hmac-sha256", "aws"),
+    ];
+    known
+        .iter()
+        .find(|(known, _)| name.eq_ignore_ascii_case(known))
+        .map_or("other", |(_, name)| name)
 }
 
 /// Reads a response's head, which must be complete.
-pub(super) fn response(head: &[u8]) -> Option<(HttpResponse, Body)> {
+pub(super) fn response(head: &[u8]) -> Option<ResponseHead> {
     let mut response = Response::new(&mut []);
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let parsed = lenient().parse_response_with_uninit_headers(&mut response, head, &mut headers);
@@ -112,7 +196,14 @@ pub(super) fn response(head: &[u8]) -> Option<(HttpResponse, Body)> {
         content_length: fields.length.declared(),
         content_type: fields.content_type.map(media_type),
     };
-    Some((transaction, body))
+    Some(ResponseHead {
+        response: transaction,
+        body,
+        upgrade: fields
+            .upgrade
+            .map(|protocol| lower_text(protocol, MAX_TEXT)),
+        subprotocol: fields.subprotocol.and_then(plain_name),
+    })
 }
 
 /// The parts of a request line that matter.
@@ -237,6 +328,9 @@ struct Fields<'a> {
     upgrade: Option<&'a [u8]>,
     server: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    proxy_login: Option<&'a [u8]>,
+    subprotocol: Option<&'a [u8]>,
     length: Length,
     coding: Coding,
 }
@@ -249,6 +343,9 @@ impl<'a> Fields<'a> {
             upgrade: None,
             server: None,
             content_type: None,
+            authorization: None,
+            proxy_login: None,
+            subprotocol: None,
             length: Length::Undeclared,
             coding: Coding::None,
         };
@@ -263,6 +360,12 @@ impl<'a> Fields<'a> {
                 &mut fields.server
             } else if name.eq_ignore_ascii_case("content-type") {
                 &mut fields.content_type
+            } else if name.eq_ignore_ascii_case("authorization") {
+                &mut fields.authorization
+            } else if name.eq_ignore_ascii_case("proxy-authorization") {
+                &mut fields.proxy_login
+            } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+                &mut fields.subprotocol
             } else {
                 if name.eq_ignore_ascii_case("content-length") {
                     fields.length = fields.length.and(value);

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dissect::{HttpRequest, HttpResponse};
+use crate::dissect::{Carried, Content, HttpRequest, HttpResponse};
+use crate::flow::Direction;
 use crate::time::Timestamp;
 
 use Direction::{Orig, Resp};
@@ -51,14 +52,22 @@ fn brief(out: &[Transaction]) -> Vec<String> {
             format!("{} {host} {}", request.method, request.path)
         }
         Transaction::HttpResponse(response) => response.status.to_string(),
+        Transaction::TunnelOpened(opened) => format!("opened {}", opened.carrier),
+        Transaction::Carried(Carried { carrier, content }) => match content {
+            Content::Protocol(app) => format!("{app} in {carrier}"),
+            Content::Message(message) => match &**message {
+                Transaction::Opening(opening) => format!("{:?} in {carrier}", opening.mix),
+                _ => format!("message in {carrier}"),
+            },
+        },
         other => panic!("{other:?}"),
     };
-    out.iter().map(brief).collect()
+    let plain = |transaction: &&Transaction| !matches!(transaction, Transaction::HttpExchange(_));
+    out.iter().filter(plain).map(brief).collect()
 }
 
 fn request(head: &str) -> HttpRequest {
-    let (request, ..) = head::request(head.as_bytes()).unwrap();
-    request
+    head::request(head.as_bytes()).unwrap().request
 }
 
 #[test]
@@ -75,6 +84,7 @@ fn request_fields() {
         user_agent: Some("curl/8.5.0".into()),
         content_length: Some(7),
         upgrade: Some("websocket".into()),
+        authorization: Some("basic"),
     };
     assert_eq!(got, expected);
 }
@@ -139,7 +149,7 @@ fn odd_request_lines_that_servers_take() {
             b" HTTP/1.0\r\nno colon\r\nHost: h\r\n\r\n",
         ]
         .concat();
-        let (got, ..) = head::request(&head).unwrap();
+        let got = head::request(&head).unwrap().request;
         assert_eq!(
             (got.method.as_bytes(), &*got.path, got.target_len),
             (*method, *path, *len)
@@ -158,7 +168,7 @@ fn odd_request_lines_that_servers_take() {
 fn response_fields() {
     let head = b"HTTP/1.1 404 Not Found\r\nServer: nginx/1.25\r\nContent-Type: Text/HTML; charset=utf-8\r\n\
         Set-Cookie: sid=1\r\nContent-Length: 12, 12\r\nBad Header\r\n\r\n";
-    let (response, body) = head::response(head).unwrap();
+    let head::ResponseHead { response, body, .. } = head::response(head).unwrap();
     let expected = HttpResponse {
         status: 404,
         server: Some("nginx/1.25".into()),
@@ -214,23 +224,152 @@ fn response_until_the_connection_ends() {
     assert_eq!(brief(&feed(turns).0), ["GET - /", "200", "GET - /too-late"]);
 }
 
-#[test]
-fn accepted_tunnels_end_it() {
-    let connect: &[u8] = b"CONNECT a:443 HTTP/1.1\r\n\r\n\x16\x03\x01";
-    let accepted: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n\x16\x03\x03";
-    let (out, progress) = feed(&[(Orig, connect), (Resp, accepted)]);
-    assert_eq!(
-        (brief(&out), progress),
-        (vec!["CONNECT a a:443".into(), "200".into()], Progress::Done)
-    );
+const CONNECT: &[u8] = b"CONNECT a:443 HTTP/1.1\r\n\r\n";
+const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
-    let upgrade: &[u8] = b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n";
-    let switched: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05";
-    let (out, progress) = feed(&[(Orig, upgrade), (Resp, switched)]);
+#[test]
+fn what_follows_a_tunnel_is_another_conversation() {
+    let (out, progress) = feed(&[
+        (Orig, CONNECT),
+        (Resp, CONNECTED),
+        (Resp, b"SSH-2.0-OpenSSH_9.6\r\n"),
+        (Orig, b"SSH-2.0-libssh\r\n"),
+    ]);
     assert_eq!(
-        (brief(&out), progress),
-        (vec!["GET h /ws".into(), "101".into()], Progress::Done)
+        brief(&out),
+        [
+            "CONNECT a a:443",
+            "200",
+            "opened connect",
+            "ssh in connect",
+            "message in connect",
+            "message in connect",
+        ]
     );
+    assert_eq!(progress, Progress::More);
+}
+
+#[test]
+fn a_tunnel_in_a_tunnel_is_followed_and_not_a_third() {
+    let (out, progress) = feed(&[
+        (Orig, CONNECT),
+        (Resp, CONNECTED),
+        (Orig, CONNECT),
+        (Resp, CONNECTED),
+        (Orig, CONNECT),
+        (Resp, CONNECTED),
+        (Orig, b"SSH-2.0-libssh\r\n"),
+    ]);
+    assert_eq!(progress, Progress::Done);
+    let depth = |transaction: &Transaction| {
+        let mut depth = 0;
+        let mut transaction = transaction;
+        while let Transaction::Carried(Carried {
+            content: Content::Message(message),
+            ..
+        }) = transaction
+        {
+            transaction = message;
+            depth += 1;
+        }
+        matches!(transaction, Transaction::TunnelOpened(_)).then_some(depth)
+    };
+    let depths: Vec<i32> = out.iter().filter_map(depth).collect();
+    assert_eq!(depths, [0, 1, 2]);
+}
+
+#[test]
+fn what_a_client_sends_before_the_answer_belongs_to_the_tunnel() {
+    let early = [CONNECT, b"SSH-2.0-libssh\r\n"].concat();
+    let late = [CONNECTED, b"SSH-2.0-OpenSSH_9.6\r\n"].concat();
+    let (out, _) = feed(&[(Orig, &early), (Resp, &late)]);
+    assert!(brief(&out).contains(&"ssh in connect".to_owned()));
+    let both = brief(&out)
+        .into_iter()
+        .filter(|text| text == "message in connect");
+    assert_eq!(both.count(), 2);
+}
+
+#[test]
+fn what_nobody_knows_is_described() {
+    let (out, progress) = feed(&[
+        (Orig, b"GET /x HTTP/1.1\r\nHost: h\r\nUpgrade: odd\r\n\r\n"),
+        (Resp, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+        (
+            Orig,
+            b"hello, who are you? do I know you from somewhere else?",
+        ),
+        (
+            Resp,
+            b"somebody that you used to know, a long, long time ago",
+        ),
+        (Orig, b"a"),
+    ]);
+    assert_eq!(
+        brief(&out)[2..],
+        ["opened upgrade", "Text in upgrade", "Text in upgrade"]
+    );
+    assert_eq!(progress, Progress::More);
+}
+
+#[test]
+fn upgrades_tell_what_was_agreed_on_and_no_token() {
+    let opened = |request: &str, response: &str| {
+        let request = format!("GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\n{request}\r\n");
+        let response = format!("HTTP/1.1 101 Switching Protocols\r\n{response}\r\n");
+        let (out, _) = feed(&[(Orig, request.as_bytes()), (Resp, response.as_bytes())]);
+        let found = out.into_iter().find_map(|transaction| match transaction {
+            Transaction::TunnelOpened(opened) => Some(opened),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let plain = opened("", "");
+    assert_eq!(plain.carrier, "websocket");
+    assert_eq!(
+        (plain.subprotocol, plain.bears_token, plain.login),
+        (None, false, false)
+    );
+    let chisel = opened("Sec-WebSocket-Protocol: chisel-v3\r\n", "");
+    assert_eq!(chisel.subprotocol.as_deref(), Some("chisel-v3"));
+    let token = "Sec-WebSocket-Protocol: v1, authorization.bearer.eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJpZCI6\r\n\
+                 Authorization: Basic czpz\r\n";
+    let bearer = opened(token, "Sec-WebSocket-Protocol: v2\r\n");
+    assert_eq!(bearer.subprotocol.as_deref(), Some("v2"));
+    assert!(bearer.bears_token && bearer.login);
+    let kubectl = opened(
+        "Sec-WebSocket-Protocol: v5.channel.k8s.io, v4.channel.k8s.io\r\n",
+        "",
+    );
+    assert_eq!(kubectl.subprotocol.as_deref(), Some("v5.channel.k8s.io"));
+    assert!(!kubectl.bears_token);
+    let secret = opened(
+        "Sec-WebSocket-Protocol: 550e8400-e29b-41d4-a716-446655440000\r\n",
+        "",
+    );
+    assert_eq!((secret.subprotocol, secret.bears_token), (None, true));
+}
+
+#[test]
+fn exchanges_with_bodies_are_summed_up() {
+    let (out, _) = feed(&[
+        (Orig, b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"),
+        (Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        (Orig, b"GET /b HTTP/1.1\r\n\r\n"),
+        (Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+    ]);
+    let told: Vec<_> = out
+        .iter()
+        .filter_map(|transaction| match transaction {
+            Transaction::HttpExchange(exchange) => Some((
+                exchange.request_bytes,
+                exchange.response_bytes,
+                exchange.complete,
+            )),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(5, 2, true)]);
 }
 
 #[test]

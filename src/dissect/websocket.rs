@@ -1,0 +1,196 @@
+//! WebSocket (RFC 6455) after its upgrade: the frames of both directions, unmasked, as the stream that they carry.
+//!
+//! Owns framing and masks. What messages mean is told by the conversation inside; as soon as that has said all, nothing
+//! more is read. Compressed messages (RFC 7692) are not looked into.
+
+#[cfg(test)]
+mod tests;
+
+use super::tunnel::Inside;
+use super::{Both, Progress, Segment, Transaction};
+
+/// The carrier's name.
+pub(super) const CARRIER: &str = "websocket";
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PONG: u8 = 10;
+/// RFC 6455 5.5.
+const MAX_CONTROL: u64 = 125;
+/// First two bytes, eight of length, four of mask.
+const MAX_HEADER: usize = 14;
+
+/// Both directions of a connection.
+pub(super) struct WebSocket {
+    sides: Both<Side>,
+    inside: Inside,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Side {
+    /// A frame's header as far as it has come.
+    header: [u8; MAX_HEADER],
+    have: usize,
+    frame: Frame,
+    /// Bytes of the frame's payload to come.
+    left: u64,
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Default)]
+struct Frame {
+    opcode: u8,
+    compressed: bool,
+    mask: Option<[u8; 4]>,
+    /// Where in the mask the next byte is.
+    at: usize,
+}
+
+impl WebSocket {
+    /// For an upgrade of a conversation at `depth`, unless that is too deep.
+    pub(super) fn new(depth: u8) -> Option<Self> {
+        Some(Self {
+            sides: Both::default(),
+            inside: Inside::new(CARRIER, depth)?,
+        })
+    }
+
+    /// Takes the connection's next bytes after the upgrade.
+    pub(super) fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        let Self { sides, inside } = self;
+        let side = sides.of(segment.direction);
+        let mut lost = 0;
+        if segment.gap > 0 {
+            let gap = u64::from(segment.gap);
+            // Within a payload the next byte is known; anywhere else it isn't.
+            if gap > side.left {
+                return Progress::Desynced;
+            }
+            side.skip(gap);
+            lost = segment.gap;
+        }
+        let mut data = segment.data;
+        let mut plain = Vec::new();
+        while let [first, rest @ ..] = data {
+            if side.left == 0 {
+                data = rest;
+                match side.read_header(*first) {
+                    Header::More => {}
+                    Header::Complete => {
+                        if side.frame.compressed {
+                            return Progress::Done;
+                        }
+                    }
+                    Header::Bad => return Progress::Desynced,
+                }
+                continue;
+            }
+            let len = usize::try_from(side.left).unwrap_or(usize::MAX);
+            let (part, rest) = data.split_at_checked(len).unwrap_or((data, &[]));
+            data = rest;
+            if side.frame.opcode >= CLOSE {
+                side.skip(part.len() as u64);
+                continue;
+            }
+            plain.clear();
+            let payload = if side.frame.mask.is_some() {
+                plain.extend(part.iter().map(|byte| side.frame.unmask(*byte)));
+                plain.as_slice()
+            } else {
+                part
+            };
+            side.left = side.left.saturating_sub(part.len() as u64);
+            let carried = Segment {
+                data: payload,
+                gap: std::mem::take(&mut lost),
+                ..*segment
+            };
+            let progress = inside.feed(&carried, out);
+            if progress != Progress::More {
+                return progress;
+            }
+        }
+        Progress::More
+    }
+
+    /// Bytes passed over unread.
+    pub(super) const fn skipped(&self) -> u64 {
+        self.inside.skipped()
+    }
+}
+
+/// What came of a header's next byte.
+enum Header {
+    More,
+    Complete,
+    Bad,
+}
+
+impl Side {
+    fn read_header(&mut self, byte: u8) -> Header {
+        if let Some(slot) = self.header.get_mut(self.have) {
+            *slot = byte;
+        }
+        self.have = self.have.saturating_add(1);
+        let [first, second, ..] = self.header;
+        let wide = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0_usize,
+        };
+        let masked = second & 0x80 != 0;
+        let mask_at = wide.saturating_add(2);
+        let wanted = if masked {
+            mask_at.saturating_add(4)
+        } else {
+            mask_at
+        };
+        if self.have < 2 || self.have < wanted {
+            return Header::More;
+        }
+        self.have = 0;
+        let length = if wide == 0 {
+            u64::from(second & 0x7f)
+        } else {
+            let bytes = self.header.get(2..mask_at).unwrap_or_default();
+            bytes
+                .iter()
+                .fold(0, |length, byte| length << 8 | u64::from(*byte))
+        };
+        let opcode = first & 0x0f;
+        let control = opcode >= CLOSE;
+        let valid = first & 0x30 == 0
+            && (opcode <= BINARY || (CLOSE..=PONG).contains(&opcode))
+            && length >> 63 == 0
+            && (!control || length <= MAX_CONTROL && first & 0xc0 == 0x80);
+        if !valid {
+            return Header::Bad;
+        }
+        self.left = length;
+        self.frame = Frame {
+            opcode,
+            compressed: first & 0x40 != 0 && matches!(opcode, TEXT | BINARY),
+            mask: masked
+                .then(|| self.header.get(mask_at..wanted)?.try_into().ok())
+                .flatten(),
+            at: 0,
+        };
+        Header::Complete
+    }
+
+    /// Passes over bytes of the payload.
+    fn skip(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes);
+        self.frame.at = self.frame.at.wrapping_add(bytes as usize);
+    }
+}
+
+impl Frame {
+    fn unmask(&mut self, byte: u8) -> u8 {
+        let key = self.mask.and_then(|mask| mask.get(self.at & 3).copied());
+        self.at = self.at.wrapping_add(1);
+        byte ^ key.unwrap_or(0)
+    }
+}
