@@ -25,6 +25,7 @@ fuzz_target!(|data: &[u8]| {
     let flow = FlowConfig {
         max_flows: 64,
         max_reorder_bytes: 1 << 16,
+        max_fragment_bytes: 1 << 14,
         ..FlowConfig::default()
     };
     let mut pipeline = Pipeline::new(flow, Arc::new(Journal::default()), task)

@@ -13,6 +13,7 @@
 )]
 
 mod anomaly;
+mod fragment;
 mod link;
 mod network;
 mod transport;
@@ -26,6 +27,7 @@ use crate::capture::Frame;
 use crate::time::Timestamp;
 
 pub use anomaly::Anomalies;
+pub use fragment::{Datagram, Fragment, Head};
 pub use transport::{Icmp, Quoted, Tcp, TcpFlags, Transport};
 pub use tunnel::{MAX_DEPTH, Tunnel, TunnelKind};
 
@@ -37,6 +39,8 @@ pub struct Packet<'a> {
     pub time: Timestamp,
     /// Length of the whole frame on the wire, in bytes, with all it was wrapped in.
     pub wire_len: u32,
+    /// How many frames it took: 1, unless it was put together from fragments.
+    pub frames: u32,
     /// The virtual network it was in: the VLAN tags of the innermost Ethernet frame, none for bare IP in an IP tunnel.
     pub network: NetworkId,
     /// In what it came wrapped.
@@ -73,6 +77,8 @@ pub struct IpPacket<'a> {
     pub protocol: u8,
     /// The transport header, as far as it was captured.
     pub transport: Transport,
+    /// The piece of a datagram that this is, if it isn't a whole one.
+    pub fragment: Option<Fragment<'a>>,
     /// The transport's payload, as far as it was captured.
     pub payload: &'a [u8],
     /// The payload's length on the wire in bytes; at least `payload.len()`.
@@ -123,6 +129,7 @@ pub fn decode_trusting<'a>(frame: &Frame<'a>, trusts: Trust<'_>) -> Packet<'a> {
     let mut packet = Packet {
         time: frame.time,
         wire_len: frame.wire_len,
+        frames: 1,
         network: NetworkId::default(),
         tunnel: None,
         content: Content::Undecodable,

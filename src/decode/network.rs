@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{IpNumber, LaxIpPayloadSlice, LaxIpv4Slice, LaxIpv6Slice, LenSource};
 
+use super::fragment::Cut;
 use super::{Anomalies, Arp, Content, Input, IpPacket, Packet, Transport, transport, tunnel};
 use crate::address::canonical;
 
@@ -28,7 +29,13 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
             } else {
                 declared
             };
-            let first_fragment = header.fragments_offset().value() == 0;
+            let cut = header.is_fragmenting_payload().then(|| Cut {
+                id: header.identification().into(),
+                protocol: header.protocol().0,
+                offset: header.fragments_offset().value(),
+                more: header.more_fragments(),
+                at: header.slice().len(),
+            });
             let addresses = (
                 IpAddr::V4(header.source_addr()),
                 IpAddr::V4(header.destination_addr()),
@@ -40,7 +47,7 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
                 slice.payload(),
                 whole,
                 on_wire,
-                first_fragment,
+                cut,
                 addresses,
                 ttl,
                 packet,
@@ -59,10 +66,9 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
                 length => length.saturating_add(header.slice().len()),
             };
             let extensions = slice.extensions();
-            let first_fragment = !slice.is_payload_fragmented()
-                || extensions
-                    .first_header()
-                    .is_some_and(|first| fragment_offset(first, extensions.slice()) == Some(0));
+            let cut = extensions
+                .first_header()
+                .and_then(|first| Cut::find(first, header.slice().len(), extensions.slice()));
             let addresses = (
                 canonical(header.source_addr().into()),
                 canonical(header.destination_addr().into()),
@@ -74,33 +80,13 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
                 slice.payload(),
                 whole,
                 on_wire,
-                first_fragment,
+                cut,
                 addresses,
                 ttl,
                 packet,
             );
         }
         _ => {}
-    }
-}
-
-/// The offset in the fragment header (RFC 8200 4.5) among extension headers that begin with one of type `first`, in
-/// 8-byte units. Walked here and not by etherparse's iterator, which in 0.21 reads past the end of a chain that was cut.
-fn fragment_offset(first: IpNumber, mut headers: &[u8]) -> Option<u16> {
-    let mut kind = first;
-    loop {
-        let &[next, length, high, low] = headers.first_chunk::<4>()?;
-        let units = usize::from(length);
-        let size = match kind {
-            IpNumber::IPV6_FRAGMENTATION_HEADER => {
-                return Some(u16::from_be_bytes([high, low]) >> 3);
-            }
-            // RFC 4302 2.2: in 4-byte units, less two.
-            IpNumber::AUTHENTICATION_HEADER => units.saturating_add(2).saturating_mul(4),
-            _ => units.saturating_add(1).saturating_mul(8),
-        };
-        kind = IpNumber(next);
-        headers = headers.get(size..)?;
     }
 }
 
@@ -114,7 +100,7 @@ fn payload<'a>(
     slice: &LaxIpPayloadSlice<'a>,
     whole: usize,
     on_wire: usize,
-    first_fragment: bool,
+    cut: Option<Cut>,
     (src, dst): (IpAddr, IpAddr),
     ttl: u8,
     packet: &mut Packet<'a>,
@@ -130,10 +116,11 @@ fn payload<'a>(
         _ => slice.payload,
     };
     let wire_len = wire_len.max(bytes.len());
-    let (transport, header) = if slice.fragmented && !first_fragment {
-        (Transport::Fragment, 0)
-    } else {
+    let first_fragment = cut.is_none_or(|cut| cut.offset == 0);
+    let (transport, header) = if first_fragment {
         transport::decode(slice.ip_number, bytes, wire_len, &mut packet.anomalies)
+    } else {
+        (Transport::Fragment, 0)
     };
     let IpNumber(protocol) = slice.ip_number;
     let ip = IpPacket {
@@ -142,10 +129,11 @@ fn payload<'a>(
         ttl,
         protocol,
         transport,
+        fragment: cut.map(|cut| cut.fragment(data, whole.min(on_wire))),
         payload: bytes.get(header..).unwrap_or_default(),
         payload_len: wire_len.saturating_sub(header) as u32,
     };
-    let wrap = if slice.fragmented {
+    let wrap = if cut.is_some() {
         None
     } else {
         tunnel::in_ip(&ip)

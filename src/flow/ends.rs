@@ -3,9 +3,6 @@
 use super::Protocol;
 use crate::decode::{Icmp, IpPacket, Tcp, Transport};
 
-/// IP protocol number under which fragments without ports are kept ("IPv6-Frag").
-const FRAGMENT: Protocol = Protocol::Other(44);
-
 /// The ports by which a packet finds its flow.
 pub(super) struct Ends {
     pub(super) protocol: Protocol,
@@ -27,8 +24,7 @@ impl Ends {
                 let kind = u16::from(query(kind)).wrapping_shl(8) | u16::from(code);
                 (protocol, kind, kind)
             }
-            Transport::Fragment => (FRAGMENT, 0, 0),
-            Transport::Opaque => (protocol, 0, 0),
+            Transport::Fragment | Transport::Opaque => (protocol, 0, 0),
         };
         Self {
             protocol,

@@ -67,7 +67,7 @@ impl<S> Flow<S> {
         ip: &IpPacket<'_>,
     ) -> Option<Turn> {
         self.last = self.last.max(packet.time);
-        add(&mut self.packets, direction, 1);
+        add(&mut self.packets, direction, u64::from(packet.frames));
         add(&mut self.wire_bytes, direction, u64::from(packet.wire_len));
         let Transport::Tcp(tcp) = &ip.transport else {
             add(

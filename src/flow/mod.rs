@@ -12,6 +12,7 @@
 )]
 
 mod community_id;
+mod defrag;
 mod ends;
 mod key;
 mod live;
@@ -23,6 +24,7 @@ mod turn;
 mod wheel;
 
 pub use community_id::community_id;
+pub use defrag::Defrag;
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord};
 pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest};

@@ -25,6 +25,10 @@ pub struct FlowConfig {
     pub max_flows: usize,
     /// Bytes of out-of-order TCP payload kept over all flows.
     pub max_reorder_bytes: usize,
+    /// Bytes kept of datagrams that wait for fragments, bookkeeping included.
+    pub max_fragment_bytes: usize,
+    /// A datagram that isn't whole this long after its first fragment is given up.
+    pub fragment_timeout: Duration,
     /// An open TCP connection without packets ends after this.
     pub tcp_idle: Duration,
     /// A TCP connection that nobody answered ends after this.
@@ -42,6 +46,9 @@ impl Default for FlowConfig {
         Self {
             max_flows: 1 << 18,
             max_reorder_bytes: 16 << 20,
+            max_fragment_bytes: 4 << 20,
+            // Linux's own (net.ipv4.ipfrag_time): what comes later the receiver has given up as well.
+            fragment_timeout: Duration::from_secs(30),
             tcp_idle: Duration::from_mins(15),
             tcp_attempt: Duration::from_secs(30),
             tcp_linger: Duration::from_secs(5),

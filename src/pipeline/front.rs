@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::Stats;
 use crate::address::NetworkId;
 use crate::capture::Frame;
-use crate::decode::{Anomalies, Content, Packet, Transport, decode_trusting};
+use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, decode_trusting};
 use crate::dissect::{Carrier, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
-    Chunk, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome, Protocol,
-    Turn,
+    Chunk, Defrag, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
+    Protocol, Turn,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
@@ -19,6 +19,7 @@ use crate::time::Timestamp;
 
 #[derive(Debug)]
 pub(super) struct Front {
+    defrag: Defrag,
     table: FlowTable<FlowState>,
     losses: LossCounts,
     stats: Stats,
@@ -36,6 +37,7 @@ struct FlowState {
 impl Front {
     pub(super) fn new(config: FlowConfig) -> Self {
         Self {
+            defrag: Defrag::new(&config),
             table: FlowTable::new(config),
             losses: LossCounts::default(),
             stats: Stats::default(),
@@ -52,10 +54,22 @@ impl Front {
         if packet.anomalies.contains(Anomalies::SNAPLEN) {
             self.losses.add(Loss::Snaplen);
         }
+        self.packet(&packet, journal, events);
+        while let Some(part) = self.defrag.given_up(frame.time, &mut self.losses) {
+            self.datagram(part, journal, events);
+        }
+    }
+
+    /// Takes a packet, or what it completes if it is a fragment.
+    fn packet(&mut self, packet: &Packet<'_>, journal: &Journal, events: &mut Vec<Event>) {
         match &packet.content {
             Content::Ip(ip) => {
-                if ip.transport == Transport::Fragment {
-                    self.losses.add(Loss::Fragment);
+                if let Some(fragment) = &ip.fragment {
+                    let whole = self.defrag.push(packet, ip, fragment, &mut self.losses);
+                    if let Some(datagram) = whole {
+                        self.datagram(datagram, journal, events);
+                    }
+                    return;
                 }
                 let mut sink = Sink {
                     journal,
@@ -64,22 +78,46 @@ impl Front {
                     stats: &mut self.stats,
                     transactions: &mut self.transactions,
                 };
-                self.table.packet(&packet, ip, &mut sink);
+                self.table.packet(packet, ip, &mut sink);
                 if let Transport::Icmp(icmp) = ip.transport
                     && let Some(target) = icmp.solicited
                 {
-                    resolution(&packet, ip.src, target, false, journal, events);
+                    resolution(packet, ip.src, target, false, journal, events);
                 }
             }
             Content::Arp(arp) => {
-                resolution(&packet, arp.sender, arp.target, arp.reply, journal, events);
+                resolution(packet, arp.sender, arp.target, arp.reply, journal, events);
             }
             Content::Other => {}
             Content::Undecodable => self.losses.add(Loss::Undecodable),
         }
     }
 
+    /// Takes a datagram that was put together. In a tunnel, it may be a fragment again.
+    fn datagram(&mut self, mut datagram: Datagram, journal: &Journal, events: &mut Vec<Event>) {
+        for _ in 0..=MAX_DEPTH {
+            let packet = datagram.decode(&|src, dst| carries(journal, datagram.time(), src, dst));
+            if packet.anomalies.contains(Anomalies::FORGED) {
+                self.losses.add(Loss::TunnelRefused);
+            }
+            let Content::Ip(ip) = &packet.content else {
+                return self.packet(&packet, journal, events);
+            };
+            let Some(fragment) = &ip.fragment else {
+                return self.packet(&packet, journal, events);
+            };
+            match self.defrag.push(&packet, ip, fragment, &mut self.losses) {
+                Some(whole) => datagram = whole,
+                None => return,
+            }
+        }
+        self.losses.add(Loss::Fragment);
+    }
+
     pub(super) fn finish(&mut self, journal: &Journal, events: &mut Vec<Event>) {
+        while let Some(part) = self.defrag.rest(&mut self.losses) {
+            self.datagram(part, journal, events);
+        }
         let mut sink = Sink {
             journal,
             events,

@@ -40,8 +40,10 @@ losses! {
     Undecodable = "undecodable": "frame too short or malformed to find its addresses";
     /// A frame cut by the capture's snap length: headers kept, payload partly missing.
     Snaplen = "snaplen": "frame cut short by the capture's snap length";
-    /// A fragment of an IP datagram: counted, its transport unknown.
-    Fragment = "fragment": "IP fragment whose transport header is elsewhere";
+    /// A fragment of an IP datagram that never became whole.
+    Fragment = "fragment": "IP fragment of a datagram that never became whole";
+    /// A fragment thrown away, alone or with all the others, because it overlapped them or disagreed with them.
+    FragmentOverlap = "fragment_overlap": "IP fragment thrown away because it overlaps others";
     /// A tunnel whose ends have no business carrying others' packets: left closed.
     TunnelRefused = "tunnel_refused": "tunnel from a pod or from outside left closed";
     /// A flow dropped from the table to make room for another.

@@ -121,6 +121,34 @@ pub fn forwarded(frame: &[u8], bridge: Mac, next: Mac) -> Vec<u8> {
     copy
 }
 
+/// The fragments of an IPv4 frame, each with at most `piece` bytes of the packet's payload.
+///
+/// # Panics
+/// If `piece` is no multiple of 8, or the frame holds no whole IPv4 packet.
+pub fn fragments(frame: &[u8], piece: usize) -> Vec<Vec<u8>> {
+    assert!(
+        piece > 0 && piece.is_multiple_of(8),
+        "fragments come in units of 8 bytes"
+    );
+    let (link, ip) = frame.split_at(ETHERNET_LEN);
+    let (header, payload) = ip.split_at(usize::from(ip[0] & 0x0f) * 4);
+    let mut cut = Vec::new();
+    for (number, part) in payload.chunks(piece).enumerate() {
+        let offset = number * piece;
+        let more = offset + part.len() < payload.len();
+        let mut own = header.to_vec();
+        let len = u16::try_from(header.len() + part.len()).expect("shorter than the whole");
+        own[2..4].copy_from_slice(&len.to_be_bytes());
+        let place = (offset / 8) as u16 | u16::from(more) << 13;
+        own[6..8].copy_from_slice(&place.to_be_bytes());
+        own[10..12].fill(0);
+        let sum = checksum(&own);
+        own[10..12].copy_from_slice(&sum.to_be_bytes());
+        cut.push([link, &own, part].concat());
+    }
+    cut
+}
+
 fn ip(from: &Host, to: &Host, id: u16, protocol: IpNumber) -> PacketBuilderStep<IpHeaders> {
     let headers = match (from.ip, to.ip) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => IpHeaders::Ipv4(

@@ -17,6 +17,8 @@ mod captures;
 mod cases;
 /// Runs the command; no tests.
 mod command;
+/// Traffic in pieces.
+mod fragments;
 /// Baselines.
 mod learn;
 /// Flows against tshark.

@@ -7,7 +7,7 @@ use crate::command::{Folder, repository, spanwatch};
 
 /// As Cilium does it: the network identifier is the sender's identity, so it differs between the directions, and the nodes
 /// are those of the sender and the receiver.
-fn wrapped(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn wrapped(frame: &[u8]) -> Vec<u8> {
     let (from, to) = (frame[11], frame[5]);
     wrapped_between([192, 168, 50, from], [192, 168, 50, to], frame)
 }

@@ -2,7 +2,7 @@
 //!
 //! A SPAN port or a node's uplink shows pods' traffic wrapped; everything after decoding wants the inner packet. A wrap is
 //! believed only if its header is valid and an IP packet or an ARP message is inside; else the outer packet stays what it
-//! is, so that nothing is lost by trying. Fragments of outer packets are not put together, hence not opened.
+//! is, so that nothing is lost by trying. A fragment of an outer packet is opened once the whole was put together.
 
 mod gre;
 mod label;

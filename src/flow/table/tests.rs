@@ -91,6 +91,7 @@ fn send(
             flags: TcpFlags(tcp.1),
             window: 0,
         }),
+        fragment: None,
         payload: data,
         payload_len: data.len() as u32,
     };
@@ -101,6 +102,7 @@ fn push(table: &mut FlowTable<u64>, sink: &mut Recorder, secs: f64, ip: IpPacket
     let packet = Packet {
         time: Timestamp::from_secs_f64(secs),
         wire_len: 54 + ip.payload_len,
+        frames: 1,
         network: NetworkId::default(),
         tunnel: None,
         content: Content::Ip(ip.clone()),
@@ -119,6 +121,7 @@ fn udp<'a>(src: (&str, u16), dst: (&str, u16), data: &'a [u8]) -> IpPacket<'a> {
             src_port: src.1,
             dst_port: dst.1,
         },
+        fragment: None,
         payload: data,
         payload_len: data.len() as u32,
     }
