@@ -148,7 +148,12 @@ impl<S> Flow<S> {
 
     /// Whether an answer should have come by now.
     pub(super) fn is_overdue(&self, now: Timestamp, config: &FlowConfig) -> bool {
-        !self.outcome_known && self.answers_at_once() && now > self.start.after(config.silent_after)
+        !self.outcome_known && self.patience(config).is_some_and(|end| now > end)
+    }
+
+    /// Whether the answer that a round trip brings isn't there, although nearly all are by now.
+    pub(super) fn is_late(&self, now: Timestamp, config: &FlowConfig) -> bool {
+        self.answers_at_once() && now > self.start.after(config.silent_at_end)
     }
 
     /// Whether the protocol promises an answer within a round trip.
@@ -159,10 +164,37 @@ impl<S> Flow<S> {
         )
     }
 
+    /// Until when an answer is waited for.
+    fn patience(&self, config: &FlowConfig) -> Option<Timestamp> {
+        let patience = match self.key.protocol() {
+            Protocol::Udp => config.silent_datagram,
+            _ if self.answers_at_once() => config.silent_after,
+            _ => return None,
+        };
+        Some(self.start.after(patience))
+    }
+
+    /// How the responder took a flow of which the capture has no packet of its own. Where only one direction was captured,
+    /// or the answer was lost, the originator still shows that it got one: it acknowledges.
+    pub(super) fn unseen_outcome(&self) -> Outcome {
+        let [flags, _] = self.tcp.flags();
+        let [said, _] = self.payload_bytes;
+        let all = TcpFlags::SYN | TcpFlags::ACK;
+        let shook_hands = flags & (all | TcpFlags::RST) == all;
+        let goes_on = said > 0 && flags & TcpFlags::ACK != 0;
+        if self.is_tcp() && (shook_hands || goes_on) {
+            Outcome::Answered
+        } else {
+            Outcome::Silent
+        }
+    }
+
     /// When to look at the flow again if no packet comes.
     pub(super) fn deadline(&self, config: &FlowConfig) -> Timestamp {
-        if !self.outcome_known && self.answers_at_once() {
-            self.start.after(config.silent_after)
+        if !self.outcome_known
+            && let Some(patience) = self.patience(config)
+        {
+            patience
         } else if !self.is_tcp() {
             self.last.after(config.other_idle)
         } else if self.closed {

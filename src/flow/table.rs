@@ -39,6 +39,11 @@ pub struct FlowConfig {
     pub other_idle: Duration,
     /// A TCP connection or an ICMP query without any answer counts as silent after this.
     pub silent_after: Duration,
+    /// The same for a conversation over UDP, which has no handshake: whoever asks for something gives up by then.
+    pub silent_datagram: Duration,
+    /// When the capture ends, a TCP connection or an ICMP query this old and without any answer is silent already: TCP sends
+    /// its SYN again after a second, for nearly all answers are there by then (RFC 6298 2.1, appendix A).
+    pub silent_at_end: Duration,
 }
 
 impl Default for FlowConfig {
@@ -54,6 +59,8 @@ impl Default for FlowConfig {
             tcp_linger: Duration::from_secs(5),
             other_idle: Duration::from_mins(1),
             silent_after: Duration::from_secs(4),
+            silent_datagram: Duration::from_secs(10),
+            silent_at_end: Duration::from_secs(1),
         }
     }
 }
@@ -397,7 +404,8 @@ impl<S> FlowTable<S> {
             };
             if flow.is_overdue(now, &config) {
                 flow.outcome_known = true;
-                sink.outcome(&mut flow.state, now, Outcome::Silent);
+                let outcome = flow.unseen_outcome();
+                sink.outcome(&mut flow.state, now, outcome);
             }
             let deadline = flow.deadline(&config);
             if deadline < now {
@@ -462,10 +470,13 @@ impl<S> FlowTable<S> {
             sink.turn(&mut flow.state, &turn);
         }
         // A flow that ends before its answer was due has no outcome that anybody saw.
-        if reason == EndReason::Idle && !flow.outcome_known
-            || flow.is_overdue(self.now, &self.config)
+        if !flow.outcome_known
+            && (reason == EndReason::Idle
+                || flow.is_overdue(self.now, &self.config)
+                || reason == EndReason::CaptureEnd && flow.is_late(self.now, &self.config))
         {
-            sink.outcome(&mut flow.state, self.now, Outcome::Silent);
+            let outcome = flow.unseen_outcome();
+            sink.outcome(&mut flow.state, self.now, outcome);
         }
         let record = flow.record(reason);
         sink.ended(flow.state, record);

@@ -202,6 +202,34 @@ fn outcomes() {
 }
 
 #[test]
+fn at_the_end_a_second_of_silence_is_enough() {
+    let (mut table, mut sink) = table();
+    send(&mut table, &mut sink, 1.0, true, (100, SYN), b"");
+    table.advance(Timestamp::from_secs_f64(2.5), &mut sink);
+    assert!(sink.outcomes.is_empty());
+    table.finish(&mut sink);
+    assert_eq!(sink.outcomes[&0], Outcome::Silent);
+}
+
+#[test]
+fn who_acknowledges_was_answered_even_if_only_one_direction_was_captured() {
+    for (packets, expected) in [
+        (vec![(100, SYN), (101, ACK)], Outcome::Answered),
+        (vec![(500, ACK | 8)], Outcome::Answered),
+        (vec![(100, SYN), (101, RST | ACK)], Outcome::Silent),
+        (vec![(100, FIN | ACK)], Outcome::Silent),
+    ] {
+        let (mut table, mut sink) = table();
+        for &(seq, flags) in &packets {
+            let data: &[u8] = if flags & 8 == 0 { b"" } else { b"GET" };
+            send(&mut table, &mut sink, 1.0, true, (seq, flags), data);
+        }
+        table.advance(Timestamp::from_secs(9), &mut sink);
+        assert_eq!(sink.outcomes[&0], expected, "{packets:?}");
+    }
+}
+
+#[test]
 fn an_icmp_error_is_the_outcome_of_the_flow_it_quotes() {
     let (mut table, mut sink) = table();
     push(
