@@ -106,11 +106,9 @@ impl Correlator {
             return;
         };
         let key = GroupKey::of(&finding);
-        let known = self.latest.get(&key).copied().filter(|seq| {
-            self.groups
-                .get(seq)
-                .is_some_and(|group| group.is_near(&finding, self.config.gap))
-        });
+        let known = self
+            .near(&key, &finding)
+            .or_else(|| self.join(&key, &signature, &finding));
         let Some(seq) = known.or_else(|| self.open(key, signature, &finding)) else {
             return;
         };
@@ -200,6 +198,42 @@ impl Correlator {
         }
     }
 
+    /// The group of a key, if the finding continues it.
+    fn near(&self, key: &GroupKey, finding: &Finding) -> Option<u64> {
+        let seq = self.latest.get(key).copied()?;
+        let group = self.groups.get(&seq)?;
+        group.is_near(finding, self.config.gap).then_some(seq)
+    }
+
+    /// Finds the attack that a finding's is a part of, or the part of it that was seen first.
+    fn join(
+        &mut self,
+        key: &GroupKey,
+        signature: &Arc<Signature>,
+        finding: &Finding,
+    ) -> Option<u64> {
+        let whole = signature
+            .part_of
+            .iter()
+            .find_map(|id| self.near(&key.of_signature(id), finding));
+        let seq = whole.or_else(|| {
+            let of_ours = |part: &&Arc<Signature>| part.part_of.contains(&signature.id);
+            let mut parts = self.signatures.iter().filter(of_ours);
+            let seq = parts.find_map(|part| self.near(&key.of_signature(&part.id), finding))?;
+            let group = self.groups.get_mut(&seq)?;
+            self.by_age.remove(&(stage(group), group.last, seq));
+            group.becomes(Arc::clone(signature));
+            self.by_age.insert((stage(group), group.last, seq));
+            Some(seq)
+        })?;
+        let group = self.groups.get_mut(&seq)?;
+        if !group.keys.contains(key) {
+            group.keys.push(key.clone());
+        }
+        self.latest.insert(key.clone(), seq);
+        Some(seq)
+    }
+
     /// Begins a group, giving up another where there are too many: an alert told to the end, or else the one without
     /// enough evidence that is longest without news. Alerts still to be told are never given up.
     fn open(&mut self, key: GroupKey, signature: Arc<Signature>, finding: &Finding) -> Option<u64> {
@@ -227,8 +261,10 @@ impl Correlator {
         };
         self.by_age.remove(&(stage(&group), group.last, seq));
         self.changed.remove(&seq);
-        if self.latest.get(&group.key) == Some(&seq) {
-            self.latest.remove(&group.key);
+        for key in &group.keys {
+            if self.latest.get(key) == Some(&seq) {
+                self.latest.remove(key);
+            }
         }
         group.release(&mut self.book);
     }

@@ -23,7 +23,7 @@ const MOST_FEATURES: usize = 32;
 /// What makes findings one attack.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct GroupKey {
-    pub(super) signature: &'static str,
+    pub(super) signature: String,
     pub(super) actor: String,
     pub(super) subject: String,
 }
@@ -31,16 +31,24 @@ pub(super) struct GroupKey {
 impl GroupKey {
     pub(super) fn of(finding: &Finding) -> Self {
         Self {
-            signature: finding.signature,
+            signature: finding.signature.to_owned(),
             actor: actor::key(&finding.actor),
             subject: finding.subject.clone(),
+        }
+    }
+
+    /// The key of another signature's attack by the same actor.
+    pub(super) fn of_signature(&self, id: &str) -> Self {
+        Self {
+            signature: id.to_owned(),
+            ..self.clone()
         }
     }
 
     /// The alert's id: the first 64 bits of a hash over what makes the group, and when it began.
     fn id(&self, first: Timestamp) -> String {
         let mut hash = Sha256::new();
-        for part in [self.signature, &self.actor, &self.subject] {
+        for part in [&self.signature, &self.actor, &self.subject] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -65,7 +73,8 @@ pub(super) struct Told {
 /// One attack in the making.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) key: GroupKey,
+    /// Under which it is found: its own, and those of its parts.
+    pub(super) keys: Vec<GroupKey>,
     pub(super) last: Timestamp,
     /// When the evidence sufficed; `None` while it doesn't.
     pub(super) raised: Option<Timestamp>,
@@ -82,7 +91,8 @@ pub(super) struct Group {
     targets: Vec<Target>,
     evidence: Vec<Evidence>,
     flows: Vec<Arc<FlowInfo>>,
-    summary: String,
+    /// What each signature says, that of the alert first.
+    summaries: Vec<(&'static str, String)>,
     coverage: Coverage,
 }
 
@@ -91,7 +101,7 @@ impl Group {
     pub(super) fn new(key: GroupKey, signature: Arc<Signature>, finding: &Finding) -> Self {
         Self {
             id: key.id(finding.first),
-            key,
+            keys: vec![key],
             last: finding.last.max(finding.first),
             raised: None,
             severity: Severity::Low,
@@ -105,9 +115,16 @@ impl Group {
             targets: Vec::new(),
             evidence: Vec::new(),
             flows: Vec::new(),
-            summary: String::new(),
+            summaries: Vec::new(),
             coverage: Coverage::default(),
         }
+    }
+
+    /// The attack turns out to be a part of a larger one.
+    pub(super) fn becomes(&mut self, signature: Arc<Signature>) {
+        self.signature = signature;
+        self.targets.clear();
+        self.target_count = 0;
     }
 
     /// Whether a finding continues this attack: the two spans overlap, or lie within `gap` of each other.
@@ -131,16 +148,30 @@ impl Group {
         if finding.actor.who.confidence <= self.actor.who.confidence {
             self.actor = finding.actor;
         }
-        for target in finding.targets {
-            if self.targets.len() >= MOST_LISTED {
-                break;
-            }
-            if !self.targets.iter().any(|known| same_target(known, &target)) {
-                self.targets.push(target);
+        // A finding tells the whole attack as it stands, so the newest one's order counts.
+        let (mut targets, older) = if newest && finding.signature == self.signature.id {
+            (finding.targets, std::mem::take(&mut self.targets))
+        } else {
+            (std::mem::take(&mut self.targets), finding.targets)
+        };
+        for target in older {
+            if !targets.iter().any(|known| same_target(known, &target)) {
+                targets.push(target);
             }
         }
-        if newest {
-            self.summary = finding.summary;
+        targets.truncate(MOST_LISTED);
+        self.targets = targets;
+        let of = finding.signature;
+        let told = self.summaries.iter().position(|(known, _)| *known == of);
+        match told.and_then(|at| self.summaries.get_mut(at)) {
+            Some((_, summary)) if newest => *summary = finding.summary,
+            Some(_) => {}
+            None if of == self.signature.id => self.summaries.insert(0, (of, finding.summary)),
+            None => self.summaries.push((of, finding.summary)),
+        }
+        if of != self.signature.id {
+            self.target_count = self.target_count.max(finding.target_count);
+        } else if newest {
             self.target_count = finding.target_count;
         }
         self.target_count = self.target_count.max(self.targets.len() as u64);
@@ -191,6 +222,11 @@ impl Group {
         }
     }
 
+    fn summary(&self) -> String {
+        let said = self.summaries.iter().map(|(_, summary)| summary.as_str());
+        said.collect::<Vec<_>>().join("; also ")
+    }
+
     /// The alert, if there is enough for one.
     pub(super) fn alert(&self, status: AlertStatus, book: &FlowBook) -> Option<Alert> {
         let raised = self.raised?;
@@ -222,7 +258,7 @@ impl Group {
             baseline: BaselineNote::default(),
             coverage: self.coverage.clone(),
             flows: flows.collect(),
-            summary: self.summary.clone(),
+            summary: self.summary(),
             response: response
                 .iter()
                 .map(|step| actor::fill(step, &self.actor))

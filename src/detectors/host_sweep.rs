@@ -7,20 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::suspects::Suspects;
-use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
-};
+use super::suspects::{Suspects, first_contact, target};
+use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{NetworkId, is_group};
 use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key, success,
+    ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key,
 };
 use crate::flow::Protocol;
 use crate::identity::{Allocation, IdentityKind};
@@ -80,6 +77,7 @@ const ARP_RETRY: Duration = Duration::from_millis(500);
 const MAX_PENDING: usize = 65_536;
 /// As many different ports tried on one host are a port scan.
 const PORT_SCAN_WAYS: usize = 5;
+const MOST_TARGETS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,7 +132,8 @@ impl HostSweep {
 
     fn judge(&mut self, key: SourceKey, way: Way, time: Timestamp) {
         let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
-        if let Some(source) = self.suspects.lines.source(&key)
+        if !self.suspects.is_noted(&key)
+            && let Some(source) = self.suspects.lines.source(&key)
             && let Some(line) = source.lines.get(&way)
             && line.attempted >= source.mark.saturating_mul(2)
             && is_sweep(way, line, threshold, min_hosts)
@@ -189,11 +188,20 @@ impl HostSweep {
         time: Timestamp,
         context: &Context<'_>,
     ) {
+        let recent = || {
+            context
+                .journal
+                .allocation(NetworkId::default(), asked.ip, time)
+        };
+        if !success && recent() == Allocation::Recent {
+            return;
+        }
         let contact = FirstContact {
             member: (asked.ip, 0),
             target: asked,
             success,
             telling: false,
+            weight: 1.0,
             time,
             flow: None,
         };
@@ -277,6 +285,15 @@ impl HostSweep {
                 text: format!("{dark} of the addresses were never given to anybody"),
             });
         }
+        // Those that answered first: there it goes next.
+        let open = sweeps.iter().flat_map(|(_, line)| &line.open);
+        let mut targets: Vec<_> = open.chain(&widest.targets).map(target).collect();
+        targets.truncate(MOST_TARGETS);
+        // Those that answered before the first was seen not to were not written down: say nothing rather than too little.
+        let answered = match widest.answered {
+            0 => String::new(),
+            count => format!(", {count} did"),
+        };
         let ways: Vec<String> = sweeps.iter().take(4).map(|(way, _)| way.text()).collect();
         out.push(Finding {
             signature: SPEC.id,
@@ -292,16 +309,7 @@ impl HostSweep {
                 .map(|(_, line)| line.last)
                 .max()
                 .unwrap_or(widest.last),
-            targets: widest
-                .targets
-                .iter()
-                .map(|(endpoint, port)| Target {
-                    endpoint: Some(endpoint.clone()),
-                    port: (*port != 0).then_some(*port),
-                    protocol: None,
-                    domain: None,
-                })
-                .collect(),
+            targets,
             target_count: count,
             evidence,
             flows: sweeps
@@ -310,7 +318,7 @@ impl HostSweep {
                 .take(16)
                 .collect(),
             summary: format!(
-                "went through {count} addresses by {}; {} of {} did not answer",
+                "went through {count} addresses by {}; {} of {} did not answer{answered}",
                 ways.join(", "),
                 widest.failed,
                 widest.attempted
@@ -336,18 +344,6 @@ fn way(flow: &FlowInfo) -> Option<Way> {
     }
 }
 
-fn first_contact(
-    flow: &Arc<FlowInfo>,
-    way: Way,
-    success: bool,
-    time: Timestamp,
-) -> FirstContact<'_> {
-    FirstContact {
-        telling: way == Way::Ping,
-        ..FirstContact::of(flow, success, time)
-    }
-}
-
 fn breadth_bits(way: Way, line: &Line) -> f64 {
     let hosts = match way {
         Way::Ping => line.attempted,
@@ -357,7 +353,9 @@ fn breadth_bits(way: Way, line: &Line) -> f64 {
 }
 
 fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
-    line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
+    // Whoever visits hundreds finds some of them down: breadth is no more than the half, except where nobody pings by duty.
+    let telling = way == Way::Ping || line.bits >= threshold / 2.0;
+    telling && line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
 }
 
 /// Hosts tried in so many ways that their ports are what the source is after.
@@ -382,18 +380,13 @@ impl Detector for HostSweep {
             } => self.resolution(actor, target, *reply, event.time, context),
             EventKind::FlowOutcome { flow, outcome } => {
                 let Some(way) = way(flow) else { return };
-                let promised = !matches!(way, Way::Udp(_));
                 if is_group(flow.resp.ip) || is_node(&flow.orig) {
                     return;
                 }
-                let Some(success) = success(*outcome, promised) else {
-                    return;
-                };
-                if context.is_known(flow) {
-                    return;
+                if let Some(mut contact) = first_contact(flow, *outcome, event.time, context) {
+                    contact.telling = way == Way::Ping;
+                    self.contact(&flow.orig, way, &contact, context);
                 }
-                let contact = first_contact(flow, way, success, event.time);
-                self.contact(&flow.orig, way, &contact, context);
             }
             EventKind::FlowEnded { flow, record }
                 if flow.protocol == Protocol::Tcp
@@ -403,7 +396,7 @@ impl Detector for HostSweep {
                 if let Some(way) = way(flow)
                     && !is_node(&flow.orig)
                 {
-                    let contact = first_contact(flow, way, true, event.time);
+                    let contact = FirstContact::of(flow, true, event.time);
                     let theta0 = self.thresholds.theta0;
                     self.suspects
                         .lines
@@ -507,6 +500,65 @@ mod tests {
         }
         ping.finish(100.0);
         assert!(ping.alerts());
+    }
+
+    #[test]
+    fn a_sweep_over_udp_is_found_though_nobody_promised_an_answer() {
+        let mut bench = Bench::new("host-sweep");
+        let web = pod("10.244.1.7", "web");
+        for n in 0..16 {
+            bench.flow(
+                f64::from(n),
+                (&web, &host(n)),
+                Protocol::Udp,
+                161,
+                Outcome::Silent,
+                0,
+            );
+        }
+        bench.finish(60.0);
+        assert!(bench.alerts(), "{} bits", bench.bits());
+        // Peers of a swarm outside come and go.
+        let mut bench = Bench::new("host-sweep");
+        for n in 0..200 {
+            let peer = end(&format!("203.0.113.{n}"), IdentityKind::External, None);
+            bench.flow(
+                f64::from(n),
+                (&web, &peer),
+                Protocol::Udp,
+                6881,
+                Outcome::Silent,
+                0,
+            );
+        }
+        bench.finish(60.0);
+        assert!(bench.findings.is_empty());
+    }
+
+    #[test]
+    fn of_hundreds_some_are_down_and_after_a_rollout_all_were_there_before() {
+        let mut bench = Bench::new("host-sweep");
+        let prometheus = pod("10.244.1.8", "prometheus");
+        for n in 0..600 {
+            let (outcome, said) = if n % 11 == 5 {
+                (Outcome::Refused, 0)
+            } else {
+                (Outcome::Answered, 300)
+            };
+            bench.tcp(
+                f64::from(n) / 40.0,
+                (&prometheus, &host(n)),
+                9100,
+                outcome,
+                said,
+            );
+        }
+        let late = pod("10.244.1.9", "late");
+        for n in (0..600).filter(|n| n % 11 != 5) {
+            bench.tcp(60.0, (&late, &host(n)), 9100, Outcome::Silent, 0);
+        }
+        bench.finish(100.0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
     }
 
     #[test]

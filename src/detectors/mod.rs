@@ -20,7 +20,7 @@ mod port_scan;
 use crate::baseline::{Baseline, Profile};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, PeerNamer};
-use crate::identity::Journal;
+use crate::identity::{Allocation, Journal};
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -49,6 +49,16 @@ impl<'a> Context<'a> {
     /// Whether the flow's originator has had an answer there before: in this run, or in the baseline.
     pub fn is_known(&self, flow: &FlowInfo) -> bool {
         self.acquaintances.met(flow) || self.is_learned(flow)
+    }
+
+    /// Whether a contact that came to nothing may have been a guess. It wasn't where somebody has answered before, or where
+    /// somebody was only minutes ago: clients are told of those, and after a rollout they are told late.
+    pub fn is_guess(&self, flow: &FlowInfo) -> bool {
+        !self.acquaintances.served(flow)
+            && self
+                .journal
+                .allocation(flow.network, flow.resp.ip, flow.start)
+                != Allocation::Recent
     }
 
     /// Whether the baseline has seen the flow's originator make this very contact.

@@ -1,22 +1,24 @@
-//! `port-scan`: one source tries many ports of one host.
+//! `port-scan`: one source tries many ports of one host, or of several in whatever order.
 //!
 //! Each (source, host) pair carries a sequential test over first contacts, so a scan is found after the same number of
-//! failures however slow it is. Contacts that the baseline knows don't count, and where it knows how often the
-//! workload's contacts fail anyway, the test uses that. Ports that are all databases' are `db-sweep`'s business.
+//! failures however slow it is. One more test per source runs over all of them, for scans that jump from host to host.
+//! Contacts that the baseline knows don't count, and where it knows how often the workload's contacts fail anyway, the test
+//! uses that. Ports that are all databases' are `db-sweep`'s business.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::suspects::Suspects;
+use super::suspects::{Suspects, first_contact, target};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::address::is_group;
 use crate::baseline::Profile;
-use crate::event::{Event, EventKind, EventKinds};
+use crate::event::{Endpoint, Event, EventKind, EventKinds};
 use crate::features::{
-    ContactLines, FirstContact, Line, SourceKey, database_product, source_key, success,
+    ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key,
 };
 use crate::flow::Protocol;
 use crate::telemetry::LossCounts;
@@ -32,12 +34,26 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     },
 };
 
+/// Where first contacts are lined up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Along {
+    /// All of the source's over TCP, whoever they are with.
+    Everything,
+    /// Those with one host.
+    Host(IpAddr),
+}
+
 /// Bits per further port of one host that comes to nothing: a client is thought half as likely to try each further one.
 const BITS_PER_PORT: f64 = 1.0;
 /// Bits of a connection dropped without a byte: thought twice as likely under a scan as in honest use.
 const BITS_PER_UNUSED: f64 = 1.0;
 /// Where breadth stops adding: nobody needs more to be sure.
 const MAX_BREADTH_BITS: f64 = 32.0;
+/// A scan of several hosts that tries no host often enough is called after this many contacts in vain, with at least so many
+/// hosts. A client whose servers are all down tries its handful.
+const BLOCK_CONTACTS: u64 = 10;
+const BLOCK_HOSTS: usize = 3;
+const MOST_TARGETS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +69,7 @@ struct Thresholds {
 struct PortScan {
     thresholds: Thresholds,
     alert_bits: f64,
-    suspects: Suspects<IpAddr>,
+    suspects: Suspects<Along>,
 }
 
 impl PortScan {
@@ -69,13 +85,20 @@ impl PortScan {
         }
     }
 
-    /// Marks the source if its line to `host` is evidence enough.
-    fn judge(&mut self, key: SourceKey, host: IpAddr, time: Timestamp) {
+    /// Marks the source if one of its lines to `host` is evidence enough.
+    fn judge(&mut self, actor: &Endpoint, host: IpAddr, time: Timestamp) {
         let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
+        let key = source_key(actor);
+        if self.suspects.is_noted(&key) {
+            return;
+        }
         if let Some(source) = self.suspects.lines.source(&key)
-            && let Some(line) = source.lines.get(&host)
-            && line.probed() >= source.mark.saturating_mul(2)
-            && is_scan(line, threshold, min_ports)
+            && [Along::Host(host), Along::Everything].iter().any(|along| {
+                source.lines.get(along).is_some_and(|line| {
+                    line.probed() >= source.mark.saturating_mul(2)
+                        && is_scan(*along, line, threshold, min_ports)
+                })
+            })
         {
             self.suspects.note(key, time);
         }
@@ -83,82 +106,132 @@ impl PortScan {
 
     fn report(&mut self, key: &SourceKey, out: &mut Findings) {
         let (threshold, min_ports) = (self.alert_bits, self.thresholds.min_ports);
-        let theta0 = self.thresholds.theta0;
         let Some(source) = self.suspects.lines.source(key) else {
             return;
         };
-        let mut hosts: Vec<&Line> = source
+        let mut lines: Vec<&Line> = source
             .lines
-            .values()
-            .filter(|line| is_scan(line, threshold, min_ports))
+            .iter()
+            .filter(|(along, line)| is_scan(**along, line, threshold, min_ports))
+            .map(|(_, line)| line)
             .collect();
-        hosts.sort_by(|a, b| b.probed().cmp(&a.probed()).then(a.first.cmp(&b.first)));
-        let Some(&worst) = hosts.first() else {
+        lines.sort_by(|a, b| b.probed().cmp(&a.probed()).then(a.first.cmp(&b.first)));
+        let Some(&widest) = lines.first() else {
             return;
         };
-        source.mark = worst.probed();
-        let attempted: u64 = hosts.iter().map(|line| line.attempted).sum();
-        let failed: u64 = hosts.iter().map(|line| line.failed).sum();
-        let evidence = vec![
-            Evidence {
-                feature: "scan.failed_first_contacts",
-                family: Family::Outcome,
-                observed: failed as f64,
-                expected: format!("≤ {:.0} % of them", (1.0 - theta0) * 100.0),
-                bits: worst.bits,
-                signature_grade: false,
-                text: format!(
-                    "{failed} of {attempted} first contacts were refused or left without answer"
-                ),
-            },
-            Evidence {
-                feature: "scan.ports_per_host",
-                family: Family::Volume,
-                observed: worst.probed() as f64,
-                expected: "≤ 2".into(),
-                bits: breadth_bits(worst),
-                signature_grade: false,
-                text: format!("{} ports of one host came to nothing", worst.probed()),
-            },
-        ];
-        out.push(Finding {
-            signature: SPEC.id,
-            subject: String::new(),
-            actor: source.actor.clone(),
-            first: hosts
-                .iter()
-                .map(|line| line.first)
-                .min()
-                .unwrap_or(worst.first),
-            last: hosts
-                .iter()
-                .map(|line| line.last)
-                .max()
-                .unwrap_or(worst.last),
-            targets: hosts
-                .iter()
-                .take(16)
-                .filter_map(|line| line.targets.first())
-                .map(|(endpoint, _)| Target {
-                    endpoint: Some(endpoint.clone()),
-                    port: None,
-                    protocol: None,
-                    domain: None,
-                })
-                .collect(),
-            target_count: hosts.len() as u64,
-            evidence,
-            flows: hosts
-                .iter()
-                .flat_map(|line| line.samples.iter().cloned())
-                .take(16)
-                .collect(),
-            summary: format!(
-                "tried {attempted} ports on {} {}; {failed} were refused or silent",
-                hosts.len(),
-                if hosts.len() == 1 { "host" } else { "hosts" },
+        let mark = widest.probed();
+        out.push(finding(source, &lines, widest, self.thresholds.theta0));
+        source.mark = mark;
+    }
+}
+
+/// What is told of a source by the lines that suffice, the widest of which is given.
+fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) -> Finding {
+    // What lies along one host lies along everything, too, unless it is UDP or was forgotten.
+    let hosts = || {
+        let lines = source.lines.iter();
+        lines.filter_map(|(along, line)| (*along != Along::Everything).then_some(line))
+    };
+    let scanned: Vec<&Line> = hosts().filter(|line| line.probed() > 1).collect();
+    // Of a scan so wide that hosts were forgotten, the line along everything tells more.
+    let remembered = |line: &Line| line.members().count();
+    let whole = hosts().map(remembered).sum::<usize>() >= remembered(widest);
+    let count = |of: fn(&Line) -> u64| {
+        if whole {
+            hosts().map(of).sum()
+        } else {
+            of(widest)
+        }
+    };
+    let (attempted, failed) = (count(|line| line.attempted), count(|line| line.failed));
+    let answered = count(|line| line.answered);
+    let host_count = scanned.len().max(
+        widest
+            .members()
+            .map(|(ip, _)| ip)
+            .collect::<BTreeSet<_>>()
+            .len(),
+    );
+    let mut open: Vec<&(Endpoint, u16)> = scanned.iter().flat_map(|line| &line.open).collect();
+    if open.is_empty() {
+        open.extend(&widest.open);
+    }
+    let most_ports = hosts().map(Line::probed).max().unwrap_or(0);
+    let guesses = scanned
+        .iter()
+        .chain([&widest])
+        .flat_map(|line| line.guesses());
+    let ports: BTreeSet<u16> = guesses.map(|(_, port)| port).collect();
+    let evidence = vec![
+        Evidence {
+            feature: "scan.failed_first_contacts",
+            family: Family::Outcome,
+            observed: failed as f64,
+            expected: format!("≤ {:.0} % of them", (1.0 - theta0) * 100.0),
+            bits: lines.iter().map(|line| line.bits).fold(0.0, f64::max),
+            signature_grade: false,
+            text: format!(
+                "{failed} of {attempted} first contacts were refused or left without answer"
             ),
-        });
+        },
+        Evidence {
+            feature: "scan.ports_per_host",
+            family: Family::Volume,
+            observed: most_ports as f64,
+            expected: "≤ 2".into(),
+            bits: lines
+                .iter()
+                .map(|line| breadth_bits(line))
+                .fold(0.0, f64::max),
+            signature_grade: false,
+            text: format!(
+                "{} different ports came to nothing, {most_ports} of them on one host",
+                ports.len()
+            ),
+        },
+    ];
+    let mut hosts: Vec<&(Endpoint, u16)> = scanned
+        .iter()
+        .filter(|line| line.open.is_empty())
+        .filter_map(|line| line.targets.first())
+        .collect();
+    if scanned.is_empty() {
+        hosts.extend(&widest.targets);
+    }
+    let whole = |(endpoint, _): &(Endpoint, u16)| target(&(endpoint.clone(), 0));
+    let whole = hosts.into_iter().map(whole);
+    let mut targets: Vec<Target> = open.into_iter().map(target).chain(whole).collect();
+    targets.truncate(MOST_TARGETS);
+    Finding {
+        signature: SPEC.id,
+        subject: String::new(),
+        actor: source.actor.clone(),
+        first: lines
+            .iter()
+            .map(|line| line.first)
+            .min()
+            .unwrap_or(widest.first),
+        last: lines
+            .iter()
+            .map(|line| line.last)
+            .max()
+            .unwrap_or(widest.last),
+        targets,
+        target_count: host_count as u64,
+        evidence,
+        flows: lines
+            .iter()
+            .flat_map(|line| line.samples.iter().cloned())
+            .take(16)
+            .collect(),
+        summary: format!(
+            "tried {attempted} ports on {host_count} {}; {failed} were refused or silent{}",
+            if host_count == 1 { "host" } else { "hosts" },
+            match answered {
+                0 => String::new(),
+                count => format!(", {count} answered"),
+            },
+        ),
     }
 }
 
@@ -166,14 +239,35 @@ fn breadth_bits(line: &Line) -> f64 {
     (line.probed().saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
 }
 
-fn is_scan(line: &Line, threshold: f64, min_ports: u64) -> bool {
-    line.probed() >= min_ports
-        && line.bits + breadth_bits(line) >= threshold
-        && line
-            .members()
+fn is_scan(along: Along, line: &Line, threshold: f64, min_ports: u64) -> bool {
+    // Whoever visits hundreds finds some of them down, so breadth over all hosts says nothing, and along one it is no more
+    // than the half.
+    let enough = match along {
+        Along::Everything => line.bits >= threshold,
+        Along::Host(_) => {
+            line.bits >= threshold / 2.0 && line.bits + breadth_bits(line) >= threshold
+        }
+    };
+    if line.probed() < min_ports || !enough {
+        return false;
+    }
+    let guesses = || {
+        line.guesses()
             .filter(|&(_, port)| database_product(port).is_none())
-            .count() as u64
-            >= min_ports
+    };
+    match along {
+        Along::Host(_) => {
+            let others = |&(_, port): &(IpAddr, u16)| database_product(port).is_none();
+            line.members().filter(others).count() as u64 >= min_ports
+        }
+        Along::Everything => {
+            let hosts: BTreeSet<IpAddr> = guesses().map(|(ip, _)| ip).collect();
+            let ports: BTreeSet<u16> = guesses().map(|(_, port)| port).collect();
+            line.probed() >= BLOCK_CONTACTS
+                && hosts.len() >= BLOCK_HOSTS
+                && ports.len() as u64 >= min_ports
+        }
+    }
 }
 
 impl Detector for PortScan {
@@ -183,22 +277,20 @@ impl Detector for PortScan {
                 if matches!(flow.protocol, Protocol::Tcp | Protocol::Udp)
                     && !is_group(flow.resp.ip) =>
             {
-                let promised = flow.protocol == Protocol::Tcp;
-                let Some(success) = success(*outcome, promised) else {
+                let Some(contact) = first_contact(flow, *outcome, event.time, context) else {
                     return;
                 };
-                if context.is_known(flow) {
-                    return;
-                }
                 let theta0 = context
                     .profile(&flow.orig)
                     .map_or(self.thresholds.theta0, Profile::success_rate);
-                let contact = FirstContact::of(flow, success, event.time);
-                self.suspects
-                    .lines
-                    .contact(&flow.orig, theta0, flow.resp.ip, &contact);
-                if !success {
-                    self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
+                let host = Along::Host(flow.resp.ip);
+                let lines = &mut self.suspects.lines;
+                lines.contact(&flow.orig, theta0, host, &contact);
+                if flow.protocol == Protocol::Tcp {
+                    lines.contact(&flow.orig, theta0, Along::Everything, &contact);
+                }
+                if !contact.success {
+                    self.judge(&flow.orig, flow.resp.ip, event.time);
                 }
             }
             EventKind::FlowEnded { flow, record }
@@ -209,10 +301,11 @@ impl Detector for PortScan {
             {
                 let contact = FirstContact::of(flow, true, event.time);
                 let theta0 = self.thresholds.theta0;
-                self.suspects
-                    .lines
-                    .over(&flow.orig, theta0, flow.resp.ip, &contact, true);
-                self.judge(source_key(&flow.orig), flow.resp.ip, event.time);
+                let host = Along::Host(flow.resp.ip);
+                let lines = &mut self.suspects.lines;
+                // Along one host only: those who check that everybody is there connect to all hosts and hang up.
+                lines.over(&flow.orig, theta0, host, &contact, true);
+                self.judge(&flow.orig, flow.resp.ip, event.time);
             }
             _ => {}
         }
@@ -243,7 +336,8 @@ impl Detector for PortScan {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Bench, end, pod};
-    use crate::flow::Outcome;
+    use crate::flow::{Outcome, Protocol};
+    use crate::identity::IdentityKind;
 
     fn scan(gap: f64, ports: u16) -> Bench {
         let mut bench = Bench::new("port-scan");
@@ -288,6 +382,140 @@ mod tests {
     }
 
     #[test]
+    fn a_scan_that_jumps_between_hosts_is_found() {
+        for gap in [0.0001, 4.0] {
+            let mut bench = Bench::new("port-scan");
+            let web = pod("10.244.1.7", "web");
+            // As masscan does it: every probe another port of another host, most of them silent.
+            for n in 0..3000_u32 {
+                let host = format!(
+                    "10.244.{}.{}",
+                    n % 7,
+                    n.wrapping_mul(2_654_435_761) % 250 + 1
+                );
+                let host = end(&host, IdentityKind::Unknown, None);
+                let port = (n.wrapping_mul(40_503) % 60_000) as u16 + 1;
+                let at = f64::from(n) * gap;
+                bench.tcp(at, (&web, &host), port, Outcome::Silent, 0);
+                if n == 20 {
+                    bench.finish(at + 10.0);
+                    assert!(bench.alerts(), "within 20 contacts");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_that_nobody_answers_are_probes_too() {
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for (outcome, enough) in [(Outcome::Unreachable, 6), (Outcome::Silent, 9)] {
+            let mut bench = Bench::new("port-scan");
+            for port in 0..enough {
+                let at = f64::from(port);
+                bench.flow(at, (&web, &api), Protocol::Udp, 100 + port, outcome, 0);
+            }
+            bench.finish(60.0);
+            assert!(bench.alerts(), "{outcome:?}: {} bits", bench.bits());
+        }
+        let mut bench = Bench::new("port-scan");
+        for port in 33_434..33_524 {
+            bench.flow(1.0, (&web, &api), Protocol::Udp, port, Outcome::Silent, 0);
+        }
+        bench.finish(60.0);
+        assert!(bench.findings.is_empty(), "traceroute");
+    }
+
+    #[test]
+    fn open_ports_are_named_first() {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for port in 8070..8090 {
+            let outcome = if port == 8080 {
+                Outcome::Answered
+            } else {
+                Outcome::Refused
+            };
+            bench.tcp(f64::from(port), (&web, &api), port, outcome, 0);
+        }
+        bench.finish(9000.0);
+        let last = bench.findings.last().unwrap();
+        let ports: Vec<_> = last.targets.iter().map(|target| target.port).collect();
+        assert_eq!(ports, [Some(8080)]);
+        assert!(
+            last.summary
+                .contains("19 were refused or silent, 1 answered")
+        );
+    }
+
+    #[test]
+    fn who_visits_everybody_finds_some_of_them_gone() {
+        let mut bench = Bench::new("port-scan");
+        let prometheus = pod("10.244.1.30", "prometheus");
+        // 400 endpoints on ten ports; one in twelve is down, and each host in turn has all its ports down.
+        for n in 0..400_u16 {
+            let host = end(
+                &format!("10.244.2.{}", n / 4 + 1),
+                IdentityKind::Unknown,
+                None,
+            );
+            let down = (n / 4) % 12 == 5;
+            let (outcome, said) = if down {
+                (Outcome::Silent, 0)
+            } else {
+                (Outcome::Answered, 400)
+            };
+            bench.tcp(
+                f64::from(n) / 20.0,
+                (&prometheus, &host),
+                9100 + n % 10,
+                outcome,
+                said,
+            );
+        }
+        // A check that everybody is there: it connects and hangs up.
+        let blackbox = pod("10.244.1.31", "blackbox");
+        for n in 0..60_u16 {
+            let host = end(&format!("10.244.3.{}", n + 1), IdentityKind::Unknown, None);
+            bench.tcp(
+                100.0,
+                (&blackbox, &host),
+                8000 + n % 12,
+                Outcome::Answered,
+                0,
+            );
+        }
+        bench.finish(200.0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+
+    #[test]
+    fn servers_that_are_not_up_yet_or_no_longer_are_no_guesses() {
+        let mut bench = Bench::new("port-scan");
+        let gateway = pod("10.244.1.7", "gateway");
+        let server = |n: u16| pod(&format!("10.244.2.{}", n + 1), "shop");
+        // It starts before its twelve servers do, and finds all of them in the end.
+        for round in 0..5 {
+            for n in 0..12 {
+                let up = round * 3 >= n;
+                let (outcome, said) = if up {
+                    (Outcome::Answered, 400)
+                } else {
+                    (Outcome::Refused, 0)
+                };
+                let at = f64::from(round * 2) + f64::from(n) / 100.0;
+                bench.tcp(at, (&gateway, &server(n)), 8000 + n % 9, outcome, said);
+            }
+        }
+        // After a rollout others are late to hear of it.
+        let late = pod("10.244.1.8", "late");
+        for n in 0..12 {
+            bench.tcp(60.0, (&late, &server(n)), 8000 + n % 9, Outcome::Silent, 0);
+        }
+        bench.finish(100.0);
+        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+
+    #[test]
     fn one_alert_with_true_numbers() {
         let bench = scan(0.1, 200);
         let last = bench.findings.last().unwrap();
@@ -299,7 +527,7 @@ mod tests {
     fn honest_clients_are_left_alone() {
         let mut bench = Bench::new("port-scan");
         let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
-        let outside = end("203.0.113.7", crate::identity::IdentityKind::External, None);
+        let outside = end("203.0.113.7", IdentityKind::External, None);
         // Passive FTP: a new port of the same host for every file.
         for port in 0..200 {
             bench.tcp(

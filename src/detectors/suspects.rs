@@ -1,15 +1,63 @@
-//! What the scan detectors share: the lines of sources, when to report one, when to forget it.
+//! What the scan detectors share: which contacts count, the lines of sources, when to report one, when to forget it.
 //!
 //! A source that has become suspicious is reported after a pause in which the attack shows its shape, then at each doubling,
 //! and once more when it is forgotten or the input ends, so that an attack is told once and its numbers stay true.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::StateSize;
-use crate::features::{ContactLines, SourceKey};
+use super::{Context, StateSize, Target};
+use crate::event::{Endpoint, FlowInfo};
+use crate::features::{ContactLines, FirstContact, SourceKey, success};
+use crate::flow::{Outcome, Protocol};
+use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
+
+/// What silence over UDP says, of what a refusal says: about one honest client in three sends to somebody who never answers.
+const SILENT_DATAGRAM: f64 = 0.5;
+/// Ports that traceroute counts up to see who complains on the way.
+const TRACEROUTE: std::ops::RangeInclusive<u16> = 33_434..=33_534;
+
+/// The first contact that a flow is, now that it is known how it was taken; `None` if it is none, or says nothing.
+pub(super) fn first_contact<'a>(
+    flow: &'a Arc<FlowInfo>,
+    outcome: Outcome,
+    time: Timestamp,
+    context: &Context<'_>,
+) -> Option<FirstContact<'a>> {
+    let datagram = flow.protocol == Protocol::Udp;
+    let traced = datagram && TRACEROUTE.contains(&flow.resp_port);
+    let stranger = flow.resp.who.identity.kind == IdentityKind::External;
+    // Peer-to-peer software asks strangers over UDP all day, and most are gone.
+    if traced || datagram && stranger && outcome == Outcome::Silent {
+        return None;
+    }
+    let success = success(outcome, true)?;
+    if context.is_known(flow) || !success && !context.is_guess(flow) {
+        return None;
+    }
+    let weight = if datagram && outcome == Outcome::Silent {
+        SILENT_DATAGRAM
+    } else {
+        1.0
+    };
+    Some(FirstContact {
+        weight,
+        ..FirstContact::of(flow, success, time)
+    })
+}
+
+/// A port of an end that answered, or an end alone.
+pub(super) fn target((endpoint, port): &(Endpoint, u16)) -> Target {
+    Target {
+        endpoint: Some(endpoint.clone()),
+        port: (*port != 0).then_some(*port),
+        protocol: None,
+        domain: None,
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Suspects<K> {
@@ -35,6 +83,11 @@ impl<K: Ord + Copy> Suspects<K> {
     /// A source's evidence is enough, as of `time`.
     pub(super) fn note(&mut self, key: SourceKey, time: Timestamp) {
         self.waiting.entry(key).or_insert(time);
+    }
+
+    /// Whether a source is to be reported soon anyway.
+    pub(super) fn is_noted(&self, key: &SourceKey) -> bool {
+        self.waiting.contains_key(key)
     }
 
     /// The sources to report now: those that have been suspicious for long enough, and those reported before that were not

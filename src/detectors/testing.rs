@@ -116,6 +116,7 @@ impl Bench {
             self.detector.observe(&event, &context, &mut self.findings);
         }
         self.detector.tick(time, &context, &mut self.findings);
+        self.acquaintances.observe(&event);
     }
 
     /// A flow with its outcome, and its end if it was answered, after `said` bytes each way.

@@ -1,4 +1,5 @@
-//! Who has answered whom in this run: the difference between a first contact and an old one that fails today.
+//! Who has answered whom in this run: the difference between a first contact and an old one that fails today, and between
+//! a guess and a server that others have found.
 //!
 //! Exact and bounded; the oldest acquaintance is forgotten first, so that a replay forgets alike.
 
@@ -6,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::Outcome;
@@ -17,12 +18,18 @@ const MAX: usize = 1 << 17;
 /// Originator, responder, its port, IANA protocol number.
 type Key = (IpAddr, IpAddr, u16, u8);
 
+/// Responder, its port, IANA protocol number.
+type Server = (IpAddr, u16, u8);
+
 /// Pairs of addresses that have had an answer, and the most that was ever said between them.
 #[derive(Debug, Default)]
 pub struct Acquaintances {
     /// Most payload bytes that the originator sent in one conversation.
     said: HashMap<Key, u64, RandomState>,
     order: VecDeque<Key>,
+    /// Who has answered anybody.
+    servers: HashSet<Server, RandomState>,
+    servers_order: VecDeque<Server>,
 }
 
 impl Acquaintances {
@@ -44,6 +51,7 @@ impl Acquaintances {
                 }
                 self.said.insert(key, 0);
                 self.order.push_back(key);
+                self.serve(server(flow));
             }
             EventKind::FlowEnded { flow, record } => {
                 let [said, _] = record.payload_bytes;
@@ -55,6 +63,24 @@ impl Acquaintances {
             }
             _ => {}
         }
+    }
+
+    fn serve(&mut self, server: Server) {
+        if !self.servers.insert(server) {
+            return;
+        }
+        self.servers_order.push_back(server);
+        if self.servers_order.len() > MAX
+            && let Some(oldest) = self.servers_order.pop_front()
+        {
+            self.servers.remove(&oldest);
+        }
+    }
+
+    /// Whether the flow's responder has answered anybody there before: then whoever comes next may well have been told of
+    /// it, even if nobody answers any more.
+    pub fn served(&self, flow: &FlowInfo) -> bool {
+        self.servers.contains(&server(flow))
     }
 
     /// Whether the flow's originator had an answer there before.
@@ -75,4 +101,8 @@ fn key(flow: &FlowInfo) -> Key {
         flow.resp_port,
         flow.protocol.number(),
     )
+}
+
+fn server(flow: &FlowInfo) -> Server {
+    (flow.resp.ip, flow.resp_port, flow.protocol.number())
 }

@@ -27,6 +27,8 @@ const MAX_TARGETS: usize = 16;
 const MAX_BITS: f64 = 64.0;
 /// Example flows kept per line.
 const MAX_SAMPLES: usize = 4;
+/// Contacts remembered one by one over all sources; about 40 MB.
+const MAX_CONTACTS: usize = 1 << 20;
 
 /// One end of a contact on a line.
 pub type Member = (IpAddr, u16);
@@ -42,6 +44,8 @@ pub struct FirstContact<'a> {
     pub success: bool,
     /// Whether even a success says something, as with a ping.
     pub telling: bool,
+    /// How much a failure says, from 0 to 1: less where answers are not promised.
+    pub weight: f64,
     /// When that was known.
     pub time: Timestamp,
     /// The flow, if it was one.
@@ -56,6 +60,7 @@ impl<'a> FirstContact<'a> {
             target: &flow.resp,
             success,
             telling: false,
+            weight: 1.0,
             time,
             flow: Some(flow),
         }
@@ -67,7 +72,10 @@ impl<'a> FirstContact<'a> {
 enum Standing {
     Failed,
     Answered,
-    Settled,
+    /// Answered, and made use of.
+    Used,
+    /// Answered, and dropped without use.
+    Unused,
 }
 
 /// The first contacts along one line.
@@ -89,6 +97,10 @@ pub struct Line {
     pub samples: Vec<Arc<FlowInfo>>,
     /// Some of the ends contacted, in order of contact.
     pub targets: Vec<(Endpoint, u16)>,
+    /// Contacts that were answered, used or not.
+    pub answered: u64,
+    /// Some of those that were answered.
+    pub open: Vec<(Endpoint, u16)>,
     members: BTreeMap<Member, Standing>,
 }
 
@@ -103,6 +115,8 @@ impl Line {
             last: time,
             samples: Vec::new(),
             targets: Vec::new(),
+            answered: 0,
+            open: Vec::new(),
             members: BTreeMap::new(),
         }
     }
@@ -114,13 +128,39 @@ impl Line {
             Standing::Failed
         };
         if !self.meet(contact, standing) {
+            if contact.success {
+                self.forgive(contact, test);
+            }
             return;
         }
         if !contact.success && self.probed() == 0 {
             self.first = contact.time;
         }
         self.failed += u64::from(!contact.success);
-        self.bits = test.step(self.bits, contact.success).min(MAX_BITS);
+        let weight = if contact.success { 1.0 } else { contact.weight };
+        let step = test.step_bits(contact.success) * weight;
+        self.bits = (self.bits + step).clamp(0.0, MAX_BITS);
+    }
+
+    /// Who answers in the end was no wrong guess: a server that wasn't up yet.
+    fn forgive(&mut self, contact: &FirstContact<'_>, test: SequentialTest) {
+        let Some(standing) = self.members.get_mut(&contact.member) else {
+            return;
+        };
+        if *standing == Standing::Failed {
+            *standing = Standing::Answered;
+            self.failed -= 1;
+            self.bits = (self.bits - test.step_bits(false) * contact.weight).max(0.0);
+            self.note_answer(contact);
+        }
+    }
+
+    fn note_answer(&mut self, contact: &FirstContact<'_>) {
+        self.answered += 1;
+        if self.open.len() < MAX_TARGETS {
+            let (_, port) = contact.member;
+            self.open.push((contact.target.clone(), port));
+        }
     }
 
     /// A conversation with an answered member is over. If it came to nothing, the success is taken back.
@@ -133,11 +173,16 @@ impl Line {
     ) {
         let taken = match self.members.get(&contact.member).copied() {
             Some(Standing::Answered) => {
-                self.members.insert(contact.member, Standing::Settled);
+                let standing = if unused {
+                    Standing::Unused
+                } else {
+                    Standing::Used
+                };
+                self.members.insert(contact.member, standing);
                 -test.step_bits(true)
             }
             // Its success came when nothing had failed, and was not remembered.
-            None if unused && self.meet(contact, Standing::Settled) => 0.0,
+            None if unused && self.meet(contact, Standing::Unused) => 0.0,
             _ => return,
         };
         if unused {
@@ -159,9 +204,12 @@ impl Line {
             self.members.insert(contact.member, standing);
         }
         self.attempted += 1;
+        let (_, port) = contact.member;
         if self.targets.len() < MAX_TARGETS {
-            let (_, port) = contact.member;
             self.targets.push((contact.target.clone(), port));
+        }
+        if standing != Standing::Failed {
+            self.note_answer(contact);
         }
         if let Some(flow) = contact.flow
             && self.samples.len() < MAX_SAMPLES
@@ -180,6 +228,15 @@ impl Line {
     pub fn members(&self) -> impl Iterator<Item = Member> {
         self.members.keys().copied()
     }
+
+    /// Those of them that came to nothing.
+    pub fn guesses(&self) -> impl Iterator<Item = Member> {
+        let in_vain = |standing| matches!(standing, Standing::Failed | Standing::Unused);
+        self.members
+            .iter()
+            .filter(move |&(_, &standing)| in_vain(standing))
+            .map(|(&member, _)| member)
+    }
 }
 
 /// What a source is remembered by: its address, and who held it, so that a reused address starts afresh.
@@ -197,10 +254,19 @@ pub struct Source<K> {
     test: SequentialTest,
 }
 
-/// The lines of many sources: bounded, the source heard of least recently goes first.
+impl<K> Source<K> {
+    /// Contacts remembered one by one.
+    fn size(&self) -> usize {
+        self.lines.values().map(|line| line.members.len()).sum()
+    }
+}
+
+/// The lines of many sources: bounded in sources and in contacts, the source heard of least recently goes first.
 #[derive(Debug)]
 pub struct ContactLines<K> {
     sources: LruCache<SourceKey, Source<K>>,
+    /// Contacts remembered one by one.
+    contacts: usize,
     theta1: f64,
     unused_bits: f64,
     evicted: u64,
@@ -212,6 +278,7 @@ impl<K: Ord + Copy> ContactLines<K> {
     pub fn new(max_sources: usize, theta1: f64, unused_bits: f64) -> Self {
         Self {
             sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            contacts: 0,
             theta1,
             unused_bits,
             evicted: 0,
@@ -247,7 +314,10 @@ impl<K: Ord + Copy> ContactLines<K> {
             return;
         }
         if let Some((line, test)) = self.line(&key, actor, theta0, line, contact.time) {
+            let before = line.members.len();
             line.contact(contact, test);
+            let more = line.members.len() - before;
+            self.grow(more);
         }
     }
 
@@ -266,7 +336,22 @@ impl<K: Ord + Copy> ContactLines<K> {
             return;
         }
         if let Some((line, test)) = self.line(&key, actor, theta0, line, contact.time) {
+            let before = line.members.len();
             line.over(contact, unused, test, unused_bits);
+            let more = line.members.len() - before;
+            self.grow(more);
+        }
+    }
+
+    /// Counts contacts just remembered. Too many, and other sources are forgotten.
+    fn grow(&mut self, more: usize) {
+        self.contacts += more;
+        while self.contacts > MAX_CONTACTS && self.sources.len() > 1 {
+            let Some((_, oldest)) = self.sources.pop_lru() else {
+                return;
+            };
+            self.contacts -= oldest.size();
+            self.evicted += 1;
         }
     }
 
@@ -292,8 +377,10 @@ impl<K: Ord + Copy> ContactLines<K> {
                 mark: 0,
                 test: SequentialTest::new(theta0, self.theta1),
             };
-            let evicted = self.sources.push(key.clone(), source);
-            self.evicted += u64::from(evicted.is_some());
+            if let Some((_, oldest)) = self.sources.push(key.clone(), source) {
+                self.contacts -= oldest.size();
+                self.evicted += 1;
+            }
         }
         let source = self.sources.get_mut(key)?;
         if !source.lines.contains_key(&line) && source.lines.len() >= MAX_LINES {
@@ -302,7 +389,9 @@ impl<K: Ord + Copy> ContactLines<K> {
                 .iter()
                 .min_by(|(_, a), (_, b)| a.bits.total_cmp(&b.bits))
                 .map(|(&key, _)| key)?;
-            source.lines.remove(&weakest);
+            if let Some(gone) = source.lines.remove(&weakest) {
+                self.contacts -= gone.members.len();
+            }
         }
         let test = source.test;
         let line = source.lines.entry(line).or_insert_with(|| Line::new(time));
@@ -327,7 +416,9 @@ impl<K: Ord + Copy> ContactLines<K> {
     pub fn forget(&mut self, before: Timestamp) -> Vec<SourceKey> {
         let stale: Vec<SourceKey> = self.stale(before).cloned().collect();
         for key in &stale {
-            self.sources.pop(key);
+            if let Some(gone) = self.sources.pop(key) {
+                self.contacts -= gone.size();
+            }
         }
         stale
     }
@@ -377,6 +468,7 @@ mod tests {
             target: &target,
             success,
             telling: true,
+            weight: 1.0,
             time: Timestamp::from_secs(i64::from(port)),
             flow: None,
         };
@@ -412,6 +504,7 @@ mod tests {
             target: &target,
             success: true,
             telling: false,
+            weight: 1.0,
             time: Timestamp::from_secs(99),
             flow: None,
         };
@@ -433,5 +526,31 @@ mod tests {
         assert_eq!((lines.len(), lines.evicted()), (3, 1));
         assert_eq!(lines.forget(Timestamp::from_secs(3)).len(), 2);
         assert_eq!(lines.len(), 1);
+    }
+
+    #[test]
+    fn contacts_are_bounded_over_all_sources() {
+        let mut lines = ContactLines::new(100_000, 0.2, 1.0);
+        // Every source is made up, and fills the lines it may have.
+        let target = end("10.0.0.2");
+        for source in 0..300_u32 {
+            let actor = end(&format!("10.1.{}.{}", source / 250, source % 250));
+            for n in 0..4096_u16 {
+                let contact = FirstContact {
+                    member: (target.ip, n),
+                    target: &target,
+                    success: false,
+                    telling: false,
+                    weight: 1.0,
+                    time: Timestamp::from_secs(i64::from(source)),
+                    flow: None,
+                };
+                lines.contact(&actor, 0.8, n % 8, &contact);
+            }
+        }
+        assert!(lines.contacts <= MAX_CONTACTS);
+        let counted: usize = lines.sources.iter().map(|(_, source)| source.size()).sum();
+        assert_eq!(lines.contacts, counted);
+        assert_eq!(lines.evicted(), 300 - MAX_CONTACTS as u64 / 4096);
     }
 }

@@ -9,6 +9,9 @@ use crate::decode::{IpPacket, Packet, TcpFlags, Transport};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
+/// Datagrams with which somebody asks and asks again before he gives up.
+const MOST_QUESTIONS: u64 = 3;
+
 #[derive(Debug)]
 pub(super) struct Flow<S> {
     pub(super) key: FlowKey,
@@ -164,9 +167,16 @@ impl<S> Flow<S> {
         )
     }
 
+    /// Whether it is a question at all: datagrams that go on without an answer are a stream to somebody who listens.
+    pub(super) fn asks(&self) -> bool {
+        let [sent, _] = self.packets;
+        self.key.protocol() != Protocol::Udp || sent <= MOST_QUESTIONS
+    }
+
     /// Until when an answer is waited for.
     fn patience(&self, config: &FlowConfig) -> Option<Timestamp> {
         let patience = match self.key.protocol() {
+            Protocol::Udp if !self.asks() => return None,
             Protocol::Udp => config.silent_datagram,
             _ if self.answers_at_once() => config.silent_after,
             _ => return None,

@@ -39,7 +39,7 @@ pub struct FlowConfig {
     pub other_idle: Duration,
     /// A TCP connection or an ICMP query without any answer counts as silent after this.
     pub silent_after: Duration,
-    /// The same for a conversation over UDP, which has no handshake: whoever asks for something gives up by then.
+    /// The same for a question over UDP. A stream of datagrams is none, and has no outcome while nobody answers.
     pub silent_datagram: Duration,
     /// When the capture ends, a TCP connection or an ICMP query this old and without any answer is silent already: TCP sends
     /// its SYN again after a second, for nearly all answers are there by then (RFC 6298 2.1, appendix A).
@@ -471,7 +471,7 @@ impl<S> FlowTable<S> {
         }
         // A flow that ends before its answer was due has no outcome that anybody saw.
         if !flow.outcome_known
-            && (reason == EndReason::Idle
+            && (reason == EndReason::Idle && flow.asks()
                 || flow.is_overdue(self.now, &self.config)
                 || reason == EndReason::CaptureEnd && flow.is_late(self.now, &self.config))
         {

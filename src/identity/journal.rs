@@ -42,6 +42,8 @@ impl Default for JournalConfig {
 pub enum Allocation {
     /// Somebody did, or it is a node's.
     Assigned,
+    /// Nobody did then, but somebody did within ten minutes before or after.
+    Recent,
     /// Nobody did, by an inventory that would know: not then, nor ten minutes before or after.
     Unassigned,
     /// The inventory can't tell.
@@ -108,7 +110,7 @@ impl Journal {
             let around = index_at(segments, time.before(VACANT_FOR))
                 ..=index_at(segments, time.after(VACANT_FOR));
             if around.into_iter().any(held) {
-                return Allocation::Unknown;
+                return Allocation::Recent;
             }
         }
         if self.networks.is_complete(ip, time) {

@@ -21,6 +21,7 @@ const KEYS: &[&str] = &[
     "since",
     "attack",
     "related",
+    "part_of",
     "requires",
     "alert_bits",
     "thresholds",
@@ -113,6 +114,16 @@ fn read_all(
         base.map(|b| b.related.clone()),
         |r, name, node| r.list(name, node, technique),
     );
+    let part_of = r.field(
+        top,
+        "part_of",
+        Some(base.map_or_else(Vec::new, |b| b.part_of.clone())),
+        |r, name, node| {
+            r.list(name, node, |r, name, item| {
+                r.line(name, item).map(str::to_owned)
+            })
+        },
+    );
     let requires = r.field(
         top,
         "requires",
@@ -145,6 +156,7 @@ fn read_all(
         since: since?,
         attack: attack?,
         related: related?,
+        part_of: part_of?,
         requires: requires?,
         alert_bits: alert_bits?,
         thresholds: thresholds?,

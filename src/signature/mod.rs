@@ -307,6 +307,8 @@ pub struct Signature {
     pub attack: Vec<AttackRef>,
     /// Other technique ids under which people look for this (a strategy document's own number).
     pub related: Vec<String>,
+    /// Signatures of larger attacks that this one's may be a part of: what the same actor does of both is one alert, theirs.
+    pub part_of: Vec<String>,
     /// What a tap must show.
     pub requires: Vec<Requirement>,
     /// Bits of evidence from which an alert is raised.

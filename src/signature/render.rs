@@ -115,6 +115,9 @@ fn facts(signature: &Signature) -> Vec<(&'static str, String)> {
             format!("{} {} {}", attack.tactic, attack.technique, attack.name),
         ));
     }
+    if !signature.part_of.is_empty() {
+        facts.push(("part of", signature.part_of.join(", ")));
+    }
     if !signature.related.is_empty() {
         facts.push(("see also", signature.related.join(", ")));
     }

@@ -113,8 +113,16 @@ impl SignatureSet {
 
 fn finish(
     by_id: BTreeMap<String, Arc<Signature>>,
-    problems: Vec<Problem>,
+    mut problems: Vec<Problem>,
 ) -> Result<SignatureSet, SignatureError> {
+    for signature in by_id.values() {
+        let unknown = |id: &&String| !by_id.contains_key(*id);
+        for id in signature.part_of.iter().filter(unknown) {
+            let file = PathBuf::from(format!("{}.toml", signature.id));
+            let message = format!("`part_of[]` is \"{id}\", which is no signature");
+            problems.push(Problem::of_file(&file, message));
+        }
+    }
     if problems.is_empty() {
         Ok(SignatureSet { by_id })
     } else {

@@ -52,11 +52,57 @@ fn a_growing_attack_is_one_alert_in_its_final_state() {
     assert_eq!(alert.targets.len(), 16);
     assert_eq!(
         alert.targets[0].port,
-        Some(6379),
-        "what was reported first stays first"
+        Some(0),
+        "the newest word on what tells most"
     );
     assert_eq!(alert.evidence.len(), 1);
     assert!((alert.score - 40.0).abs() < 1e-9);
+}
+
+/// A sweep by the same pod that scans ports in [`finding`].
+fn sweep(first: i64, last: i64, bits: f64) -> Finding {
+    Finding {
+        signature: "host-sweep",
+        summary: "went through 250 addresses".to_owned(),
+        target_count: 250,
+        evidence: vec![evidence("sweep.failed", Family::Volume, bits)],
+        ..finding(first, last, bits)
+    }
+}
+
+#[test]
+fn a_part_of_an_attack_is_no_second_alert_whichever_comes_first() {
+    let (scan, sweep) = (finding(20, 40, 18.0), sweep(0, 5, 17.0));
+    let mut before = None;
+    for findings in [
+        vec![sweep.clone(), scan.clone()],
+        vec![scan.clone(), sweep.clone()],
+        vec![sweep.clone(), scan, sweep],
+    ] {
+        let first = findings[0].signature;
+        let alerts = alerts(findings);
+        let [alert] = alerts.as_slice() else {
+            panic!("{alerts:?}")
+        };
+        assert_eq!(alert.signature.id, "port-scan");
+        assert_eq!((alert.first, alert.last), (at(0), at(40)));
+        assert!((alert.score - 35.0).abs() < 1e-9);
+        assert_eq!(
+            alert.summary,
+            "tried 57 ports on 10.244.2.9, 55 of which refused or stayed silent; also went through 250 addresses"
+        );
+        // The alert that was told first goes on under its id.
+        let id = (first, alert.id.clone());
+        assert!(
+            before
+                .as_ref()
+                .is_none_or(|(other, known)| *other != first || *known == id.1)
+        );
+        before = Some(id);
+    }
+    // Another's sweep is another attack.
+    let other = by("10.244.1.8", self::sweep(0, 5, 17.0));
+    assert_eq!(alerts([finding(20, 40, 18.0), other]).len(), 2);
 }
 
 #[test]
@@ -81,7 +127,7 @@ fn a_slow_attack_reported_whole_stays_one() {
 #[test]
 fn signature_actor_and_subject_set_attacks_apart() {
     let mut other_signature = finding(0, 5, 18.0);
-    other_signature.signature = "host-sweep";
+    other_signature.signature = "db-sweep";
     let mut other_subject = finding(0, 5, 18.0);
     other_subject.subject = "10.244.2.10".to_owned();
     let mut other_actor = finding(0, 5, 18.0);
@@ -348,7 +394,7 @@ proptest! {
                 assert!(correlator.changed.len() <= correlator.groups.len());
             }
             // Each actor has a flow of its own, held as long as one of its groups is remembered.
-            let actors: BTreeSet<_> = correlator.groups.values().map(|group| &group.key.actor).collect();
+            let actors: BTreeSet<_> = correlator.groups.values().flat_map(|group| &group.keys).map(|key| &key.actor).collect();
             assert_eq!(correlator.book.held(), actors.len());
             told.extend(correlator.finish());
             told

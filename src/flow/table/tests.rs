@@ -186,12 +186,10 @@ fn outcomes() {
         udp(("10.0.0.1", 1), ("10.0.0.2", 2), b"x"),
     );
     assert_eq!(sink.outcomes[&1], Outcome::Silent);
-    assert!(
-        !sink.outcomes.contains_key(&2),
-        "UDP waits for its time-out"
-    );
-    table.advance(Timestamp::from_secs(100), &mut sink);
+    assert!(!sink.outcomes.contains_key(&2), "UDP is given more time");
+    table.advance(Timestamp::from_secs(18), &mut sink);
     assert_eq!(sink.outcomes[&2], Outcome::Silent);
+    table.advance(Timestamp::from_secs(100), &mut sink);
     assert_eq!(sink.ended[0].1.state, ConnState::Rej);
     send(&mut table, &mut sink, 101.0, true, (300, SYN), b"");
     table.finish(&mut sink);
@@ -199,6 +197,18 @@ fn outcomes() {
         !sink.outcomes.contains_key(&3),
         "the capture ended before an answer was due"
     );
+}
+
+#[test]
+fn datagrams_that_go_on_without_an_answer_are_no_question() {
+    let (mut table, mut sink) = table();
+    for n in 0..8 {
+        let datagram = udp(("10.0.0.1", 40_000), ("10.0.0.2", 8125), b"hits:1|c");
+        push(&mut table, &mut sink, f64::from(n), datagram);
+    }
+    table.advance(Timestamp::from_secs(200), &mut sink);
+    assert_eq!(sink.ended.len(), 1);
+    assert!(sink.outcomes.is_empty());
 }
 
 #[test]

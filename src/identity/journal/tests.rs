@@ -291,8 +291,8 @@ fn the_darknet_is_what_nobody_held_for_a_while_in_a_range_that_is_known_whole() 
     for (address, secs, expected) in [
         ("10.1.0.5", 10_500, Allocation::Assigned),
         ("10.1.0.5", 11_030, Allocation::Assigned),
-        ("10.1.0.5", 11_500, Allocation::Unknown),
-        ("10.1.0.5", 9500, Allocation::Unknown),
+        ("10.1.0.5", 11_500, Allocation::Recent),
+        ("10.1.0.5", 9500, Allocation::Recent),
         ("10.1.0.5", 12_000, Allocation::Unassigned),
         ("10.1.0.5", 9000, Allocation::Unassigned),
         ("10.1.0.5", 4000, Allocation::Unknown),
