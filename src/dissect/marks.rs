@@ -54,6 +54,8 @@ bitflags::bitflags! {
         const EAVESDROPS = 1 << 16;
         /// `DEBUG` and the like, which no application needs.
         const DEBUG = 1 << 17;
+        /// Runs a script of the client's in the server: MongoDB's `$where`, `$function` and `mapReduce`.
+        const SCRIPT = 1 << 18;
 
         /// Signs of injection.
         const INJECTION = Self::UNION_CONSTANTS.bits()

@@ -20,6 +20,8 @@ mod http1;
 mod ja4;
 mod kubernetes;
 mod marks;
+mod memcached;
+mod mongodb;
 mod mysql;
 mod oci;
 mod opening;
@@ -27,6 +29,9 @@ mod postgres;
 mod redis;
 mod sql;
 mod ssh;
+mod tds;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tls;
 mod transaction;
@@ -139,9 +144,13 @@ pub const DISSECTORS: &[&DissectorSpec] = &[
     &postgres::POSTGRES,
     &mysql::MYSQL,
     &redis::REDIS,
+    &mongodb::MONGODB,
+    &tds::TDS,
+    &memcached::MEMCACHED,
     &http1::HTTP1,
     &dns::DNS_TCP,
     &dns::DNS_UDP,
+    &memcached::MEMCACHED_UDP,
 ];
 
 /// How many of a stream direction's first bytes recognition may look at.

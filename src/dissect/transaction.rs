@@ -134,7 +134,8 @@ pub struct HttpResponse {
 /// A step of a conversation with a database, of whatever product. No password, key, literal or row is ever kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DatabaseMessage {
-    /// The protocol's product, as in the flow's application: `redis`, `postgresql`, `mysql`.
+    /// The protocol's product, as in the flow's application: `redis`, `postgresql`, `mysql`, `mssql`, `mongodb`,
+    /// `memcached`.
     pub product: &'static str,
     /// What happened.
     pub event: DatabaseEvent,
@@ -161,7 +162,8 @@ pub enum DatabaseEvent {
     LoginResult {
         /// Whether it did.
         success: bool,
-        /// The product's own error: SQLSTATE `28P01`, MySQL `1045`, Redis `WRONGPASS`; at most 16 bytes.
+        /// The product's own error: SQLSTATE `28P01`, MySQL `1045`, Redis `WRONGPASS`, SQL Server `18456`, MongoDB
+        /// `18`, Cassandra `0x0100`, ClickHouse `516`, Oracle `ORA-01017`, Memcached `0x20`; at most 16 bytes.
         code: Option<Arc<str>>,
     },
     /// The client asked for something (SQL text, or a command).
@@ -170,8 +172,8 @@ pub enum DatabaseEvent {
         class: StatementClass,
         /// What can be said of its form.
         marks: Marks,
-        /// Its first keyword, or the command with its subcommand, upper-case: `SELECT`, `CONFIG SET`. `OTHER` if not
-        /// known, for what isn't a keyword may be a secret.
+        /// Its first keyword, or the command with its subcommand, as the product writes it: `SELECT`, `CONFIG SET`,
+        /// `listDatabases`. `OTHER` if not known, for what isn't a keyword may be a secret.
         verb: &'static str,
         /// Equal for statements that differ in literals, case, spaces and comments only; the same on every machine.
         fingerprint: u64,
