@@ -85,6 +85,8 @@ pub struct Icmp {
     pub code: u8,
     /// Echo identifier, 0 for other messages.
     pub id: u16,
+    /// Echo sequence number, 0 for other messages.
+    pub seq: u16,
     /// The packet an error message is about.
     pub quoted: Option<Quoted>,
     /// The address that an ICMPv6 neighbour solicitation asks for (RFC 4861 4.3).
@@ -222,14 +224,17 @@ fn icmp(v6: bool, data: &[u8], anomalies: &mut Anomalies) -> (Transport, usize) 
     } else {
         matches!(kind, 3 | 4 | 5 | 11 | 12)
     };
-    let id = match data.get(4..).and_then(|at| at.first_chunk::<2>()) {
-        Some(&bytes) if query => u16::from_be_bytes(bytes),
-        _ => 0,
+    let (id, seq) = match data.get(4..).and_then(|at| at.first_chunk::<4>()) {
+        Some(&[i0, i1, s0, s1]) if query => {
+            (u16::from_be_bytes([i0, i1]), u16::from_be_bytes([s0, s1]))
+        }
+        _ => (0, 0),
     };
     let icmp = Icmp {
         kind,
         code,
         id,
+        seq,
         quoted: if error { quoted(data) } else { None },
         solicited: if v6 && kind == NEIGHBOUR_SOLICITATION {
             data.get(8..)

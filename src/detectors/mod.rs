@@ -14,6 +14,7 @@ mod db_bruteforce;
 mod db_sweep;
 mod dns_tunnel;
 mod host_sweep;
+mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
 
@@ -130,6 +131,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &db_sweep::SPEC,
     &dns_tunnel::SPEC,
     &host_sweep::SPEC,
+    &icmp_tunnel::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,
 ];

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 mod buffer;
 mod dns;
 mod driver;
+mod echo;
 mod fingerprint;
 mod frames;
 mod http1;
@@ -39,6 +40,7 @@ mod tunnel;
 mod websocket;
 
 pub use driver::FlowDissector;
+pub use echo::{Echo, EchoFill, Echoes, Returned};
 pub use http1::HttpExchange;
 pub use kubernetes::KubernetesCall;
 pub use marks::Marks;

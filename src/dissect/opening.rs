@@ -241,7 +241,7 @@ impl ByteMix {
 
     /// Counts pairs of equal bytes: of n random bytes n(n−1)/2/256, of anything with structure many more. The limit is
     /// four standard deviations (of a Poisson count) above that.
-    fn of(data: &[u8], printable: usize) -> Self {
+    pub(super) fn of(data: &[u8], printable: usize) -> Self {
         if data.len() < Self::FEWEST {
             return Self::Few;
         }

@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Marks;
-use super::Opening;
 use super::http1::HttpExchange;
 use super::tunnel::{Carried, TunnelOpened};
+use super::{Echo, Marks, Opening};
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +32,8 @@ pub enum Transaction {
     Ssh(SshMessage),
     /// What a direction looks like that nobody recognises.
     Opening(Opening),
+    /// A ping that differs from the one before.
+    Echo(Echo),
 }
 
 /// A DNS message (RFC 1035) reduced to its first question and its answers.

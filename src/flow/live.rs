@@ -263,6 +263,7 @@ impl<S> Flow<S> {
                         direction,
                         gap,
                         data,
+                        echo: None,
                     },
                 );
             }
@@ -273,6 +274,16 @@ impl<S> Flow<S> {
                 stream.push(tcp, ip.payload, ip.payload_len, budget, &mut hand);
             }
             Transport::Ports { .. } if !ip.payload.is_empty() => hand(0, ip.payload),
+            Transport::Icmp(icmp) if matches!(icmp.kind, 0 | 8 | 128 | 129) => {
+                let chunk = Chunk {
+                    time,
+                    direction,
+                    gap: 0,
+                    data: ip.payload,
+                    echo: Some(icmp),
+                };
+                interest = sink.payload(state, &chunk);
+            }
             _ => {}
         }
         if interest == Interest::Enough {
@@ -312,6 +323,7 @@ impl<S> Flow<S> {
                             direction,
                             gap,
                             data,
+                            echo: None,
                         },
                     );
                 }

@@ -82,7 +82,7 @@ pub struct FlowStart {
     pub resp: (IpAddr, u16),
 }
 
-/// Payload of a flow: the next in-order bytes of a TCP direction, or a whole datagram.
+/// Payload of a flow: the next in-order bytes of a TCP direction, a whole datagram, or what follows an echo's header.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
     /// Time of the packet that made it available.
@@ -91,8 +91,10 @@ pub struct Chunk<'a> {
     pub direction: Direction,
     /// Bytes missing before it.
     pub gap: u32,
-    /// The bytes, never empty.
+    /// The bytes; empty only in an echo.
     pub data: &'a [u8],
+    /// The header, if this is an ICMP echo.
+    pub echo: Option<&'a Icmp>,
 }
 
 /// Whether a flow's payload is still wanted.

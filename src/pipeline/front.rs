@@ -7,7 +7,7 @@ use super::Stats;
 use crate::address::NetworkId;
 use crate::capture::Frame;
 use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, decode_trusting};
-use crate::dissect::{Carrier, FlowDissector, Progress, Segment, Transaction};
+use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
     Chunk, Defrag, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
@@ -31,6 +31,7 @@ pub(super) struct Front {
 struct FlowState {
     info: Arc<FlowInfo>,
     dissector: Option<Box<FlowDissector>>,
+    echoes: Option<Box<Echoes>>,
     app: Option<&'static str>,
 }
 
@@ -251,6 +252,7 @@ impl FlowSink for Sink<'_> {
         FlowState {
             info,
             dissector: None,
+            echoes: None,
             app: None,
         }
     }
@@ -270,6 +272,13 @@ impl FlowSink for Sink<'_> {
     }
 
     fn payload(&mut self, state: &mut FlowState, chunk: &Chunk<'_>) -> Interest {
+        if let Some(header) = chunk.echo {
+            let echoes = state.echoes.get_or_insert_default();
+            let echo = echoes.feed(header, chunk.direction, chunk.data);
+            self.transactions.extend(echo.map(Transaction::Echo));
+            self.tell(&state.info, chunk.time);
+            return Interest::More;
+        }
         let carrier = if state.info.protocol == Protocol::Tcp {
             Carrier::Tcp
         } else {

@@ -26,6 +26,10 @@ const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../signatures/host-sweep.toml"),
     ),
     (
+        "icmp-tunnel",
+        include_str!("../../signatures/icmp-tunnel.toml"),
+    ),
+    (
         "novel-peer",
         include_str!("../../signatures/novel-peer.toml"),
     ),

@@ -162,6 +162,11 @@ fn host_sweep() {
 }
 
 #[test]
+fn icmp_tunnel() {
+    check("icmp-tunnel");
+}
+
+#[test]
 fn novel_peer() {
     check("novel-peer");
 }
@@ -183,6 +188,7 @@ fn no_attack_no_alert_by_any_signature() {
         "db-sweep",
         "dns-tunnel",
         "host-sweep",
+        "icmp-tunnel",
         "port-scan",
     ] {
         let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();

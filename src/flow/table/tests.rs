@@ -254,6 +254,7 @@ fn an_icmp_error_is_the_outcome_of_the_flow_it_quotes() {
             kind: 3,
             code: 3,
             id: 0,
+            seq: 0,
             quoted: Some(Quoted {
                 src: "10.244.1.7".parse().unwrap(),
                 dst: "10.244.1.3".parse().unwrap(),

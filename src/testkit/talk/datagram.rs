@@ -71,28 +71,50 @@ pub fn ping(
     alive: bool,
     at: Timestamp,
 ) {
+    let mut payload = Ping::stamp(at).to_vec();
+    payload.extend(PING_FILLER);
+    let reply = alive.then_some(&payload[..]);
+    echo(scene, from, to, (id, seq), &payload, reply, at);
+}
+
+/// What pings are made of.
+#[derive(Debug)]
+pub struct Ping;
+
+impl Ping {
+    /// The time stamp that Linux's ping puts first.
+    pub fn stamp(at: Timestamp) -> [u8; 16] {
+        let mut stamp = [0; 16];
+        stamp[..8].copy_from_slice(&(at.nanos() / 1_000_000_000).to_le_bytes());
+        stamp[8..].copy_from_slice(&(at.nanos() / 1_000 % 1_000_000).to_le_bytes());
+        stamp
+    }
+}
+
+/// An echo request with a payload, and a reply with one if there is any. The time of the reply.
+pub fn echo(
+    scene: &mut Scene,
+    from: Host,
+    to: Host,
+    (id, seq): (u16, u16),
+    ask: &[u8],
+    reply: Option<&[u8]>,
+    at: Timestamp,
+) -> Timestamp {
     let route = Route::direct(from, to, 0);
     let echo = IcmpEchoHeader { id, seq };
-    let mut payload = Vec::with_capacity(56);
-    payload.extend_from_slice(&(at.nanos() / 1_000_000_000).to_le_bytes());
-    payload.extend_from_slice(&(at.nanos() / 1_000 % 1_000_000).to_le_bytes());
-    payload.extend(PING_FILLER);
     let ip_id = scene.rng.bits() as u16;
     scene.pass(at, &route, true, |from, to| {
-        wire::icmp(from, to, ip_id, Icmpv4Type::EchoRequest(echo), &payload)
+        wire::icmp(from, to, ip_id, Icmpv4Type::EchoRequest(echo), ask)
     });
-    if alive {
-        let back = at.after(scene.rng.about(to.distance));
-        scene.pass(back, &route, false, |from, to| {
-            wire::icmp(
-                from,
-                to,
-                ip_id ^ 0x5a5a,
-                Icmpv4Type::EchoReply(echo),
-                &payload,
-            )
-        });
-    }
+    let Some(reply) = reply else {
+        return at;
+    };
+    let back = at.after(scene.rng.about(to.distance));
+    scene.pass(back, &route, false, |from, to| {
+        wire::icmp(from, to, ip_id ^ 0x5a5a, Icmpv4Type::EchoReply(echo), reply)
+    });
+    back
 }
 
 /// `router` tells the sender of `packet` (a frame with IPv4) that the host it is for can't be reached.
