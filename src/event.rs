@@ -48,6 +48,21 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// The flow it happened to.
+    pub const fn flow(&self) -> Option<&Arc<FlowInfo>> {
+        match &self.kind {
+            EventKind::FlowOpened(flow)
+            | EventKind::FlowOutcome { flow, .. }
+            | EventKind::Recognised { flow, .. }
+            | EventKind::Turn { flow, .. }
+            | EventKind::Transaction { flow, .. }
+            | EventKind::FlowEnded { flow, .. } => Some(flow),
+            EventKind::Resolution { .. } => None,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum EventKind {

@@ -1,94 +1,251 @@
-//! Events into a baseline.
+//! Events into a baseline, in a way that can be taken back.
+//!
+//! What a pod does is written on sheets of its own, ten minutes each, and joins the baseline two hours later: time for an
+//! alert to be raised. What an alert covers never joins it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
 
 use super::Baseline;
-use crate::dissect::Transaction;
-use crate::event::{Event, EventKind};
-use crate::features::{DomainName, PeerNamer, RateWindows};
-use crate::flow::Outcome;
+use super::profile::Profile;
+use super::side::key;
+use super::table::Name;
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::features::{Contact, PeerNamer, RateWindows, Role, Sample, words};
+use crate::flow::{FlowRecord, Outcome};
+use crate::identity::WorkloadId;
+use crate::telemetry::Loss;
+use crate::time::Timestamp;
+
+/// How long a sheet is.
+const SHEET: i64 = 600_000_000_000;
+/// How old a sheet is when it joins the baseline.
+const HOLD: Duration = Duration::from_hours(2);
+/// Sheets held back; more join early.
+const MAX_SHEETS: usize = 20_000;
+/// Contacts whose last time is remembered, for the gap to the next.
+const MAX_RECENT: usize = 1 << 16;
+
+/// A pod's sheet: when it begins, and whose it is.
+type SheetKey = (i64, IpAddr, WorkloadId);
 
 /// Updates a baseline from events, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Learner {
     baseline: Baseline,
     rates: RateWindows,
+    sheets: BTreeMap<SheetKey, Profile>,
+    /// When a pod last made a contact.
+    recent: LruCache<(IpAddr, Contact), Timestamp>,
+}
+
+impl Default for Learner {
+    fn default() -> Self {
+        Self::new(Baseline::default())
+    }
 }
 
 impl Learner {
     /// Goes on from what was learned before.
     pub fn new(baseline: Baseline) -> Self {
+        const RECENT: NonZeroUsize = NonZeroUsize::new(MAX_RECENT).unwrap();
         Self {
             baseline,
             rates: RateWindows::default(),
+            sheets: BTreeMap::new(),
+            recent: LruCache::new(RECENT),
         }
+    }
+
+    /// What has been learned by now.
+    pub const fn baseline(&self) -> &Baseline {
+        &self.baseline
     }
 
     /// Learns from an event. `peers` must have observed the events before it.
     pub fn observe(&mut self, event: &Event, peers: &PeerNamer) {
-        let baseline = &mut self.baseline;
-        self.rates.observe(event, |workload, rate, value| {
-            baseline.learn(workload, |profile| {
-                profile.rates.entry(rate).or_default().add(value);
-                true
-            });
-        });
-        match &event.kind {
-            EventKind::FlowOutcome { flow, outcome } => {
-                let answered = *outcome == Outcome::Answered;
-                if let Some(workload) = &flow.orig.who.identity.workload {
-                    baseline.learn(workload, |profile| {
-                        profile.saw(event.time);
-                        let count = if answered {
-                            &mut profile.answered
-                        } else {
-                            &mut profile.failed
-                        };
-                        *count = count.saturating_add(1);
-                        true
-                    });
-                }
-                // An attempt that nobody answered makes no acquaintance.
-                if answered {
-                    let sides = [
-                        (&flow.orig, peers.client_contact(flow)),
-                        (&flow.resp, peers.server_contact(flow)),
-                    ];
-                    for (end, contact) in sides {
-                        if let Some(workload) = &end.who.identity.workload
-                            && let Some(contact) = contact
-                        {
-                            baseline.learn(workload, |profile| {
-                                profile.saw(event.time);
-                                profile.meet(contact, event.time)
-                            });
-                        }
+        let mut samples = Vec::new();
+        self.rates
+            .observe(event, |sample| samples.push(own(sample)));
+        self.write(samples);
+        if let Some(flow) = event.flow() {
+            for (vocabulary, word) in words(event) {
+                let name = self.name(&word);
+                for (end, role) in ends(flow) {
+                    if role == Role::Server && !vocabulary.is_served() {
+                        continue;
                     }
-                }
-            }
-            EventKind::Transaction {
-                flow,
-                transaction: Transaction::Dns(message),
-            } if !message.response => {
-                if let Some(workload) = &flow.orig.who.identity.workload
-                    && let Some(name) = DomainName::split(&message.name)
-                {
-                    baseline.learn(workload, |profile| {
-                        profile.ask(name.registered.into(), event.time)
+                    self.sheet(end, event.time, |profile| {
+                        let side = profile.side_mut(role);
+                        side.say(vocabulary, &word, event.time, || name.clone());
                     });
                 }
             }
+        }
+        match &event.kind {
+            EventKind::FlowOpened(flow) => {
+                for (end, _) in ends(flow) {
+                    self.run(end, event.time);
+                }
+            }
+            EventKind::FlowOutcome { flow, outcome } => {
+                self.outcome(flow, *outcome, event.time, peers);
+            }
+            EventKind::FlowEnded { flow, record } => self.ended(flow, record, peers),
             _ => {}
+        }
+    }
+
+    fn outcome(&mut self, flow: &FlowInfo, outcome: Outcome, time: Timestamp, peers: &PeerNamer) {
+        let answered = outcome == Outcome::Answered;
+        for (end, role) in ends(flow) {
+            self.sheet(end, time, |profile| {
+                profile.saw(time);
+                let side = profile.side_mut(role);
+                let count = if answered {
+                    &mut side.answered
+                } else {
+                    &mut side.failed
+                };
+                *count = count.saturating_add(1);
+            });
+        }
+        // An attempt that nobody answered makes no acquaintance.
+        if !answered {
+            return;
+        }
+        for (end, contact) in contacts(flow, peers) {
+            let name = self.name(&contact.peer);
+            let recent = (end.ip, contact);
+            let gap = self.recent.get(&recent).map(|&last| time.since(last));
+            self.sheet(end, time, |profile| {
+                let side = profile.side_mut(recent.1.role);
+                side.meet(&recent.1, time, gap, || name.clone());
+            });
+            self.recent.put(recent, time);
+        }
+        if let Some(network) = peers.client_network(flow) {
+            let name = self.name(&network.peer);
+            self.sheet(&flow.orig, time, |profile| {
+                let networks = &mut profile.client.networks;
+                networks.see(key(&network), time, super::limits::NETWORKS, || name);
+            });
+        }
+    }
+
+    fn ended(&mut self, flow: &FlowInfo, record: &FlowRecord, peers: &PeerNamer) {
+        let [there, back] = record.payload_bytes;
+        if there == 0 && back == 0 {
+            return;
+        }
+        let duration = record.end.since(flow.start);
+        for (end, contact) in contacts(flow, peers) {
+            self.sheet(end, record.end, |profile| {
+                let side = profile.side_mut(contact.role);
+                side.flow(&contact, there, back, duration);
+            });
+        }
+    }
+
+    /// Notes the release that a pod runs.
+    fn run(&mut self, end: &Endpoint, time: Timestamp) {
+        if let Some(revision) = &end.who.identity.revision
+            && let Some(name) = self.name(revision)
+        {
+            self.sheet(end, time, |profile| profile.run(&name, time));
+        }
+    }
+
+    fn name(&mut self, text: &str) -> Option<Name> {
+        let name = self.baseline.names.get(text);
+        if name.is_none() {
+            self.baseline.losses.add(Loss::BaselineFull);
+        }
+        name
+    }
+
+    fn write(&mut self, samples: Vec<Owned>) {
+        for (pod, workload, minute, rate, value) in samples {
+            let sheet = self.entry(minute, pod, &workload);
+            sheet.count(rate, value, minute);
+        }
+    }
+
+    /// Writes on a pod's sheet, if the end is a workload's.
+    fn sheet(&mut self, end: &Endpoint, time: Timestamp, update: impl FnOnce(&mut Profile)) {
+        if let Some(workload) = &end.who.identity.workload {
+            update(self.entry(time, end.ip, workload));
+        }
+    }
+
+    fn entry(&mut self, time: Timestamp, pod: IpAddr, workload: &WorkloadId) -> &mut Profile {
+        let key = (time.nanos().div_euclid(SHEET), pod, workload.clone());
+        if self.sheets.len() >= MAX_SHEETS
+            && !self.sheets.contains_key(&key)
+            && let Some(((_, _, workload), sheet)) = self.sheets.pop_first()
+        {
+            self.baseline.learn(&workload, &sheet);
+        }
+        self.sheets.entry(key).or_default()
+    }
+
+    /// Lets old sheets join the baseline.
+    pub fn settle(&mut self, now: Timestamp) {
+        let before = now.before(HOLD).nanos().div_euclid(SHEET);
+        while let Some(entry) = self.sheets.first_entry() {
+            if entry.key().0 >= before {
+                break;
+            }
+            let ((_, _, workload), sheet) = entry.remove_entry();
+            self.baseline.learn(&workload, &sheet);
         }
     }
 
     /// Ends the current minute and gives the baseline back.
     pub fn finish(mut self) -> Baseline {
-        let baseline = &mut self.baseline;
-        self.rates.flush(|workload, rate, value| {
-            baseline.learn(workload, |profile| {
-                profile.rates.entry(rate).or_default().add(value);
-                true
-            });
-        });
+        let mut samples = Vec::new();
+        self.rates.flush(|sample| samples.push(own(sample)));
+        self.write(samples);
+        for ((_, _, workload), sheet) in std::mem::take(&mut self.sheets) {
+            self.baseline.learn(&workload, &sheet);
+        }
+        self.baseline.age();
         self.baseline
     }
+}
+
+/// A sample that is kept: pod, workload, minute, rate, value.
+type Owned = (IpAddr, WorkloadId, Timestamp, crate::features::Rate, f64);
+
+fn own(sample: &Sample<'_>) -> Owned {
+    (
+        sample.pod,
+        sample.workload.clone(),
+        sample.minute,
+        sample.rate,
+        sample.value,
+    )
+}
+
+/// Both ends of a flow with their roles.
+fn ends(flow: &FlowInfo) -> [(&Endpoint, Role); 2] {
+    [(&flow.orig, Role::Client), (&flow.resp, Role::Server)]
+}
+
+/// What the contact is to each end that is a workload's.
+fn contacts<'a>(
+    flow: &'a FlowInfo,
+    peers: &PeerNamer,
+) -> impl Iterator<Item = (&'a Endpoint, Contact)> + use<'a> {
+    let client = peers
+        .client_contact(flow)
+        .map(|contact| (&flow.orig, contact));
+    let server = peers
+        .server_contact(flow)
+        .map(|contact| (&flow.resp, contact));
+    client.into_iter().chain(server)
 }

@@ -1,32 +1,60 @@
 //! What each workload has been seen to do, and how surprising something else would be, in bits.
 //!
-//! A baseline belongs to workloads, never to pods or addresses, so that rollouts and restarts change nothing. Surprise at
-//! a new peer follows Good and Turing: the share of contacts that were with peers met only once estimates how often a
-//! workload meets strangers. A crawler meets them all the time and surprises nobody; a database that has only ever
-//! spoken to two clients surprises a lot.
+//! A baseline belongs to workloads, never to pods or addresses, so that rollouts and restarts change nothing. It knows
+//! whom a workload meets, in which words, how much of what it does a minute, and when, each for both roles and with a
+//! maturity of its own ([`Profile`]); where a workload has no history yet, its namespace and its cluster stand in
+//! ([`Lineage`]). `docs/evidence.md` derives the bits.
 
+mod habit;
 mod learner;
+mod level;
+mod limits;
+mod lineage;
 mod profile;
+mod side;
+mod standing;
 mod store;
+mod surprise;
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
 
+use lineage::Pools;
+use side::{Change, Room};
+use table::Names;
+
+pub use habit::{Period, Schedule};
 pub use learner::Learner;
-pub use profile::{Maturity, PeerStat, Profile};
+pub use lineage::Lineage;
+pub use profile::{Accepted, Peer, Profile};
+pub use standing::{Feature, Maturity, Standing};
 pub use store::{Store, StoreError};
-
-/// Workloads that a baseline holds at most.
-const MAX_WORKLOADS: usize = 50_000;
+pub use table::PeerStat;
 
 /// The learned normal of all workloads.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Baseline {
     profiles: BTreeMap<WorkloadId, Profile>,
+    names: Names,
+    /// Entries and habits over all profiles.
+    size: Change,
     losses: LossCounts,
+    /// Made when first asked for, and anew after each change.
+    pools: OnceLock<Box<Pools>>,
+}
+
+impl PartialEq for Baseline {
+    fn eq(&self, other: &Self) -> bool {
+        self.profiles == other.profiles
+    }
 }
 
 impl Baseline {
@@ -40,6 +68,11 @@ impl Baseline {
         self.profiles.iter()
     }
 
+    /// A workload with its namespace and its cluster, which stand in for what its own history doesn't tell.
+    pub fn lineage<'a>(&'a self, workload: &'a WorkloadId) -> Lineage<'a> {
+        Lineage::new(self, workload)
+    }
+
     /// How long the longest-watched workload was watched.
     pub fn observed(&self) -> Duration {
         self.profiles
@@ -49,27 +82,142 @@ impl Baseline {
             .unwrap_or_default()
     }
 
+    /// The last sight of any workload.
+    pub fn last(&self) -> Option<Timestamp> {
+        let spans = self.profiles.values().filter_map(Profile::span);
+        spans.map(|(_, last)| last).max()
+    }
+
     /// What could not be learned for want of room.
     pub const fn losses(&self) -> &LossCounts {
         &self.losses
     }
 
-    fn insert(&mut self, workload: WorkloadId, profile: Profile) {
-        self.profiles.insert(workload, profile);
+    /// Takes in another baseline: another sensor's, or another day's.
+    pub fn merge(&mut self, other: &Self) {
+        for (workload, profile) in &other.profiles {
+            let mut theirs = profile.clone();
+            // Names are shared by all of a baseline.
+            theirs.rename(&mut self.names);
+            self.take(workload, &theirs, Profile::merge);
+        }
+        self.losses.merge(&other.losses);
     }
 
-    fn learn(&mut self, workload: &WorkloadId, update: impl FnOnce(&mut Profile) -> bool) {
-        let full = self.profiles.len() >= MAX_WORKLOADS;
-        let profile = match self.profiles.get_mut(workload) {
-            Some(profile) => profile,
-            None if full => {
-                self.losses.add(Loss::BaselineFull);
-                return;
-            }
-            None => self.profiles.entry(workload.clone()).or_default(),
+    /// Forgets a workload. False if it wasn't known.
+    pub fn forget(&mut self, workload: &WorkloadId) -> bool {
+        let Some(profile) = self.profiles.remove(workload) else {
+            return false;
         };
-        if !update(profile) {
-            self.losses.add(Loss::BaselineFull);
+        self.shrink_by(profile.size());
+        drop(profile);
+        self.names.prune();
+        self.pools = OnceLock::new();
+        true
+    }
+
+    /// Forgets what nobody has seen for long, and gives back the memory it took.
+    pub(crate) fn age(&mut self) {
+        let Some(last) = self.last() else {
+            return;
+        };
+        let least = last.before(limits::FORGET_AFTER);
+        let mut gone = Change::default();
+        for profile in self.profiles.values_mut() {
+            gone = gone.and(profile.forget_before(least));
+            profile.shrink();
         }
+        self.shrink_by(gone);
+        self.names.prune();
+        self.pools = OnceLock::new();
+    }
+
+    /// Learns what was seen of a workload.
+    fn learn(&mut self, workload: &WorkloadId, seen: &Profile) {
+        self.take(workload, seen, Profile::learn);
+    }
+
+    fn take(
+        &mut self,
+        workload: &WorkloadId,
+        theirs: &Profile,
+        how: impl FnOnce(&mut Profile, &Profile, &mut Room) -> Change,
+    ) {
+        let mut room = self.room();
+        if let Some(profile) = self.entry(workload) {
+            let change = how(profile, theirs, &mut room);
+            self.grow_by(change);
+        }
+    }
+
+    #[cfg(test)]
+    /// Changes a profile, which is begun if it is new.
+    fn change(&mut self, workload: &WorkloadId, update: impl FnOnce(&mut Profile, &mut Names)) {
+        let mut names = std::mem::take(&mut self.names);
+        if let Some(profile) = self.entry(workload) {
+            let before = profile.size();
+            update(profile, &mut names);
+            let after = profile.size();
+            self.shrink_by(before);
+            self.grow_by(after);
+        }
+        self.names = names;
+    }
+
+    /// Puts a profile in the place of what was known of a workload.
+    fn insert(&mut self, workload: WorkloadId, profile: Profile) {
+        self.grow_by(profile.size());
+        if let Some(old) = self.profiles.insert(workload, profile) {
+            self.shrink_by(old.size());
+        }
+        self.pools = OnceLock::new();
+    }
+
+    fn entry(&mut self, workload: &WorkloadId) -> Option<&mut Profile> {
+        self.pools = OnceLock::new();
+        if !self.profiles.contains_key(workload) {
+            if self.profiles.len() >= limits::WORKLOADS {
+                self.losses.add(Loss::BaselineFull);
+                return None;
+            }
+            self.profiles.insert(workload.clone(), Profile::default());
+        }
+        self.profiles.get_mut(workload)
+    }
+
+    const fn room(&self) -> Room {
+        Room {
+            entries: limits::ENTRIES_IN_ALL.saturating_sub(self.size.entries),
+            habits: limits::HABITS_IN_ALL.saturating_sub(self.size.habits),
+        }
+    }
+
+    fn grow_by(&mut self, change: Change) {
+        self.size = self.size.and(change);
+        self.losses.add_n(Loss::BaselineFull, change.dropped as u64);
+    }
+
+    const fn shrink_by(&mut self, change: Change) {
+        self.size.entries = self.size.entries.saturating_sub(change.entries);
+        self.size.habits = self.size.habits.saturating_sub(change.habits);
+    }
+
+    fn pools(&self) -> &Pools {
+        self.pools
+            .get_or_init(|| Box::new(Pools::of(&self.profiles)))
+    }
+
+    /// The profiles of the namespace that a workload is in, but its own.
+    fn neighbours(&self, workload: &WorkloadId) -> impl Iterator<Item = &Profile> {
+        let first = WorkloadId {
+            namespace: workload.namespace.clone(),
+            kind: "".into(),
+            name: "".into(),
+        };
+        self.profiles
+            .range(first..)
+            .take_while(|(other, _)| other.namespace == workload.namespace)
+            .filter(move |(other, _)| *other != workload)
+            .map(|(_, profile)| profile)
     }
 }

@@ -18,7 +18,7 @@ mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
 
-use crate::baseline::{Baseline, Profile};
+use crate::baseline::{Baseline, Lineage, Profile};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, PeerNamer};
 use crate::identity::{Allocation, Journal};
@@ -45,6 +45,16 @@ impl<'a> Context<'a> {
     /// The profile of an endpoint's workload, if one was learned.
     pub fn profile(&self, end: &Endpoint) -> Option<&'a Profile> {
         self.baseline?.profile(end.who.identity.workload.as_ref()?)
+    }
+
+    /// An endpoint's workload with its namespace and its cluster, which stand in for what its own history doesn't tell;
+    /// `None` without a baseline, or if the end is no workload's.
+    pub fn lineage<'b>(&self, end: &'b Endpoint) -> Option<Lineage<'b>>
+    where
+        'a: 'b,
+    {
+        let workload = end.who.identity.workload.as_ref()?;
+        Some(self.baseline?.lineage(workload))
     }
 
     /// Whether the flow's originator has had an answer there before: in this run, or in the baseline.

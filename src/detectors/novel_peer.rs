@@ -130,11 +130,13 @@ impl Detector for NovelPeer {
         {
             return;
         }
-        let bits = profile.novelty_bits(Role::Client);
+        let bits = context
+            .lineage(&flow.orig)
+            .map_or(0.0, |lineage| lineage.contact_bits(&contact));
         if bits < self.alert_bits {
             return;
         }
-        let peers_known = profile.peers().len();
+        let peers_known = profile.peer_count(Role::Client);
         let Some(source) = self.meet(flow, contact, event.time) else {
             return;
         };

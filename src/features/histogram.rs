@@ -9,13 +9,13 @@ const BUCKETS: usize = 256;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct LogHistogram {
     /// `(bucket, count)`, sorted by bucket; only those with a count.
-    counts: Vec<(u8, u64)>,
+    counts: Vec<(u8, u32)>,
     total: u64,
 }
 
 impl LogHistogram {
     /// A histogram from its `(bucket, count)` pairs; pairs out of range or order are put right.
-    pub fn from_counts(counts: impl IntoIterator<Item = (u8, u64)>) -> Self {
+    pub fn from_counts(counts: impl IntoIterator<Item = (u8, u32)>) -> Self {
         let mut histogram = Self::default();
         for (bucket, count) in counts {
             histogram.add_n(bucket, count);
@@ -24,7 +24,7 @@ impl LogHistogram {
     }
 
     /// The `(bucket, count)` pairs, sorted.
-    pub fn counts(&self) -> &[(u8, u64)] {
+    pub fn counts(&self) -> &[(u8, u32)] {
         &self.counts
     }
 
@@ -35,10 +35,11 @@ impl LogHistogram {
 
     /// Adds a value.
     pub fn add(&mut self, value: f64) {
-        self.add_n(bucket(value), 1);
+        self.add_n(Self::bucket(value), 1);
     }
 
-    fn add_n(&mut self, bucket: u8, n: u64) {
+    /// Adds `n` values of a bucket.
+    pub fn add_n(&mut self, bucket: u8, n: u32) {
         if n == 0 {
             return;
         }
@@ -50,7 +51,7 @@ impl LogHistogram {
             }
             Err(at) => self.counts.insert(at, (bucket, n)),
         }
-        self.total = self.total.saturating_add(n);
+        self.total = self.total.saturating_add(u64::from(n));
     }
 
     /// Adds all of another histogram.
@@ -65,7 +66,7 @@ impl LogHistogram {
         let rank = (q.clamp(0.0, 1.0) * self.total as f64).ceil().max(1.0) as u64;
         let mut seen = 0_u64;
         self.counts.iter().find_map(|&(bucket, count)| {
-            seen = seen.saturating_add(count);
+            seen = seen.saturating_add(u64::from(count));
             (seen >= rank).then(|| upper_edge(bucket))
         })
     }
@@ -73,22 +74,60 @@ impl LogHistogram {
     /// Bits of surprise at a value this high or higher: −log2 of its share of the values, with add-one smoothing, so
     /// that n values never give more than log2(n + 1) bits.
     pub fn tail_bits(&self, value: f64) -> f64 {
-        let at = bucket(value);
-        let above: u64 = self
-            .counts
+        -((self.above(value) as f64 + 1.0) / (self.total as f64 + 1.0)).log2()
+    }
+
+    /// The probability of a value this high or higher, with add-one smoothing. Beyond everything seen it falls as the
+    /// value grows, by half for each doubling: the heavy tail (index 1) that traffic has, and what Markov's inequality
+    /// allows for any.
+    pub fn tail(&self, value: f64) -> f64 {
+        let above = self.above(value);
+        let share = (above as f64 + 1.0) / (self.total as f64 + 1.0);
+        if above > 0 || value.is_nan() {
+            return share.min(1.0);
+        }
+        share * (self.most().max(1.0) / value.max(1.0)).min(1.0)
+    }
+
+    /// The upper edge of the highest bucket with a value; 0 if empty.
+    pub fn most(&self) -> f64 {
+        self.counts
+            .last()
+            .map_or(0.0, |&(bucket, _)| upper_edge(bucket))
+    }
+
+    /// The highest bucket with a value.
+    pub fn highest(&self) -> Option<u8> {
+        self.counts.last().map(|&(bucket, _)| bucket)
+    }
+
+    /// Forgets half of what it holds, so that what no longer happens fades.
+    pub fn halve(&mut self) {
+        self.total = 0;
+        self.counts.retain_mut(|(_, count)| {
+            *count /= 2;
+            self.total += u64::from(*count);
+            *count > 0
+        });
+    }
+
+    /// The bucket of a value.
+    pub fn bucket(value: f64) -> u8 {
+        if value >= 1.0 {
+            (1.0 + value.log2() * PER_OCTAVE).min((BUCKETS - 1) as f64) as u8
+        } else {
+            0
+        }
+    }
+
+    /// Values in the bucket of `value` or a higher one.
+    fn above(&self, value: f64) -> u64 {
+        let at = Self::bucket(value);
+        self.counts
             .iter()
             .filter(|&&(bucket, _)| bucket >= at)
-            .map(|&(_, count)| count)
-            .sum();
-        -((above as f64 + 1.0) / (self.total as f64 + 1.0)).log2()
-    }
-}
-
-fn bucket(value: f64) -> u8 {
-    if value < 1.0 {
-        0
-    } else {
-        (1.0 + value.log2() * PER_OCTAVE).min((BUCKETS - 1) as f64) as u8
+            .map(|&(_, count)| u64::from(count))
+            .sum()
     }
 }
 
@@ -118,6 +157,27 @@ mod tests {
         }
         assert!((histogram.tail_bits(1e6) - 10.0).abs() < 1e-9);
         assert!(histogram.tail_bits(10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn beyond_experience_each_doubling_is_a_bit() {
+        let mut histogram = LogHistogram::default();
+        assert!((histogram.tail(0.0) - 1.0).abs() < 1e-9);
+        for _ in 0..1023 {
+            histogram.add(1000.0);
+        }
+        let bits = |value: f64| -histogram.tail(value).log2();
+        assert!(bits(900.0) < 1e-9);
+        assert!((bits(1e6 * 2.0) - bits(1e6) - 1.0).abs() < 1e-9);
+        assert!((bits(histogram.most() * 4.0) - 12.0).abs() < 1e-9);
+        assert!((histogram.tail(f64::NAN) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn halving_keeps_the_shape() {
+        let mut histogram = LogHistogram::from_counts([(0, 9), (5, 1), (7, 4)]);
+        histogram.halve();
+        assert_eq!(histogram, LogHistogram::from_counts([(0, 4), (7, 2)]));
     }
 
     proptest! {

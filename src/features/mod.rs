@@ -11,6 +11,7 @@ mod rates;
 mod refusals;
 mod sequential;
 mod services;
+mod vocabulary;
 
 pub use acquaintances::Acquaintances;
 pub use attempts::{
@@ -21,8 +22,9 @@ pub use contacts::{
 };
 pub use histogram::LogHistogram;
 pub use names::{DomainName, information_bits};
-pub use peers::{Contact, PeerNamer, Role};
-pub use rates::{Rate, RateWindows};
+pub use peers::{Contact, PeerClass, PeerNamer, Role};
+pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;
 pub use sequential::SequentialTest;
 pub use services::{DatabaseProduct, database_product};
+pub use vocabulary::{Vocabulary, statement_word, words};

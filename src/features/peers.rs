@@ -34,6 +34,40 @@ impl Role {
     }
 }
 
+/// Where the other end of a conversation is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PeerClass {
+    /// In the cluster: a workload, a service, a private address that nobody knows.
+    Inside,
+    /// A node's own address.
+    Node,
+    /// Anywhere else.
+    Outside,
+}
+
+impl PeerClass {
+    /// Every class.
+    pub const ALL: [Self; 3] = [Self::Inside, Self::Node, Self::Outside];
+
+    /// The word used in stored baselines and sentences.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Inside => "inside",
+            Self::Node => "node",
+            Self::Outside => "outside",
+        }
+    }
+
+    /// Where an end is.
+    pub fn of(end: &Endpoint) -> Self {
+        match end.who.identity.kind {
+            IdentityKind::External => Self::Outside,
+            IdentityKind::Node => Self::Node,
+            _ => Self::Inside,
+        }
+    }
+}
+
 /// One workload's side of a conversation, in terms that survive rollouts and address changes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Contact {
@@ -120,7 +154,24 @@ impl PeerNamer {
         })
     }
 
-    fn name(&self, me: &Endpoint, other: &Endpoint) -> Arc<str> {
+    /// The network that a client's contact outside is in, where it has a better name: by it the contact is known again
+    /// when the name isn't seen, for its look-up was before the capture began.
+    pub fn client_network(&self, flow: &FlowInfo) -> Option<Contact> {
+        workload(&flow.orig)?;
+        if flow.resp.who.identity.kind != IdentityKind::External {
+            return None;
+        }
+        self.domain(flow.orig.ip, flow.resp.ip)?;
+        Some(Contact {
+            role: Role::Client,
+            peer: network(flow.resp.ip).into(),
+            port: server_port(flow),
+            protocol: flow.protocol.number(),
+        })
+    }
+
+    /// What `me` knows `other` by, as in [`Contact::peer`].
+    pub fn name(&self, me: &Endpoint, other: &Endpoint) -> Arc<str> {
         let identity = &other.who.identity;
         if let Some(workload) = &identity.workload {
             return workload.to_string().into();

@@ -177,7 +177,8 @@ fn note(profile: &Profile) -> BaselineNote {
     BaselineNote {
         state: match profile.maturity() {
             Maturity::None => BaselineState::None,
-            Maturity::Learning => BaselineState::Learning,
+            // What is out of date calls nothing new by itself either.
+            Maturity::Learning | Maturity::Stale => BaselineState::Learning,
             Maturity::Stable => BaselineState::Stable,
         },
         observed: profile.observed(),

@@ -1,6 +1,6 @@
 //! `spanwatch learn`, and what a baseline changes.
 
-use crate::command::{Folder, spanwatch};
+use crate::command::{Folder, repository, spanwatch};
 
 const CASE: &str = "captures/novel-peer";
 
@@ -105,4 +105,40 @@ fn an_attack_in_the_learning_capture_is_still_reported() {
             run.err
         );
     }
+}
+
+/// A baseline as the first format had it, learned from the same capture.
+#[test]
+fn a_baseline_of_the_first_format_is_read_and_goes_on() {
+    let folder = Folder::new();
+    let stored = repository("tests/it/data/baseline-1.redb.zst");
+    let old = zstd::decode_all(std::fs::File::open(stored).unwrap()).unwrap();
+    let baseline = folder.file("old.baseline", &old);
+    let novel = |capture: &str| {
+        let run = spanwatch(&[
+            "analyze",
+            capture,
+            "--inventory",
+            INVENTORY,
+            "--baseline",
+            &baseline,
+        ]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        let alerts = run.json().into_iter();
+        alerts
+            .filter(|alert| alert["signature"] == "novel-peer")
+            .count()
+    };
+    let (learn, attack) = (format!("{CASE}/learn.pcap"), format!("{CASE}/attack.pcap"));
+    assert_eq!((novel(&learn), novel(&attack) > 0), (0, true));
+    let run = spanwatch(&[
+        "learn",
+        &learn,
+        "--inventory",
+        INVENTORY,
+        "--baseline",
+        &baseline,
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!((novel(&learn), novel(&attack) > 0), (0, true));
 }

@@ -13,7 +13,7 @@ use crate::testkit::talk::tcp::{Session, Side};
 use crate::testkit::talk::tls;
 
 /// How long the capture to learn from lasts.
-const LEARNING: Duration = Duration::from_mins(8);
+const LEARNING: Duration = Duration::from_mins(12);
 const ACTOR: u8 = 12;
 const BEGINS: u64 = 60;
 /// The stranger outside.
@@ -29,7 +29,7 @@ pub fn case() -> Case {
             Part {
                 role: "learn",
                 file: "learn.pcap",
-                story: "Eight minutes of the ordinary day before, to learn from.",
+                story: "Twelve minutes of the ordinary day before, to learn from.",
                 seed: 50,
                 record: learn,
                 inventory: Inventory::Shared,

@@ -1,0 +1,368 @@
+//! The baseline on disk: one crash-safe file (redb), a profile per workload, in a versioned form of its own.
+//!
+//! The file is locked while open, so two processes can't corrupt it. Everything is written in one transaction: after a
+//! crash the file holds either the old baseline or the new one.
+
+mod v1;
+mod v2;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, TableError,
+};
+
+use super::Baseline;
+use crate::identity::WorkloadId;
+
+/// Facts about the file itself.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("spanwatch.meta");
+/// `namespace NUL kind NUL name` → profile as of format 1.
+const PROFILES_1: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwatch.profiles");
+/// The same as of format 2.
+const PROFILES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwatch.profiles.2");
+/// Number → piece of the list of names.
+const NAMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("spanwatch.names.2");
+const VERSION_KEY: &str = "format";
+const PROFILES_KEY: &str = "profiles";
+const NAMES_KEY: &str = "names";
+/// The form that this program writes.
+const VERSION: u64 = 2;
+
+/// What can be wrong with a stored baseline.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such file.
+    #[error("no baseline at {}: make one with 'spanwatch learn CAPTURE... --baseline {}'", .0.display(), .0.display())]
+    Missing(PathBuf),
+    /// The file is in use.
+    #[error("baseline {} is in use by another spanwatch: wait for it, or work on a copy", .0.display())]
+    InUse(PathBuf),
+    /// The file isn't ours, or is damaged.
+    #[error("{} is not a readable baseline ({problem}): restore it from a copy, or move it away and learn anew", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
+    /// A later program wrote it.
+    #[error("baseline {} has format {found}, this spanwatch reads up to {VERSION}: use the version that wrote it, or a later one", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// It could not be written.
+    #[error("cannot write baseline {}: {source}; what it held before is unharmed", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Box<redb::Error>,
+    },
+}
+
+/// An open, locked baseline file.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    database: Database,
+}
+
+impl Store {
+    /// Opens a baseline file to update it; makes an empty one if there is none.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|error| opening(path, error))?;
+        Ok(Self {
+            path: path.into(),
+            database,
+        })
+    }
+
+    /// Reads the baseline at `path` without changing it. Any number of readers may at a time.
+    pub fn read(path: &Path) -> Result<Baseline, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing(path.into()));
+        }
+        let read = match ReadOnlyDatabase::open(path) {
+            Ok(database) => database.begin_read(),
+            // Whoever wrote last was stopped in the middle of it: opened for writing, the file puts itself right.
+            Err(DatabaseError::RepairAborted) => Database::open(path)
+                .map_err(|error| opening(path, error))?
+                .begin_read(),
+            Err(error) => return Err(opening(path, error)),
+        };
+        let read = read.map_err(|error| damaged(path, &error))?;
+        load(&read).map_err(|problem| problem.of(path))
+    }
+
+    /// What the file holds; empty for a new one.
+    pub fn load(&self) -> Result<Baseline, StoreError> {
+        let read = self.database.begin_read();
+        let read = read.map_err(|error| damaged(&self.path, &error))?;
+        load(&read).map_err(|problem| problem.of(&self.path))
+    }
+
+    /// Replaces what the file holds, in one step.
+    pub fn save(&self, baseline: &Baseline) -> Result<(), StoreError> {
+        self.write(baseline).map_err(|source| StoreError::Write {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    fn write(&self, baseline: &Baseline) -> Result<(), redb::Error> {
+        let encoding = |Problem(problem)| redb::Error::Io(io::Error::other(problem));
+        let write = self.database.begin_write()?;
+        {
+            write.delete_table(PROFILES_1)?;
+            write.delete_table(PROFILES)?;
+            write.delete_table(NAMES)?;
+            let mut numbering = v2::Numbering::default();
+            let mut profiles = write.open_table(PROFILES)?;
+            for (workload, profile) in baseline.profiles() {
+                let value = v2::write(profile, &mut numbering).map_err(encoding)?;
+                profiles.insert(key(workload).as_str(), value.as_slice())?;
+            }
+            let mut names = write.open_table(NAMES)?;
+            for (number, piece) in (0..).zip(numbering.pieces()) {
+                names.insert(number, piece.map_err(encoding)?.as_slice())?;
+            }
+            let mut meta = write.open_table(META)?;
+            meta.insert(VERSION_KEY, VERSION)?;
+            meta.insert(PROFILES_KEY, baseline.profiles().len() as u64)?;
+            meta.insert(NAMES_KEY, numbering.len() as u64)?;
+        }
+        write.commit()?;
+        Ok(())
+    }
+}
+
+/// What is wrong with the content of a file.
+#[derive(Debug)]
+struct Problem(String);
+
+/// What keeps a file from being read.
+enum Unreadable {
+    Damaged(String),
+    Newer(u64),
+}
+
+impl Unreadable {
+    fn of(self, path: &Path) -> StoreError {
+        let path = path.to_path_buf();
+        match self {
+            Self::Damaged(problem) => StoreError::Damaged { path, problem },
+            Self::Newer(found) => StoreError::Newer { path, found },
+        }
+    }
+}
+
+impl From<Problem> for Unreadable {
+    fn from(Problem(problem): Problem) -> Self {
+        Self::Damaged(problem)
+    }
+}
+
+macro_rules! damage {
+    ($($error:ty),+) => {$(
+        impl From<$error> for Unreadable {
+            fn from(error: $error) -> Self {
+                Self::Damaged(error.to_string())
+            }
+        }
+    )+};
+}
+
+damage!(redb::StorageError, TableError);
+
+fn load(read: &ReadTransaction) -> Result<Baseline, Unreadable> {
+    let meta = match read.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Baseline::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let fact = |key: &str| -> Result<u64, Unreadable> {
+        Ok(meta.get(key)?.map_or(0, |value| value.value()))
+    };
+    let mut baseline = Baseline::default();
+    match fact(VERSION_KEY)? {
+        1 => {
+            for entry in read.open_table(PROFILES_1)?.iter()? {
+                let (key, value) = entry?;
+                v1::read(&mut baseline, parse_key(key.value())?, value.value())?;
+            }
+        }
+        VERSION => {
+            let mut names = v2::Numbered::default();
+            for entry in read.open_table(NAMES)?.iter()? {
+                let (_, piece) = entry?;
+                names.read(&mut baseline, piece.value())?;
+            }
+            count("names", names.len(), fact(NAMES_KEY)?)?;
+            for entry in read.open_table(PROFILES)?.iter()? {
+                let (key, value) = entry?;
+                let workload = parse_key(key.value())?;
+                v2::read(&mut baseline, workload, value.value(), &names)?;
+            }
+            count("profiles", baseline.profiles().len(), fact(PROFILES_KEY)?)?;
+        }
+        newer if newer > VERSION => return Err(Unreadable::Newer(newer)),
+        other => {
+            return Err(Unreadable::Damaged(format!(
+                "format {other} was never released"
+            )));
+        }
+    }
+    Ok(baseline)
+}
+
+fn count(what: &str, found: usize, told: u64) -> Result<(), Problem> {
+    if found as u64 == told {
+        Ok(())
+    } else {
+        Err(Problem(format!("{found} of {told} {what}")))
+    }
+}
+
+fn damaged(path: &Path, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Damaged {
+        path: path.into(),
+        problem: error.to_string(),
+    }
+}
+
+fn opening(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
+        other => damaged(path, &other),
+    }
+}
+
+fn key(workload: &WorkloadId) -> String {
+    let WorkloadId {
+        namespace,
+        kind,
+        name,
+    } = workload;
+    format!("{namespace}\0{kind}\0{name}")
+}
+
+fn parse_key(key: &str) -> Result<WorkloadId, Problem> {
+    let mut parts = key.split('\0').map(Arc::from);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(namespace), Some(kind), Some(name), None) => Ok(WorkloadId {
+            namespace,
+            kind,
+            name,
+        }),
+        _ => Err(Problem(format!("key {key:?} names no workload"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::profile::Accepted;
+    use super::super::testing::{Making, at, contact, id};
+    use super::*;
+    use crate::features::{Contact, Rate, Role, Vocabulary};
+
+    fn baseline() -> Baseline {
+        let mut making = Making::default();
+        let (web, db) = (id("prod", "web"), id("prod", "db"));
+        for at in 0..20 {
+            making.meets(&web, &contact("prod/StatefulSet/db"), at * 4000);
+            making.meets(
+                &db,
+                &Contact {
+                    role: Role::Server,
+                    ..contact("external")
+                },
+                at * 100,
+            );
+        }
+        making.minutes(&web, Rate::BytesOut, 30, 1e6);
+        let mut baseline = making.done();
+        baseline.change(&web, |profile, names| {
+            for (vocabulary, word) in Vocabulary::all().zip(["a", "b", "c", "d"]) {
+                profile
+                    .client
+                    .say(vocabulary, word, at(7), || names.get(word));
+            }
+            let peer = contact("prod/StatefulSet/db");
+            profile
+                .client
+                .flow(&peer, 5000, 70_000, Duration::from_secs(3));
+            profile.client.failed = 2;
+            for revision in ["7d4b9c6f5", "86bdf5cd48"] {
+                profile.run(&names.get(revision).unwrap(), at(9));
+            }
+            profile.accept(Accepted {
+                alert: "0123456789abcdef".to_owned(),
+                signature: "port-scan".to_owned(),
+                targets: vec!["prod/StatefulSet/db 5432".to_owned()],
+                target_count: 1,
+                reason: "the blackbox exporter".to_owned(),
+                time: at(11),
+            });
+        });
+        baseline
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.redb");
+        let store = Store::create(&path).unwrap();
+        assert_eq!(store.load().unwrap(), Baseline::default());
+        store.save(&baseline()).unwrap();
+        drop(store);
+        assert_eq!(Store::read(&path).unwrap(), baseline());
+    }
+
+    #[test]
+    fn a_second_process_is_told_to_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.redb");
+        let _held = Store::create(&path).unwrap();
+        assert!(matches!(Store::create(&path), Err(StoreError::InUse(_))));
+    }
+
+    #[test]
+    fn files_that_are_no_baseline_are_refused_with_a_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.redb");
+        assert!(matches!(Store::read(&path), Err(StoreError::Missing(_))));
+        std::fs::write(&path, vec![7; 5000]).unwrap();
+        let error = Store::read(&path).unwrap_err().to_string();
+        assert!(error.contains("learn anew"), "{error}");
+    }
+
+    #[test]
+    fn a_file_from_the_future_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.redb");
+        let store = Store::create(&path).unwrap();
+        let write = store.database.begin_write().unwrap();
+        write
+            .open_table(META)
+            .unwrap()
+            .insert(VERSION_KEY, 99)
+            .unwrap();
+        write.commit().unwrap();
+        drop(store);
+        assert!(matches!(
+            Store::read(&path),
+            Err(StoreError::Newer { found: 99, .. })
+        ));
+    }
+}
