@@ -225,14 +225,19 @@ fn target(endpoint: &Endpoint, port: u16, service: &'static str) -> Target {
 }
 
 /// The names of the users tried, as far as they are known.
-fn names(source: &Guesser) -> String {
+fn names(source: &Guesser) -> Option<String> {
     let shown: Vec<&str> = source.users().take(MAX_NAMES).map(AsRef::as_ref).collect();
     let more = source.user_count().saturating_sub(shown.len() as u64);
     match (shown.as_slice(), more) {
-        ([], _) => "an unnamed user".into(),
-        (_, 0) => shown.join(", "),
-        _ => format!("{} and {more} more", shown.join(", ")),
+        ([], _) => None,
+        (_, 0) => Some(shown.join(", ")),
+        _ => Some(format!("{} and {more} more", shown.join(", "))),
     }
+}
+
+/// `word` and what follows it, if anything does.
+fn phrase(word: &str, what: Option<&str>) -> String {
+    what.map_or_else(String::new, |what| format!(" {word} {what}"))
 }
 
 fn summary(source: &Guesser) -> String {
@@ -242,18 +247,18 @@ fn summary(source: &Guesser) -> String {
     };
     let then = match &source.breakin {
         Some(breakin) => format!(
-            ", then was let in as {} at {}:{}",
-            breakin.user.as_deref().unwrap_or("an unnamed user"),
+            ", then was let in{} at {}:{}",
+            phrase("as", breakin.user.as_deref()),
             breakin.server.ip,
             breakin.port
         ),
         None => String::new(),
     };
     format!(
-        "was refused {} logins to {} {place} as {}{then}",
+        "was refused {} logins to {} {place}{}{then}",
         source.refused,
         source.service,
-        names(source),
+        phrase("as", names(source).as_deref()),
     )
 }
 
@@ -282,7 +287,10 @@ fn evidence(source: &Guesser, bits_per_refusal: f64, context: &Context<'_>) -> V
             expected: "one user per application".into(),
             bits: ((users - 1) as f64 * BITS_PER_USER).min(MAX_USER_BITS),
             signature_grade: false,
-            text: format!("{users} different users: {}", names(source)),
+            text: format!(
+                "{users} different users{}",
+                phrase("such as", names(source).as_deref())
+            ),
         });
     }
     let servers = source.server_count();
@@ -323,7 +331,6 @@ fn evidence(source: &Guesser, bits_per_refusal: f64, context: &Context<'_>) -> V
         });
     }
     if let Some(breakin) = &source.breakin {
-        let user = breakin.user.as_deref().unwrap_or("an unnamed user");
         evidence.push(Evidence {
             feature: "login.success_after_refusals",
             family: Family::Outcome,
@@ -332,8 +339,11 @@ fn evidence(source: &Guesser, bits_per_refusal: f64, context: &Context<'_>) -> V
             bits: refusals + BREAKIN_BITS,
             signature_grade: false,
             text: format!(
-                "let in as {user} at {}:{} after {} refusals",
-                breakin.server.ip, breakin.port, breakin.after
+                "let in{} at {}:{} after {} refusals",
+                phrase("as", breakin.user.as_deref()),
+                breakin.server.ip,
+                breakin.port,
+                breakin.after
             ),
         });
     }

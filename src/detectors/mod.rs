@@ -14,6 +14,7 @@ mod db_bruteforce;
 mod db_sweep;
 mod dns_tunnel;
 mod host_sweep;
+mod http_bruteforce;
 mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
@@ -141,6 +142,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &db_sweep::SPEC,
     &dns_tunnel::SPEC,
     &host_sweep::SPEC,
+    &http_bruteforce::SPEC,
     &icmp_tunnel::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,

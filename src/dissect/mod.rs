@@ -28,6 +28,7 @@ mod oci;
 mod opening;
 mod postgres;
 mod redis;
+mod secret;
 mod sql;
 mod ssh;
 mod tds;
@@ -46,6 +47,7 @@ pub use kubernetes::KubernetesCall;
 pub use marks::Marks;
 pub use oci::{OciCall, OciKind};
 pub use opening::{ByteMix, Opening, ShellMarks};
+pub use secret::SecretMark;
 pub use transaction::{
     DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
     StatementClass, TlsClientHello, TlsServerHello, Transaction,

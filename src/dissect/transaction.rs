@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::http1::HttpExchange;
 use super::tunnel::{Carried, TunnelOpened};
-use super::{Echo, Marks, Opening};
+use super::{Echo, Marks, Opening, SecretMark};
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +117,8 @@ pub struct HttpRequest {
     /// How the client shows who it is, to the server or else to a proxy: `basic`, `bearer`, `digest`, `negotiate`, `ntlm`,
     /// `aws`, or `other`.
     pub authorization: Option<&'static str>,
+    /// A mark of what it shows, where that is the same for the same user and password: for `basic` alone.
+    pub secret: Option<SecretMark>,
 }
 
 /// The head of an HTTP/1 response.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::{SourceKey, source_key};
+use crate::dissect::SecretMark;
 use crate::event::FlowInfo;
 use crate::time::Timestamp;
 
@@ -50,9 +51,8 @@ pub struct Attempt<'a> {
     pub service: &'static str,
     /// The user, where it is in clear.
     pub user: Option<&'a Arc<str>>,
-    /// A mark of the secret that was offered, where it is in clear: equal for equal secrets in this run, and of no use
-    /// to anybody.
-    pub secret: Option<u64>,
+    /// A mark of the secret that was offered, where it is in clear.
+    pub secret: Option<SecretMark>,
     /// The server's word for a refusal.
     pub code: Option<&'a Arc<str>>,
     /// When the client began to log in.

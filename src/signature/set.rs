@@ -26,6 +26,10 @@ const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../signatures/host-sweep.toml"),
     ),
     (
+        "http-bruteforce",
+        include_str!("../../signatures/http-bruteforce.toml"),
+    ),
+    (
         "icmp-tunnel",
         include_str!("../../signatures/icmp-tunnel.toml"),
     ),

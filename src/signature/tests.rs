@@ -200,10 +200,11 @@ fn a_tap_is_told_what_it_cannot_show() {
     let set = SignatureSet::builtin().unwrap();
     assert!(set.blind(Requirement::ALL).is_empty());
     let blind = set.blind(&[Requirement::PodSide, Requirement::BothDirections]);
-    assert_eq!(
-        blind,
-        ["dns-tunnel needs application data that isn't encrypted"]
-    );
+    let [line] = blind.as_slice() else {
+        panic!("{blind:?}");
+    };
+    assert!(line.contains("dns-tunnel, "), "{line}");
+    assert!(line.ends_with(" need application data that isn't encrypted"));
 }
 
 #[test]

@@ -162,6 +162,11 @@ fn host_sweep() {
 }
 
 #[test]
+fn http_bruteforce() {
+    check("http-bruteforce");
+}
+
+#[test]
 fn icmp_tunnel() {
     check("icmp-tunnel");
 }
@@ -188,6 +193,7 @@ fn no_attack_no_alert_by_any_signature() {
         "db-sweep",
         "dns-tunnel",
         "host-sweep",
+        "http-bruteforce",
         "icmp-tunnel",
         "port-scan",
     ] {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use httparse::{Header, ParserConfig, Request, Response, Status};
 
+use crate::dissect::SecretMark;
 use crate::dissect::text::{lower_text, text};
 use crate::dissect::websocket;
 use crate::dissect::{HttpRequest, HttpResponse, TunnelOpened};
@@ -100,6 +101,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         (Coding::None, Length::Bytes(length)) => Body::Length(length),
         (Coding::None, Length::Undeclared) => Body::Length(0),
     };
+    let shown = fields.authorization.or(fields.proxy_login);
     let transaction = HttpRequest {
         method: text(method, MAX_METHOD),
         // RFC 9112 3.2.2: an authority in the target overrides the header.
@@ -111,7 +113,10 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         upgrade: fields
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
-        authorization: fields.authorization.or(fields.proxy_login).map(scheme),
+        authorization: shown.map(scheme),
+        secret: shown
+            .filter(|value| scheme(value) == "basic")
+            .map(SecretMark::of),
     };
     Some(RequestHead {
         opening: opening(&transaction, asks, &fields),

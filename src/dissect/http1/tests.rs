@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dissect::SecretMark;
 use crate::dissect::{Carried, Content, HttpRequest, HttpResponse};
 use crate::flow::Direction;
 use crate::time::Timestamp;
@@ -85,6 +86,7 @@ fn request_fields() {
         content_length: Some(7),
         upgrade: Some("websocket".into()),
         authorization: Some("basic"),
+        secret: Some(SecretMark::of(b"Basic czpz")),
     };
     assert_eq!(got, expected);
 }

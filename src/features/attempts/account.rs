@@ -1,6 +1,7 @@
 //! One account as one source sees it: a user on a server.
 
 use super::Attempt;
+use crate::dissect::SecretMark;
 
 /// What came of a source's attempts at one user of one server.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +13,7 @@ pub struct Account {
     /// Whether it was ever let in.
     pub worked: bool,
     /// The mark of the secret last offered.
-    secret: Option<u64>,
+    secret: Option<SecretMark>,
 }
 
 impl Account {

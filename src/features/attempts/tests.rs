@@ -33,7 +33,7 @@ fn flow(id: u64, from: u32, to: u32) -> Arc<FlowInfo> {
 fn attempt<'a>(
     flow: &'a Arc<FlowInfo>,
     user: Option<&'a Arc<str>>,
-    secret: Option<u64>,
+    secret: Option<u8>,
     secs: f64,
     success: bool,
 ) -> Attempt<'a> {
@@ -41,7 +41,7 @@ fn attempt<'a>(
         flow,
         service: "ssh",
         user,
-        secret,
+        secret: secret.map(|secret| SecretMark::of(&[secret])),
         code: None,
         began: Timestamp::from_secs_f64(secs),
         decided: Timestamp::from_secs_f64(secs + 0.1),

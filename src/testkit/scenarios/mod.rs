@@ -7,6 +7,7 @@ pub mod db_sweep;
 pub mod demo;
 pub mod dns_tunnel;
 pub mod host_sweep;
+pub mod http_bruteforce;
 pub mod icmp_tunnel;
 pub mod novel_peer;
 pub mod port_scan;
@@ -111,6 +112,7 @@ pub fn all() -> Vec<Case> {
         demo::case(),
         dns_tunnel::case(),
         host_sweep::case(),
+        http_bruteforce::case(),
         icmp_tunnel::case(),
         novel_peer::case(),
         port_scan::case(),

@@ -1,0 +1,252 @@
+//! `http-bruteforce`: passwords of web applications are guessed, by HTTP's own logins or through a form.
+//!
+//! HTTP's own (basic, digest) answer 401. A form is a POST to a path that is called like a login; it is refused with an
+//! error, with the page again, or with a redirection back to it. Bearer tokens are left out: nobody guesses them, and
+//! expired ones are refused all day.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::guessing::{Guessing, Thresholds};
+use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use crate::dissect::{HttpRequest, HttpResponse, SecretMark, Transaction};
+use crate::event::{Event, EventKind, EventKinds, FlowInfo};
+use crate::features::Attempt;
+use crate::flow::FlowId;
+use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "http-bruteforce",
+    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    build: |signature| {
+        let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(HttpBruteforce {
+            guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits),
+            asked: LruCache::new(MAX_OPEN),
+            sent_away: LruCache::new(MAX_OPEN),
+        }))
+    },
+};
+
+/// Connections with requests under way, and logins that were answered by a redirection, remembered at a time.
+const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// Requests under way in one connection.
+const MAX_ASKED: usize = 32;
+
+/// Parts of paths that are logins'.
+const LOGIN_WORDS: &[&str] = &[
+    "login",
+    "logon",
+    "signin",
+    "sign-in",
+    "sign_in",
+    "authenticate",
+    "j_security_check",
+];
+/// Last parts of paths that are.
+const LOGIN_ENDS: &[&str] = &["auth", "session", "sessions", "token"];
+/// What guessing tools call themselves.
+const TOOLS: &[&str] = &[
+    "hydra",
+    "medusa",
+    "patator",
+    "ncrack",
+    "wpscan",
+    "nmap scripting",
+];
+
+struct HttpBruteforce {
+    guessing: Guessing,
+    asked: LruCache<FlowId, VecDeque<Asked>>,
+    /// By client, server and port: where a redirection leads tells how the login went.
+    sent_away: LruCache<(IpAddr, IpAddr, u16), Login>,
+}
+
+/// A request whose answer is still to come.
+struct Asked {
+    time: Timestamp,
+    /// How it logs in, if it does.
+    by: Option<By>,
+    secret: Option<SecretMark>,
+    as_tool: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Header,
+    Form,
+}
+
+/// A login that was answered, but not decided.
+struct Login {
+    flow: Arc<FlowInfo>,
+    asked: Asked,
+    answered: Timestamp,
+}
+
+/// How a login was answered.
+enum Verdict {
+    In,
+    Refused,
+    /// The next request will tell.
+    SentAway,
+    Unknown,
+}
+
+impl HttpBruteforce {
+    fn request(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        request: &HttpRequest,
+        time: Timestamp,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let path = request.path.to_ascii_lowercase();
+        let to_login = is_login(&path);
+        let key = (flow.orig.ip, flow.resp.ip, flow.resp_port);
+        if let Some(login) = self.sent_away.pop(&key) {
+            self.decide(
+                &login.flow,
+                &login.asked,
+                (login.answered, !to_login),
+                context,
+                out,
+            );
+        }
+        let by = match request.authorization {
+            Some("basic" | "digest") => Some(By::Header),
+            None if &*request.method == "POST" && to_login => Some(By::Form),
+            _ => None,
+        };
+        let agent = request.user_agent.as_deref().unwrap_or_default();
+        let agent = agent.to_ascii_lowercase();
+        let asked = Asked {
+            time,
+            by,
+            secret: request.secret,
+            as_tool: TOOLS.iter().any(|tool| agent.contains(tool)),
+        };
+        let queue = self.asked.get_or_insert_mut(flow.id, VecDeque::new);
+        if queue.len() < MAX_ASKED {
+            queue.push_back(asked);
+        }
+    }
+
+    fn response(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        response: &HttpResponse,
+        time: Timestamp,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        if response.status < 200 {
+            return;
+        }
+        let Some(asked) = self.asked.get_mut(&flow.id).and_then(VecDeque::pop_front) else {
+            return;
+        };
+        let Some(by) = asked.by else { return };
+        match verdict(by, response) {
+            Verdict::In => self.decide(flow, &asked, (time, true), context, out),
+            Verdict::Refused => self.decide(flow, &asked, (time, false), context, out),
+            Verdict::SentAway => {
+                let key = (flow.orig.ip, flow.resp.ip, flow.resp_port);
+                let login = Login {
+                    flow: Arc::clone(flow),
+                    asked,
+                    answered: time,
+                };
+                self.sent_away.put(key, login);
+            }
+            Verdict::Unknown => {}
+        }
+    }
+
+    fn decide(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        asked: &Asked,
+        (decided, success): (Timestamp, bool),
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let attempt = Attempt {
+            flow,
+            service: "http",
+            user: None,
+            secret: asked.secret,
+            code: None,
+            began: asked.time,
+            decided,
+            success,
+            as_tool: asked.as_tool,
+        };
+        self.guessing.take(&attempt, context, out);
+    }
+}
+
+fn verdict(by: By, response: &HttpResponse) -> Verdict {
+    let page = response.content_type.as_deref() == Some("text/html");
+    match (by, response.status) {
+        (_, 401 | 403 | 407) | (By::Form, 400 | 422) => Verdict::Refused,
+        // The page again, with an error on it; who is let in is sent elsewhere.
+        (By::Form, 200) if page => Verdict::Refused,
+        (By::Form, 300..=399) => Verdict::SentAway,
+        (By::Header, 200..=399 | 404 | 405) | (By::Form, 200..=299) => Verdict::In,
+        _ => Verdict::Unknown,
+    }
+}
+
+/// Whether a path, in lower case, is called like a login.
+fn is_login(path: &str) -> bool {
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    let last = last.unwrap_or_default();
+    LOGIN_ENDS.contains(&last) || LOGIN_WORDS.iter().any(|word| path.contains(word))
+}
+
+impl Detector for HttpBruteforce {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        match &event.kind {
+            EventKind::Transaction { flow, transaction } => match transaction {
+                Transaction::HttpRequest(request) => {
+                    self.request(flow, request, event.time, context, out);
+                }
+                Transaction::HttpResponse(response) => {
+                    self.response(flow, response, event.time, context, out);
+                }
+                _ => {}
+            },
+            EventKind::FlowEnded { flow, .. } => {
+                self.asked.pop(&flow.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        self.guessing.tick(now, context, out);
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        self.guessing.finish(context, out);
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.guessing.state_size()
+    }
+
+    fn losses(&self) -> LossCounts {
+        self.guessing.losses()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Guessing at web logins, and clients that are refused honestly.
+
+use super::super::testing::{Bench, pod};
+use super::*;
+use crate::event::Endpoint;
+use crate::flow::Protocol;
+use crate::testkit::rng::Rng;
+
+struct Answer {
+    status: u16,
+    media: Option<&'static str>,
+}
+
+const UNAUTHORIZED: Answer = Answer {
+    status: 401,
+    media: None,
+};
+
+fn basic(password: &str) -> HttpRequest {
+    HttpRequest {
+        method: "GET".into(),
+        path: "/manager/html".into(),
+        authorization: Some("basic"),
+        secret: Some(SecretMark::of(password.as_bytes())),
+        ..HttpRequest::default()
+    }
+}
+
+fn form(path: &str) -> HttpRequest {
+    HttpRequest {
+        method: "POST".into(),
+        path: path.into(),
+        content_length: Some(31),
+        ..HttpRequest::default()
+    }
+}
+
+fn get(path: &str) -> HttpRequest {
+    HttpRequest {
+        method: "GET".into(),
+        path: path.into(),
+        ..HttpRequest::default()
+    }
+}
+
+fn ask(
+    bench: &mut Bench,
+    at: f64,
+    ends: (&Endpoint, &Endpoint),
+    request: HttpRequest,
+    answer: &Answer,
+) {
+    let flow = bench.open(at, ends, Protocol::Tcp, 8080);
+    bench.says(at, &flow, Transaction::HttpRequest(request));
+    let response = HttpResponse {
+        status: answer.status,
+        content_type: answer.media.map(Into::into),
+        ..HttpResponse::default()
+    };
+    bench.says(at + 0.02, &flow, Transaction::HttpResponse(response));
+}
+
+fn ends() -> (Endpoint, Endpoint) {
+    (pod("10.244.1.7", "web"), pod("10.244.1.9", "tomcat"))
+}
+
+#[test]
+fn each_password_another_is_guessing_however_slow() {
+    for pause in [0.001, 0.2, 8.0, 600.0] {
+        let (web, tomcat) = ends();
+        let mut bench = Bench::new("http-bruteforce");
+        let mut tries = 0;
+        while !bench.alerts() {
+            tries += 1;
+            let at = f64::from(tries) * pause;
+            let request = basic(&format!("pw{tries}"));
+            ask(&mut bench, at, (&web, &tomcat), request, &UNAUTHORIZED);
+            assert!(tries <= 10, "{pause}");
+        }
+        println!("basic, one every {pause} s: {tries} tries");
+    }
+}
+
+#[test]
+fn forms_that_answer_with_an_error_the_page_or_a_way_back() {
+    let answers = [
+        Answer {
+            status: 401,
+            media: Some("application/json"),
+        },
+        Answer {
+            status: 200,
+            media: Some("text/html"),
+        },
+        Answer {
+            status: 302,
+            media: None,
+        },
+    ];
+    for answer in &answers {
+        let (web, app) = ends();
+        let mut bench = Bench::new("http-bruteforce");
+        let mut rng = Rng::new(3);
+        let mut at = 0.0;
+        for _ in 0..16 {
+            at += 1.0 + rng.below(4000) as f64 / 1e3;
+            ask(&mut bench, at, (&web, &app), form("/account/login"), answer);
+        }
+        bench.finish(1000.0);
+        assert!(bench.alerts(), "{}: {} bits", answer.status, bench.bits());
+    }
+}
+
+#[test]
+fn a_right_guess_is_said() {
+    let (web, app) = ends();
+    let mut bench = Bench::new("http-bruteforce");
+    for n in 0..12 {
+        let request = basic(&format!("pw{n}"));
+        ask(
+            &mut bench,
+            f64::from(n),
+            (&web, &app),
+            request,
+            &UNAUTHORIZED,
+        );
+    }
+    let found = Answer {
+        status: 200,
+        media: None,
+    };
+    ask(&mut bench, 13.0, (&web, &app), basic("right"), &found);
+    let last = bench.findings.last().unwrap();
+    assert!(last.summary.contains("then was let in"), "{}", last.summary);
+}
+
+#[test]
+fn honest_clients_are_left_alone() {
+    let (web, app) = ends();
+    let mut bench = Bench::new("http-bruteforce");
+    let ok = Answer {
+        status: 200,
+        media: Some("text/html"),
+    };
+    let away = Answer {
+        status: 302,
+        media: None,
+    };
+    let mut rng = Rng::new(4);
+    let mut at = 0.0;
+    for n in 0..600 {
+        at += rng.below(1500) as f64 / 1e3;
+        // A browser is asked for a password before it sends one.
+        ask(
+            &mut bench,
+            at,
+            (&web, &app),
+            get("/manager/html"),
+            &UNAUTHORIZED,
+        );
+        ask(&mut bench, at + 0.1, (&web, &app), basic("right"), &ok);
+        // A client with a stale password, as often as it likes.
+        let stale = pod("10.244.1.8", "scraper");
+        ask(&mut bench, at, (&stale, &app), basic("old"), &UNAUTHORIZED);
+        // People log in by a front end, a few of them in vain.
+        let front = pod("10.244.1.6", "front");
+        ask(&mut bench, at, (&front, &app), get("/login"), &ok);
+        let answer = if n % 5 == 0 { &ok } else { &away };
+        ask(&mut bench, at + 0.2, (&front, &app), form("/login"), answer);
+        ask(&mut bench, at + 0.3, (&front, &app), get("/home"), &ok);
+        // An application whose token has run out.
+        let bearer = HttpRequest {
+            authorization: Some("bearer"),
+            ..get("/api/items")
+        };
+        ask(&mut bench, at, (&stale, &app), bearer, &UNAUTHORIZED);
+    }
+    bench.finish(1e5);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
