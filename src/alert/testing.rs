@@ -85,6 +85,8 @@ pub(crate) fn record(app: Option<&'static str>) -> FlowRecord {
         payload_bytes: [120, 60],
         repeated_bytes: [10, 0],
         missing_bytes: [0, 0],
+        copies: [0; 2],
+        copied_bytes: [0; 2],
         tcp_flags: [0x1b, 0x12],
         state: ConnState::Sf,
         reason: EndReason::Closed,

@@ -177,6 +177,7 @@ fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
         files: read.files as u64,
         packets: stats.packets,
         bytes: stats.bytes,
+        copies: stats.copies,
         span: stats.span,
         flows: stats.flows,
         private_ends: stats.inside_ends,

@@ -171,29 +171,38 @@ pub struct Datagram {
     time: Timestamp,
     frames: u32,
     wire_len: u32,
+    interface: u64,
+    /// What was in front of the IP header, a header, the payload.
     bytes: Vec<u8>,
+    link_len: usize,
     len: u32,
 }
 
 impl Datagram {
     /// The datagram of `head` whose payload had `len` bytes on the wire and begins with `payload`; the rest was not
-    /// captured. It took `frames` frames of `wire_len` bytes together, the last of them at `time`.
+    /// captured. It took `frames` frames of `wire_len` bytes together, the last of them at `time`; one of them was seen on
+    /// `interface` behind `link` (see [`Packet::link`]).
     pub fn new<'p>(
         head: Head,
         time: Timestamp,
         (frames, wire_len): (u32, u32),
+        (interface, link): (u64, &[u8]),
         len: u32,
         payload: impl Iterator<Item = &'p [u8]>,
     ) -> Self {
-        let mut bytes = head.write(len);
-        let len = len.saturating_add(bytes.len() as u32);
+        let header = head.write(len);
+        let len = len.saturating_add(header.len() as u32);
+        let mut bytes = link.to_vec();
+        bytes.extend(header);
         bytes.extend(payload.flatten());
         Self {
             head,
             time,
             frames,
             wire_len,
+            interface,
             bytes,
+            link_len: link.len(),
             len,
         }
     }
@@ -211,6 +220,8 @@ impl Datagram {
             frames: self.frames,
             network: self.head.network,
             tunnel: self.head.tunnel,
+            interface: self.interface,
+            link: &[],
             content: Content::Undecodable,
             anomalies: Anomalies::default(),
         };
@@ -219,9 +230,15 @@ impl Datagram {
             link: LinkType::RawIp,
             wire_len: self.len,
             interface: 0,
-            data: &self.bytes,
+            data: self.bytes.get(self.link_len..).unwrap_or_default(),
         };
-        network::ip(&Input { frame, trusts }, &self.bytes, &mut packet);
+        let whole = &self.bytes;
+        let input = Input {
+            frame,
+            whole,
+            trusts,
+        };
+        network::ip(&input, frame.data, &mut packet);
         packet
     }
 }

@@ -18,7 +18,12 @@ pub(super) fn decode<'a>(frame: &Input<'_, 'a>, packet: &mut Packet<'a>) {
         LinkType::RawIp => network::ip(frame, frame.data, packet),
         LinkType::Null | LinkType::Loop => loopback(frame, packet),
         LinkType::LinuxSll => cooked(frame, 14, 16, packet),
-        LinkType::LinuxSll2 => cooked(frame, 0, 20, packet),
+        LinkType::LinuxSll2 => {
+            // Protocol, reserved, then the interface's index.
+            let index = frame.data.get(4..).and_then(|at| at.first_chunk::<4>());
+            packet.interface |= index.map_or(0, |&index| u32::from_be_bytes(index).into());
+            cooked(frame, 0, 20, packet);
+        }
     }
 }
 

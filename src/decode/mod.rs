@@ -45,6 +45,11 @@ pub struct Packet<'a> {
     pub network: NetworkId,
     /// In what it came wrapped.
     pub tunnel: Option<Tunnel>,
+    /// Which of the source's interfaces saw it (as in [`Frame::interface`]), and the index that a Linux cooked capture
+    /// notes, in the lower half.
+    pub interface: u64,
+    /// What was captured in front of the IP header: the link layer, and all wraps. Empty for anything but IP.
+    pub link: &'a [u8],
     /// What it carried.
     pub content: Content<'a>,
     /// What was odd about it.
@@ -73,10 +78,14 @@ pub struct IpPacket<'a> {
     pub dst: IpAddr,
     /// Time to live or hop limit.
     pub ttl: u8,
+    /// The number of IPv4 that tells a sender's datagrams apart, 0 in IPv6. Linux leaves it 0 where nothing can be in pieces.
+    pub id: u16,
     /// IANA number of the protocol after any extension headers.
     pub protocol: u8,
     /// The transport header, as far as it was captured.
     pub transport: Transport,
+    /// The bytes of the transport header, as far as they were captured.
+    pub header: &'a [u8],
     /// The piece of a datagram that this is, if it isn't a whole one.
     pub fragment: Option<Fragment<'a>>,
     /// The transport's payload, as far as it was captured.
@@ -103,6 +112,8 @@ pub type Trust<'t> = &'t dyn Fn(IpAddr, IpAddr) -> bool;
 #[derive(Clone, Copy)]
 struct Input<'t, 'a> {
     frame: Frame<'a>,
+    /// The captured frame, of which `frame` is what the wraps opened so far left.
+    whole: &'a [u8],
     trusts: Trust<'t>,
 }
 
@@ -132,11 +143,14 @@ pub fn decode_trusting<'a>(frame: &Frame<'a>, trusts: Trust<'_>) -> Packet<'a> {
         frames: 1,
         network: NetworkId::default(),
         tunnel: None,
+        interface: u64::from(frame.interface) << 32,
+        link: &[],
         content: Content::Undecodable,
         anomalies,
     };
     let input = Input {
         frame: *frame,
+        whole: frame.data,
         trusts,
     };
     link::decode(&input, &mut packet);

@@ -40,7 +40,7 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
                 IpAddr::V4(header.source_addr()),
                 IpAddr::V4(header.destination_addr()),
             );
-            let ttl = header.ttl();
+            let (ttl, id) = (header.ttl(), header.identification());
             payload(
                 frame,
                 data,
@@ -49,7 +49,7 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
                 on_wire,
                 cut,
                 addresses,
-                ttl,
+                (ttl, id),
                 packet,
             );
         }
@@ -82,7 +82,7 @@ pub(super) fn ip<'a>(frame: &Input<'_, 'a>, data: &'a [u8], packet: &mut Packet<
                 on_wire,
                 cut,
                 addresses,
-                ttl,
+                (ttl, 0),
                 packet,
             );
         }
@@ -102,7 +102,7 @@ fn payload<'a>(
     on_wire: usize,
     cut: Option<Cut>,
     (src, dst): (IpAddr, IpAddr),
-    ttl: u8,
+    (ttl, id): (u8, u16),
     packet: &mut Packet<'a>,
 ) {
     if whole > on_wire {
@@ -127,8 +127,10 @@ fn payload<'a>(
         src,
         dst,
         ttl,
+        id,
         protocol,
         transport,
+        header: bytes.get(..header).unwrap_or(bytes),
         fragment: cut.map(|cut| cut.fragment(data, whole.min(on_wire))),
         payload: bytes.get(header..).unwrap_or_default(),
         payload_len: wire_len.saturating_sub(header) as u32,
@@ -138,6 +140,8 @@ fn payload<'a>(
     } else {
         tunnel::in_ip(&ip)
     };
+    let link_len = (data.as_ptr() as usize).saturating_sub(frame.whole.as_ptr() as usize);
+    packet.link = frame.whole.get(..link_len).unwrap_or_default();
     packet.content = Content::Ip(ip);
     if let Some(wrap) = wrap {
         tunnel::open(frame, wrap, Some((src, dst)), packet);

@@ -53,6 +53,8 @@ fn record(secs: f64, said: u64) -> FlowRecord {
         payload_bytes: [said, said],
         repeated_bytes: [0, 0],
         missing_bytes: [0, 0],
+        copies: [0; 2],
+        copied_bytes: [0; 2],
         tcp_flags: [0, 0],
         state: ConnState::Sf,
         reason: EndReason::Closed,

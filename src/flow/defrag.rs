@@ -8,6 +8,7 @@
 //! without a hole: its ports are known, and a capture filter for ports keeps no other fragment.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::decode::{Datagram, Fragment, Head, IpPacket, Packet};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
+/// Datagrams remembered once they are whole, and for how long.
+const LATE: usize = 256;
+const LATE_FOR: Duration = Duration::from_millis(50);
 /// What a waiting datagram costs beside its pieces, and a piece beside its bytes.
 const DATAGRAM_COST: usize = 256;
 const PIECE_COST: usize = 96;
@@ -33,6 +37,9 @@ pub struct Defrag {
     order: VecDeque<(u64, Key)>,
     bytes: usize,
     begun: u64,
+    /// Datagrams that became whole lately, by the hash of their key: their fragments may be seen at another tap yet.
+    late: Box<[(u64, Timestamp); LATE]>,
+    copies: u64,
     now: Timestamp,
 }
 
@@ -50,6 +57,8 @@ struct Key {
 struct Waiting {
     number: u64,
     head: Head,
+    interface: u64,
+    link: Box<[u8]>,
     since: Timestamp,
     frames: u32,
     wire_len: u32,
@@ -92,6 +101,8 @@ impl Defrag {
             order: VecDeque::new(),
             bytes: 0,
             begun: 0,
+            late: Box::new([(0, Timestamp::MIN); LATE]),
+            copies: 0,
             now: Timestamp::MIN,
         }
     }
@@ -104,6 +115,11 @@ impl Defrag {
     /// Bytes that waiting datagrams take, bookkeeping included.
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Fragments that were seen more than once, counting every time but the first.
+    pub const fn copies(&self) -> u64 {
+        self.copies
     }
 
     /// Takes a fragment, and returns the datagram that it completes. Ask [`Defrag::given_up`] after it: the bound holds then.
@@ -123,11 +139,18 @@ impl Defrag {
             id: head.id,
             protocol: head.src.is_ipv4().then_some(head.protocol),
         };
+        let hash = self.waiting.hasher().hash_one(key);
+        let &mut (late, whole_at) = self.late(hash);
+        if late == hash && packet.time < whole_at.after(LATE_FOR) {
+            self.copies = self.copies.saturating_add(packet.frames.into());
+            return None;
+        }
         let waiting = self.waiting.entry(key).or_insert_with(|| {
             self.begun = self.begun.saturating_add(1);
             self.order.push_back((self.begun, key));
-            self.bytes = self.bytes.saturating_add(DATAGRAM_COST);
-            Waiting::new(self.begun, head, packet.time)
+            let cost = DATAGRAM_COST.saturating_add(packet.link.len());
+            self.bytes = self.bytes.saturating_add(cost);
+            Waiting::new(self.begun, head, packet)
         });
         let before = waiting.cost;
         let fit = waiting.take(head, fragment);
@@ -139,7 +162,7 @@ impl Defrag {
                 waiting.frames = waiting.frames.saturating_add(packet.frames);
                 waiting.wire_len = waiting.wire_len.saturating_add(packet.wire_len);
             }
-            Fit::Copy => {}
+            Fit::Copy => self.copies = self.copies.saturating_add(packet.frames.into()),
             Fit::Forged => losses.add(Loss::FragmentOverlap),
             Fit::Unfit => losses.add(Loss::Fragment),
             Fit::Clash => {
@@ -151,7 +174,9 @@ impl Defrag {
         }
         if waiting.len == Some(waiting.have) || waiting.pieces.is_empty() {
             let whole = self.remove(&key)?;
-            return whole.len.map(|len| whole.datagram(packet.time, len));
+            let len = whole.len?;
+            *self.late(hash) = (hash, packet.time);
+            return Some(whole.datagram(packet.time, len));
         }
         None
     }
@@ -194,6 +219,11 @@ impl Defrag {
         None
     }
 
+    fn late(&mut self, hash: u64) -> &mut (u64, Timestamp) {
+        #[expect(clippy::indexing_slicing, reason = "the remainder is below LATE")]
+        &mut self.late[hash as usize % LATE]
+    }
+
     fn remove(&mut self, key: &Key) -> Option<Waiting> {
         let gone = self.waiting.remove(key)?;
         self.bytes = self
@@ -213,17 +243,19 @@ impl Defrag {
 }
 
 impl Waiting {
-    fn new(number: u64, head: Head, since: Timestamp) -> Self {
+    fn new(number: u64, head: Head, packet: &Packet<'_>) -> Self {
         Self {
             number,
             head,
-            since,
+            interface: packet.interface,
+            link: packet.link.into(),
+            since: packet.time,
             frames: 0,
             wire_len: 0,
             pieces: BTreeMap::new(),
             have: 0,
             len: None,
-            cost: 0,
+            cost: packet.link.len(),
         }
     }
 
@@ -307,7 +339,8 @@ impl Waiting {
         });
         let payload = whole.map(|(_, piece)| &*piece.data);
         let frames = (self.frames, self.wire_len);
-        Datagram::new(self.head, time, frames, len, payload)
+        let seen_at = (self.interface, &*self.link);
+        Datagram::new(self.head, time, frames, seen_at, len, payload)
     }
 
     fn give_up(&self, now: Timestamp, losses: &mut LossCounts) -> Option<Datagram> {

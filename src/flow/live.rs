@@ -27,6 +27,8 @@ pub(super) struct Flow<S> {
     payload_bytes: [u64; 2],
     repeated_bytes: [u64; 2],
     missing_bytes: [u64; 2],
+    copies: [u64; 2],
+    copied_bytes: [u64; 2],
     pub(super) tcp: Connection,
     streams: [Stream; 2],
     turn: Option<Turn>,
@@ -55,6 +57,8 @@ impl<S> Flow<S> {
             payload_bytes: [0; 2],
             repeated_bytes: [0; 2],
             missing_bytes: [0; 2],
+            copies: [0; 2],
+            copied_bytes: [0; 2],
             tcp: Connection::default(),
             streams: Default::default(),
             turn: None,
@@ -94,6 +98,16 @@ impl<S> Flow<S> {
         self.speak(direction, packet.time, seen.fresh)
     }
 
+    /// Counts a packet that was counted before.
+    pub(super) fn count_copy(&mut self, direction: Direction, packet: &Packet<'_>) {
+        add(&mut self.copies, direction, u64::from(packet.frames));
+        add(
+            &mut self.copied_bytes,
+            direction,
+            u64::from(packet.wire_len),
+        );
+    }
+
     /// Takes payload into the current turn, or ends that and begins the next.
     fn speak(&mut self, direction: Direction, time: Timestamp, bytes: u32) -> Option<Turn> {
         if bytes == 0 {
@@ -121,6 +135,8 @@ impl<S> Flow<S> {
             payload_bytes: self.payload_bytes,
             repeated_bytes: self.repeated_bytes,
             missing_bytes: self.missing_bytes,
+            copies: self.copies,
+            copied_bytes: self.copied_bytes,
             tcp_flags: self.tcp.flags(),
             state: if self.is_tcp() {
                 self.tcp.state()

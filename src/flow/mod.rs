@@ -17,6 +17,7 @@ mod ends;
 mod key;
 mod live;
 mod record;
+mod sightings;
 mod stream;
 mod table;
 mod tcp;

@@ -94,6 +94,10 @@ pub struct FlowRecord {
     pub repeated_bytes: [u64; 2],
     /// TCP bytes that the capture never saw.
     pub missing_bytes: [u64; 2],
+    /// Packets that the capture shows once more, at another tap or by a mirror; counted nowhere else.
+    pub copies: [u64; 2],
+    /// Bytes of their frames.
+    pub copied_bytes: [u64; 2],
     /// TCP flags seen, or-ed together.
     pub tcp_flags: [u8; 2],
     /// Zeek-style state.

@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 
 use super::ends::{Ends, begins, query};
 use super::live::Flow;
+use super::sightings::Sightings;
 use super::stream::Budget;
 use super::turn::Turn;
 use super::wheel::{Timer, Wheel};
@@ -29,6 +30,8 @@ pub struct FlowConfig {
     pub max_fragment_bytes: usize,
     /// A datagram that isn't whole this long after its first fragment is given up.
     pub fragment_timeout: Duration,
+    /// Sightings of packets remembered, to tell copies.
+    pub max_sightings: usize,
     /// An open TCP connection without packets ends after this.
     pub tcp_idle: Duration,
     /// A TCP connection that nobody answered ends after this.
@@ -54,6 +57,7 @@ impl Default for FlowConfig {
             max_fragment_bytes: 4 << 20,
             // Linux's own (net.ipv4.ipfrag_time): what comes later the receiver has given up as well.
             fragment_timeout: Duration::from_secs(30),
+            max_sightings: 1 << 14,
             tcp_idle: Duration::from_mins(15),
             tcp_attempt: Duration::from_secs(30),
             tcp_linger: Duration::from_secs(5),
@@ -133,6 +137,8 @@ pub struct FlowTable<S> {
     index: HashTable<u32>,
     slots: Vec<Slot<S>>,
     free: Vec<u32>,
+    sightings: Sightings,
+    copies: u64,
     wheel: Wheel,
     due: Vec<Timer>,
     budget: Budget,
@@ -157,6 +163,8 @@ impl<S> FlowTable<S> {
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            sightings: Sightings::new(config.max_sightings),
+            copies: 0,
             wheel: Wheel::new(),
             due: Vec::new(),
             budget: Budget {
@@ -183,6 +191,11 @@ impl<S> FlowTable<S> {
     /// Flows opened so far.
     pub const fn opened(&self) -> u64 {
         self.next_id
+    }
+
+    /// Packets that were seen more than once, counting every time but the first.
+    pub const fn copies(&self) -> u64 {
+        self.copies
     }
 
     /// What was given up so far.
@@ -217,13 +230,23 @@ impl<S> FlowTable<S> {
         );
         let hash = self.hasher.hash_one(key);
         let found = self.find(hash, &key);
+        let sight = self.sightings.look(packet, ip);
+        if let Some(slot) = found
+            && self.sightings.is_copy(&sight, slot)
+        {
+            self.copied(slot, src_is_low, packet);
+            return;
+        }
         let slot = match found {
             Some(slot) if !self.reopened(slot, src_is_low, &ip.transport) => slot,
-            Some(slot) => {
-                self.end(slot, EndReason::Closed, sink);
-                self.open(hash, key, src_is_low, packet, ip, sink)
+            known => {
+                if let Some(slot) = known {
+                    self.end(slot, EndReason::Closed, sink);
+                }
+                let slot = self.open(hash, key, src_is_low, packet, ip, sink);
+                self.sightings.remember(&sight, slot);
+                slot
             }
-            None => self.open(hash, key, src_is_low, packet, ip, sink),
         };
         self.update(slot, src_is_low, packet, ip, sink);
     }
@@ -322,6 +345,14 @@ impl<S> FlowTable<S> {
                 .map_or(0, |flow| hasher.hash_one(flow.key))
         });
         number
+    }
+
+    /// Counts a packet of a flow that was seen before.
+    fn copied(&mut self, slot: u32, src_is_low: bool, packet: &Packet<'_>) {
+        self.copies = self.copies.saturating_add(packet.frames.into());
+        if let Some(flow) = self.flow(slot) {
+            flow.count_copy(flow.direction(src_is_low), packet);
+        }
     }
 
     fn update<K: FlowSink<State = S>>(

@@ -134,7 +134,10 @@ impl Front {
     }
 
     pub(super) const fn stats(&self) -> Stats {
-        self.stats
+        Stats {
+            copies: self.table.copies() + self.defrag.copies(),
+            ..self.stats
+        }
     }
 
     /// Losses before and after the flow table.

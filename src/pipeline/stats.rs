@@ -9,6 +9,8 @@ pub struct Stats {
     pub packets: u64,
     /// Their bytes on the wire.
     pub bytes: u64,
+    /// Those of them that showed a packet once more, at another tap or by a mirror.
+    pub copies: u64,
     /// Earliest and latest frame.
     pub span: Option<(Timestamp, Timestamp)>,
     /// Flows opened.

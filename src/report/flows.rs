@@ -4,7 +4,7 @@
 //! {"schema":"spanwatch.flow/1","community_id":"1:…","start":"RFC 3339","end":"RFC 3339","proto":"tcp","app":"tls",
 //!  "src":{"ip":"10.244.1.7","port":40000,"identity":"pod","namespace":"shop","pod":"cart-7d…","workload":"shop/Deployment/cart","attribution":"exact"},
 //!  "dst":{…the same…},
-//!  "bytes":[out,in],"packets":[out,in],"payload_bytes":[out,in],"retransmitted_bytes":[out,in],"missing_bytes":[out,in],
+//!  "bytes":[out,in],"packets":[out,in],"payload_bytes":[out,in],"retransmitted_bytes":[out,in],"missing_bytes":[out,in],"copies":[out,in],"copied_bytes":[out,in],
 //!  "tcp_flags":["APSF","AS"],"state":"SF","reason":"closed","vlan":[100]}
 //! ```
 //!
@@ -50,6 +50,12 @@ pub struct FlowRecordV1 {
     /// TCP payload that the capture never saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_bytes: Option<[u64; 2]>,
+    /// Packets that the capture shows once more, at another tap or by a mirror. Counted here alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<[u64; 2]>,
+    /// Bytes of their frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_bytes: Option<[u64; 2]>,
     /// TCP flags seen, by their initials (CWR, ECE, URG, ACK, PSH, RST, SYN, FIN).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_flags: Option<[String; 2]>,
@@ -105,6 +111,7 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
     fn from((flow, record): (&FlowInfo, &FlowRecord)) -> Self {
         let [src, dst] = EndV1::both(flow);
         let tcp = flow.protocol == Protocol::Tcp;
+        let copied = record.copies != [0; 2];
         Self {
             schema: "spanwatch.flow/1".to_owned(),
             community_id: flow_community_id(flow),
@@ -119,6 +126,8 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
             payload_bytes: record.payload_bytes,
             retransmitted_bytes: tcp.then_some(record.repeated_bytes),
             missing_bytes: tcp.then_some(record.missing_bytes),
+            copies: copied.then_some(record.copies),
+            copied_bytes: copied.then_some(record.copied_bytes),
             tcp_flags: tcp.then(|| record.tcp_flags.map(flag_initials)),
             state: tcp.then(|| record.state.label().to_owned()),
             reason: record.reason.label().to_owned(),

@@ -22,6 +22,8 @@ pub struct RunSummary {
     pub packets: u64,
     /// Their bytes on the wire.
     pub bytes: u64,
+    /// Those of them that showed a packet once more, and were not counted again.
+    pub copies: u64,
     /// Times of the first and the last packet.
     pub span: Option<(Timestamp, Timestamp)>,
     /// Flows seen.
@@ -80,6 +82,11 @@ impl fmt::Display for RunSummary {
             read = format!("{}, {read}", counted(self.files, "file"));
         }
         labelled(f, "read", &read)?;
+        if self.copies > 0 {
+            let copies = counted(self.copies, "packet");
+            let text = format!("{copies} seen again at another tap or by a mirror, counted once");
+            labelled(f, "copies", &text)?;
+        }
         if let Some((first, last)) = self.span {
             labelled(f, "time", &span(first, last))?;
         }
@@ -117,6 +124,7 @@ mod tests {
             files: 2,
             packets: 1_234_567,
             bytes: 812_400_000,
+            copies: 4_321,
             span: Some((
                 Timestamp::from_secs(1_772_334_720),
                 Timestamp::from_secs(1_772_338_200),

@@ -206,12 +206,9 @@ fn the_flow_log_counts_every_packet() {
             let flow: Value = serde_json::from_str(line).unwrap();
             assert_eq!(flow["schema"], "spanwatch.flow/1");
             assert!(flow["community_id"].as_str().unwrap().starts_with("1:"));
-            flow["packets"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|n| n.as_u64().unwrap())
-                .sum::<u64>()
+            let seen = ["packets", "copies"].map(|field| flow[field].as_array());
+            let pairs = seen.into_iter().flatten().flatten();
+            pairs.map(|n| n.as_u64().unwrap()).sum::<u64>()
         })
         .sum();
     let shown = run.err.replace(',', "");

@@ -25,6 +25,8 @@ mod learn;
 mod oracle;
 /// Catalogue, pages, checks.
 mod signatures;
+/// The same packets at several taps.
+mod taps;
 /// The repository's own rules.
 mod tidy;
 /// Traffic seen wrapped.

@@ -39,8 +39,13 @@ fn ours(log: &str) -> Table {
             let ip: IpAddr = flow[name]["ip"].as_str().unwrap().parse().unwrap();
             (ip, flow[name]["port"].as_u64().unwrap())
         };
-        let pair = |name: &str| [0, 1].map(|at| flow[name][at].as_u64().unwrap());
-        let ([out, back], [bytes_out, bytes_back]) = (pair("packets"), pair("bytes"));
+        // tshark counts frames; we count packets, and beside them the frames that only show one again.
+        let both = |once: &str, again: &str| {
+            [0, 1]
+                .map(|at| flow[once][at].as_u64().unwrap() + flow[again][at].as_u64().unwrap_or(0))
+        };
+        let [out, back] = both("packets", "copies");
+        let [bytes_out, bytes_back] = both("bytes", "copied_bytes");
         let (src, dst) = (end("src"), end("dst"));
         let (low, high, counts) = if src <= dst {
             (src, dst, [out, bytes_out, back, bytes_back])

@@ -211,6 +211,7 @@ pub(super) fn open<'a>(
             wire_len: wrap.bytes.wire_len,
             ..frame.frame
         },
+        whole: frame.whole,
         trusts: frame.trusts,
     };
     match wrap.inside {

@@ -43,7 +43,9 @@ impl Desk {
             src: ends.0.parse().unwrap(),
             dst: ends.1.parse().unwrap(),
             ttl: 64,
+            id: id as u16,
             protocol: 17,
+            header: &[],
             transport: Transport::Fragment,
             fragment: Some(fragment),
             payload: data,
@@ -55,6 +57,8 @@ impl Desk {
             frames: 1,
             network: NetworkId::default(),
             tunnel: None,
+            interface: 0,
+            link: &[],
             content: Content::Other,
             anomalies: Anomalies::default(),
         };
@@ -225,6 +229,23 @@ fn what_the_snap_length_cut_is_missing_but_counted() {
     assert_eq!((&bytes[..], len), (&whole[8..40], 100));
 }
 
+/// Another tap shows the fragments again while their datagram waits, and when it is whole already.
+#[test]
+fn fragments_seen_again_are_copies() {
+    let whole = udp(24);
+    let mut desk = Desk::new();
+    let (first, last) = ((0, true, &whole[..16]), (16, false, &whole[16..]));
+    desk.push(1, V4, 1, first);
+    desk.push(1, V4, 1, first);
+    assert!(desk.push(1, V4, 1, last).is_some());
+    assert_eq!(desk.push(1, V4, 1, last), None);
+    assert_eq!((desk.defrag.copies(), desk.lost()), (2, (0, 0)));
+    assert!(desk.defrag.is_empty());
+    // Later, the number is used again.
+    desk.push(2, V4, 1, first);
+    assert!(desk.push(2, V4, 1, last).is_some());
+}
+
 /// Floods of first, of last and of tiny pieces: bounded, and every one accounted for.
 #[test]
 fn floods_stay_within_the_bound() {
@@ -320,7 +341,7 @@ proptest! {
         let mut model = fresh();
         for (number, (from, len, last)) in pieces.into_iter().enumerate() {
             let data = vec![number as u8; len * 8];
-            let made = desk.push(1, V4, 5, ((from * 8) as u32, !last, &data));
+            let made = desk.push(number as i64, V4, 5, ((from * 8) as u32, !last, &data));
             if !model.take(from, from + len, last, number as u8) {
                 model = fresh();
             }

@@ -82,6 +82,7 @@ fn send(
         src,
         dst,
         ttl: 64,
+        id: 0,
         protocol: 6,
         transport: Transport::Tcp(Tcp {
             src_port,
@@ -91,6 +92,7 @@ fn send(
             flags: TcpFlags(tcp.1),
             window: 0,
         }),
+        header: &[],
         fragment: None,
         payload: data,
         payload_len: data.len() as u32,
@@ -105,6 +107,8 @@ fn push(table: &mut FlowTable<u64>, sink: &mut Recorder, secs: f64, ip: IpPacket
         frames: 1,
         network: NetworkId::default(),
         tunnel: None,
+        interface: 0,
+        link: &[],
         content: Content::Ip(ip.clone()),
         anomalies: Anomalies::default(),
     };
@@ -116,11 +120,13 @@ fn udp<'a>(src: (&str, u16), dst: (&str, u16), data: &'a [u8]) -> IpPacket<'a> {
         src: src.0.parse().unwrap(),
         dst: dst.0.parse().unwrap(),
         ttl: 64,
+        id: 0,
         protocol: 17,
         transport: Transport::Ports {
             src_port: src.1,
             dst_port: dst.1,
         },
+        header: &[],
         fragment: None,
         payload: data,
         payload_len: data.len() as u32,
@@ -155,13 +161,13 @@ fn a_whole_connection() {
 }
 
 #[test]
-fn duplicates_before_and_after_nat_are_one_connection() {
+fn what_is_sent_again_is_repeated_and_what_is_seen_again_a_copy() {
     let (mut table, mut sink) = table();
-    for _ in 0..2 {
-        send(&mut table, &mut sink, 1.0, true, (100, SYN), b"");
+    for time in [1.0, 2.0, 2.0] {
+        send(&mut table, &mut sink, time, true, (100, SYN), b"");
     }
-    for _ in 0..2 {
-        send(&mut table, &mut sink, 1.2, true, (101, ACK), b"abc");
+    for time in [3.0, 3.0, 3.4] {
+        send(&mut table, &mut sink, time, true, (101, ACK), b"abc");
     }
     table.finish(&mut sink);
     let (_, record) = &sink.ended[0];
@@ -169,6 +175,9 @@ fn duplicates_before_and_after_nat_are_one_connection() {
         (record.payload_bytes, record.repeated_bytes),
         ([3, 0], [3, 0])
     );
+    assert_eq!((record.packets, record.copies), ([4, 0], [2, 0]));
+    assert_eq!(record.copied_bytes, [54 + 57, 0]);
+    assert_eq!(table.copies(), 2);
     assert_eq!(sink.ended.len(), 1);
 }
 
@@ -369,6 +378,34 @@ proptest! {
         prop_assert_eq!(sum(|record| record.payload_bytes) + sum(|record| record.repeated_bytes), payload);
         prop_assert_eq!(sink.ended.len(), sink.started.len());
         prop_assert!(sink.outcomes.len() <= sink.started.len());
+    }
+
+    /// Every packet seen twice by a mirror and once more behind a router is every packet once.
+    #[test]
+    fn copies_change_nothing(packets in prop::collection::vec(any_packet(), 1..100)) {
+        let run = |copies: &[(f64, u8)]| {
+            let (mut table, mut sink) = (FlowTable::new(FlowConfig::default()), Recorder::default());
+            for (at, &(src, dst, src_port, dst_port, flags, seq, len, kind)) in packets.iter().enumerate() {
+                let data = vec![0; usize::from(len)];
+                let (src, dst) = (format!("10.0.0.{src}"), format!("10.0.0.{dst}"));
+                let mut ip = udp((&src, src_port), (&dst, dst_port), &data);
+                if kind > 0 {
+                    ip.protocol = 6;
+                    ip.transport = Transport::Tcp(Tcp { src_port, dst_port, seq, ack: 0, flags: TcpFlags(flags), window: 0 });
+                }
+                for &(later, ttl) in copies {
+                    ip.ttl = ttl;
+                    push(&mut table, &mut sink, at as f64 * 0.7 + later, ip.clone());
+                }
+            }
+            table.finish(&mut sink);
+            let once = |(id, record)| (id, FlowRecord { copies: [0; 2], copied_bytes: [0; 2], ..record });
+            let ended = sink.ended.into_iter().map(once).collect::<Vec<_>>();
+            (ended, sink.payload, sink.outcomes, table.copies())
+        };
+        let (once, thrice) = (run(&[(0.0, 64)]), run(&[(0.0, 64), (0.000_002, 64), (0.01, 63)]));
+        prop_assert_eq!((&once.0, &once.1, &once.2, once.3), (&thrice.0, &thrice.1, &thrice.2, 0));
+        prop_assert_eq!(thrice.3, 2 * packets.len() as u64);
     }
 
     /// Mirroring every packet (swapping its ends) mirrors the records.
