@@ -153,6 +153,7 @@ fn echo_requests_are_told_by_their_sequence_and_not_by_their_checksum() {
             kind: 8,
             code: 0,
             id: 7,
+            seq: 1,
             quoted: None,
             solicited: None,
         }),
