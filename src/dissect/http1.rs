@@ -18,6 +18,7 @@ pub use exchange::HttpExchange;
 use head::{Asks, Body, is_token, trim_blank_lines};
 
 use super::tunnel::{Inside, TunnelOpened};
+use super::web_database::WebDatabases;
 use super::websocket::{self, WebSocket};
 use super::{
     Both, Carrier, Dissector, DissectorSpec, PROBE_WINDOW, Probe, Progress, Segment, Transaction,
@@ -77,6 +78,7 @@ struct Http1 {
     sides: Both<Side>,
     unanswered: Unanswered,
     exchange: Exchange,
+    databases: WebDatabases,
     skipped: u64,
     depth: u8,
     /// What the last request that asks for it would make of the connection.
@@ -144,6 +146,7 @@ impl Dissector for Http1 {
             *side = Side::default();
             self.unanswered = Unanswered::default();
             self.exchange.lose();
+            self.databases.lose();
         }
         let mut data = segment.data;
         while !data.is_empty() {
@@ -231,6 +234,7 @@ impl Http1 {
                 return Progress::Desynced;
             };
             let status = head.response.status;
+            let length = head.response.content_length;
             out.push(Transaction::HttpResponse(head.response));
             // RFC 9110 15.2: an interim response answers nothing yet; but 101 hands the connection over.
             let asked = match status {
@@ -250,6 +254,7 @@ impl Http1 {
                 100..=199 => None,
                 _ => {
                     self.exchange.answered(status);
+                    self.databases.answered(status, head.exception, length, out);
                     self.unanswered.pop()
                 }
             };
@@ -273,6 +278,8 @@ impl Http1 {
                 return Progress::Desynced;
             };
             out.push(Transaction::HttpRequest(head.request));
+            self.databases
+                .asked(head.database, self.unanswered.count, out);
             self.unanswered.push(head.asks);
             self.exchange
                 .requested(segment.time, self.unanswered.count == 1);

@@ -40,8 +40,8 @@ bitflags::bitflags! {
         /// Makes the server call others: `UTL_HTTP`, `dblink`, `OPENROWSET`, `xp_dirtree`, ClickHouse's `url()`.
         const OUTBOUND = 1 << 11;
 
-        /// All rows and columns of a table: `SELECT * FROM t` without `WHERE` or a limit, `COPY … TO STDOUT`, an
-        /// unfiltered `find`, a `match_all` search or scroll.
+        /// All rows and columns of a table that isn't the catalogue's: `SELECT * FROM t` without `WHERE` or a limit,
+        /// `COPY … TO STDOUT`, an unfiltered `find`, a scroll or a search for 1,000 rows or more, all of etcd's keys.
         const BULK_READ = 1 << 12;
         /// Goes through a store's keys: `KEYS`, `SCAN`, Memcached's `stats cachedump` and `lru_crawler metadump`.
         const KEY_WALK = 1 << 13;

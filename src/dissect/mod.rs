@@ -12,6 +12,8 @@ use crate::flow::Direction;
 use crate::time::Timestamp;
 
 mod buffer;
+mod cassandra;
+mod clickhouse;
 mod dns;
 mod driver;
 mod echo;
@@ -26,6 +28,7 @@ mod mongodb;
 mod mysql;
 mod oci;
 mod opening;
+mod oracle;
 mod postgres;
 mod redis;
 mod secret;
@@ -38,6 +41,7 @@ mod text;
 mod tls;
 mod transaction;
 mod tunnel;
+mod web_database;
 mod websocket;
 
 pub use driver::FlowDissector;
@@ -150,6 +154,9 @@ pub const DISSECTORS: &[&DissectorSpec] = &[
     &redis::REDIS,
     &mongodb::MONGODB,
     &tds::TDS,
+    &cassandra::CASSANDRA,
+    &clickhouse::CLICKHOUSE,
+    &oracle::ORACLE,
     &memcached::MEMCACHED,
     &http1::HTTP1,
     &dns::DNS_TCP,

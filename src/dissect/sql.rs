@@ -36,7 +36,7 @@ pub(super) const MAX_STATEMENT: usize = 8 * 1024;
 pub(super) fn statement(text: &[u8], length: u64, dialect: Dialect) -> DatabaseEvent {
     let head = text.get(..MAX_STATEMENT).unwrap_or(text);
     let whole = length <= head.len() as u64;
-    let (mut normal, marks) = lexer::normalise(head, dialect, whole);
+    let (mut normal, mut marks) = lexer::normalise(head, dialect, whole);
     if !whole {
         // Where the list of values is cut depends on how long they are.
         let end = normal.trim_end_matches(['(', ',', '?']).len();
@@ -45,6 +45,9 @@ pub(super) fn statement(text: &[u8], length: u64, dialect: Dialect) -> DatabaseE
     let mut class = StatementClass::Other;
     for part in normal.split(';') {
         class = class.max(words::class_of(part));
+    }
+    if class == StatementClass::Catalogue {
+        marks.remove(Marks::BULK_READ);
     }
     if marks.intersects(Marks::ABUSE) {
         class = StatementClass::Abuse;

@@ -138,7 +138,7 @@ pub struct HttpResponse {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DatabaseMessage {
     /// The protocol's product, as in the flow's application: `redis`, `postgresql`, `mysql`, `mssql`, `mongodb`,
-    /// `memcached`.
+    /// `memcached`, `cassandra`, `clickhouse`, `oracle`; over HTTP also `elasticsearch`, `etcd`.
     pub product: &'static str,
     /// What happened.
     pub event: DatabaseEvent,

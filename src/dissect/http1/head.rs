@@ -10,13 +10,14 @@ use httparse::{Header, ParserConfig, Request, Response, Status};
 
 use crate::dissect::SecretMark;
 use crate::dissect::text::{lower_text, text};
-use crate::dissect::websocket;
 use crate::dissect::{HttpRequest, HttpResponse, TunnelOpened};
+use crate::dissect::{web_database, websocket};
 
 const MAX_HEADERS: usize = 128;
 const MAX_METHOD: usize = 32;
 const MAX_HOST: usize = 255;
 const MAX_TEXT: usize = 256;
+const MAX_CODE: usize = 16;
 /// Longest subprotocol, run of letters and digits in it, and most digits, that still read like a name.
 const MAX_SUBPROTOCOL: usize = 48;
 const MAX_RUN: usize = 16;
@@ -53,6 +54,8 @@ pub(super) struct RequestHead {
     pub(super) body: Body,
     /// The conversation that the connection is to be handed over to, if the request asks for that.
     pub(super) opening: Option<Box<TunnelOpened>>,
+    /// What it asks of a database, if it is to one.
+    pub(super) database: Option<Box<web_database::Ask>>,
 }
 
 /// A response's head.
@@ -63,6 +66,8 @@ pub(super) struct ResponseHead {
     pub(super) upgrade: Option<Arc<str>>,
     /// The WebSocket subprotocol chosen.
     pub(super) subprotocol: Option<Arc<str>>,
+    /// ClickHouse's error.
+    pub(super) exception: Option<Arc<str>>,
 }
 
 /// Reads a request's head, which must be complete.
@@ -94,6 +99,14 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         b"CONNECT" => Asks::Connect,
         _ => Asks::Plain,
     };
+    let database = web_database::ask(&web_database::Request {
+        method,
+        target,
+        authorization: fields.authorization,
+        clickhouse_user: fields.clickhouse_user,
+        user_agent: fields.user_agent,
+        content_length: fields.length.declared().unwrap_or_default(),
+    });
     let target = Target::split(target, asks);
     let body = match (fields.coding, fields.length) {
         (Coding::Chunked, _) => Body::Chunked,
@@ -120,6 +133,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
     };
     Some(RequestHead {
         opening: opening(&transaction, asks, &fields),
+        database,
         request: transaction,
         asks,
         body,
@@ -208,6 +222,7 @@ pub(super) fn response(head: &[u8]) -> Option<ResponseHead> {
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
         subprotocol: fields.subprotocol.and_then(plain_name),
+        exception: fields.exception.map(|code| text(code, MAX_CODE)),
     })
 }
 
@@ -336,6 +351,8 @@ struct Fields<'a> {
     authorization: Option<&'a [u8]>,
     proxy_login: Option<&'a [u8]>,
     subprotocol: Option<&'a [u8]>,
+    clickhouse_user: Option<&'a [u8]>,
+    exception: Option<&'a [u8]>,
     length: Length,
     coding: Coding,
 }
@@ -351,6 +368,8 @@ impl<'a> Fields<'a> {
             authorization: None,
             proxy_login: None,
             subprotocol: None,
+            clickhouse_user: None,
+            exception: None,
             length: Length::Undeclared,
             coding: Coding::None,
         };
@@ -371,6 +390,10 @@ impl<'a> Fields<'a> {
                 &mut fields.proxy_login
             } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
                 &mut fields.subprotocol
+            } else if name.eq_ignore_ascii_case("x-clickhouse-user") {
+                &mut fields.clickhouse_user
+            } else if name.eq_ignore_ascii_case("x-clickhouse-exception-code") {
+                &mut fields.exception
             } else {
                 if name.eq_ignore_ascii_case("content-length") {
                     fields.length = fields.length.and(value);

@@ -272,6 +272,12 @@ fn what_takes_everything_is_marked() {
             "BACKUP DATABASE shop TO DISK = '/x'",
             Marks::SNAPSHOT,
         ),
+        (
+            Postgres,
+            "select * from pg_catalog.pg_tables",
+            Marks::empty(),
+        ),
+        (Postgres, "select * from pg_shadow", Marks::BULK_READ),
         (MySql, "select count(*) from users", Marks::empty()),
         (MySql, "select * from users where id=1", Marks::empty()),
         (MySql, "select * from users limit 10", Marks::empty()),
