@@ -175,6 +175,13 @@ impl Correlator {
         in_order(alerts)
     }
 
+    /// Every alert so far, as it stands.
+    pub fn alerts(&self) -> impl Iterator<Item = Alert> {
+        self.groups
+            .values()
+            .filter_map(|group| group.alert(AlertStatus::Updated, &self.book))
+    }
+
     /// The input is over: every alert whose end was not told yet, in its final state.
     pub fn finish(self) -> Vec<Alert> {
         let alerts = self

@@ -1,7 +1,7 @@
 //! Events into a baseline, in a way that can be taken back.
 //!
 //! What a pod does is written on sheets of its own, ten minutes each, and joins the baseline two hours later: time for an
-//! alert to be raised. What an alert covers never joins it.
+//! alert to be raised. What an alert covers is struck out before (see `cover.rs`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::Baseline;
+use super::cover::{Cover, Withheld};
 use super::profile::Profile;
 use super::side::key;
 use super::table::Name;
@@ -41,6 +42,9 @@ pub struct Learner {
     sheets: BTreeMap<SheetKey, Profile>,
     /// When a pod last made a contact.
     recent: LruCache<(IpAddr, Contact), Timestamp>,
+    /// Sheets that begin before this have joined the baseline.
+    settled: i64,
+    withheld: BTreeMap<String, Withheld>,
 }
 
 impl Default for Learner {
@@ -58,6 +62,8 @@ impl Learner {
             rates: RateWindows::default(),
             sheets: BTreeMap::new(),
             recent: LruCache::new(RECENT),
+            settled: i64::MIN,
+            withheld: BTreeMap::new(),
         }
     }
 
@@ -186,36 +192,100 @@ impl Learner {
         let key = (time.nanos().div_euclid(SHEET), pod, workload.clone());
         if self.sheets.len() >= MAX_SHEETS
             && !self.sheets.contains_key(&key)
-            && let Some(((_, _, workload), sheet)) = self.sheets.pop_first()
+            && let Some((key, sheet)) = self.sheets.pop_first()
         {
-            self.baseline.learn(&workload, &sheet);
+            self.join(&key, sheet, &[]);
         }
         self.sheets.entry(key).or_default()
     }
 
-    /// Lets old sheets join the baseline.
-    pub fn settle(&mut self, now: Timestamp) {
-        let before = now.before(HOLD).nanos().div_euclid(SHEET);
-        while let Some(entry) = self.sheets.first_entry() {
-            if entry.key().0 >= before {
-                break;
-            }
-            let ((_, _, workload), sheet) = entry.remove_entry();
-            self.baseline.learn(&workload, &sheet);
-        }
+    /// Whether sheets are due to join the baseline.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.sheets
+            .first_key_value()
+            .is_some_and(|((at, ..), _)| *at < due(now))
     }
 
-    /// Ends the current minute and gives the baseline back.
-    pub fn finish(mut self) -> Baseline {
+    /// Lets old sheets join the baseline, but for what alerts cover.
+    pub fn settle(&mut self, now: Timestamp, covers: &[Cover]) {
+        while let Some(entry) = self.sheets.first_entry() {
+            if entry.key().0 >= due(now) {
+                break;
+            }
+            let (key, sheet) = entry.remove_entry();
+            self.join(&key, sheet, covers);
+        }
+        self.recall(covers);
+    }
+
+    /// Ends the current minute and gives the baseline back, with what is not in it because of alerts.
+    pub fn finish_without(mut self, covers: &[Cover]) -> (Baseline, Vec<Withheld>) {
         let mut samples = Vec::new();
         self.rates.flush(|sample| samples.push(own(sample)));
         self.write(samples);
-        for ((_, _, workload), sheet) in std::mem::take(&mut self.sheets) {
-            self.baseline.learn(&workload, &sheet);
+        for (key, sheet) in std::mem::take(&mut self.sheets) {
+            self.join(&key, sheet, covers);
         }
+        self.recall(covers);
         self.baseline.age();
-        self.baseline
+        let withheld = self.withheld.into_values().collect();
+        (self.baseline, withheld)
     }
+
+    /// Ends the current minute and gives the baseline back.
+    pub fn finish(self) -> Baseline {
+        self.finish_without(&[]).0
+    }
+
+    fn join(&mut self, key: &SheetKey, mut sheet: Profile, covers: &[Cover]) {
+        let (at, pod, workload) = key;
+        let start = at.saturating_mul(SHEET);
+        let time = (
+            Timestamp::from_nanos(start),
+            Timestamp::from_nanos(start.saturating_add(SHEET)),
+        );
+        self.settled = self.settled.max(at.saturating_add(1));
+        let known = self.baseline.profile(workload);
+        let mut minutes = 0;
+        for cover in covers {
+            let withheld = self.withheld.entry(cover.alert.clone()).or_default();
+            withheld.alert.clone_from(&cover.alert);
+            if cover.censor(*pod, time, &mut sheet, known, withheld) {
+                minutes = sheet.minutes().max(1);
+                withheld.minutes += minutes;
+            }
+        }
+        if minutes > 0 {
+            sheet = Profile {
+                left_out: minutes,
+                ..Profile::default()
+            };
+        }
+        self.baseline.learn(workload, &sheet);
+    }
+
+    /// Takes back what was learned of attacks that began before what is still held back.
+    fn recall(&mut self, covers: &[Cover]) {
+        for cover in covers {
+            let slow = cover.first.nanos().div_euclid(SHEET) < self.settled;
+            if let Some(workload) = &cover.workload
+                && slow
+                && self.baseline.profile(workload).is_some()
+            {
+                let mut peers = 0;
+                self.baseline
+                    .change(workload, |profile, _| peers = cover.recall(profile));
+                if let Some(withheld) = self.withheld.get_mut(&cover.alert) {
+                    withheld.peers += peers;
+                }
+            }
+        }
+    }
+}
+
+/// The first sheet that is held back still.
+fn due(now: Timestamp) -> i64 {
+    now.before(HOLD).nanos().div_euclid(SHEET)
 }
 
 /// A sample that is kept: pod, workload, minute, rate, value.

@@ -5,6 +5,7 @@
 //! maturity of its own ([`Profile`]); where a workload has no history yet, its namespace and its cluster stand in
 //! ([`Lineage`]). `docs/evidence.md` derives the bits.
 
+mod cover;
 mod habit;
 mod learner;
 mod level;
@@ -31,6 +32,7 @@ use lineage::Pools;
 use side::{Change, Room};
 use table::Names;
 
+pub use cover::{Cover, Withheld};
 pub use habit::{Period, Schedule};
 pub use learner::Learner;
 pub use lineage::Lineage;
@@ -150,7 +152,6 @@ impl Baseline {
         }
     }
 
-    #[cfg(test)]
     /// Changes a profile, which is begun if it is new.
     fn change(&mut self, workload: &WorkloadId, update: impl FnOnce(&mut Profile, &mut Names)) {
         let mut names = std::mem::take(&mut self.names);

@@ -86,6 +86,8 @@ pub struct Profile {
     pub(super) hours: Option<Box<Hours>>,
     pub(super) releases: Vec<Release>,
     pub(super) accepted: Vec<Accepted>,
+    /// Minutes of its pods that were not learned because of alerts.
+    pub(super) left_out: u64,
 }
 
 impl Profile {
@@ -392,6 +394,11 @@ impl Profile {
         })
     }
 
+    /// Minutes of its pods that were not learned because of alerts.
+    pub const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     /// What was accepted of it.
     pub fn accepted(&self) -> &[Accepted] {
         &self.accepted
@@ -415,6 +422,12 @@ impl Profile {
             Role::Client => &mut self.client,
             Role::Server => &mut self.server,
         }
+    }
+
+    /// Minutes of pods that were counted.
+    pub(super) fn minutes(&self) -> u64 {
+        let minutes = self.rates.values().map(|level| level.minutes.total());
+        minutes.max().unwrap_or(0)
     }
 
     /// Entries in all its tables, and peers with habits.
@@ -467,7 +480,7 @@ impl Profile {
     }
 
     /// Whether a release's window is open at a time: it is new, and not for long.
-    fn in_window(&self, time: Timestamp) -> bool {
+    pub(super) fn in_window(&self, time: Timestamp) -> bool {
         // The first release seen is where the baseline began, and changes nothing.
         self.releases.iter().skip(1).any(|release| {
             let first = from_seconds(release.first);
@@ -512,6 +525,7 @@ impl Profile {
         for release in &other.releases {
             self.run_between(release);
         }
+        self.left_out = self.left_out.saturating_add(other.left_out);
         for accepted in &other.accepted {
             self.accept(accepted.clone());
         }

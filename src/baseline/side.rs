@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::habit::{self, Habit};
 use super::limits;
-use super::table::{Key, Name, Table, Taken, seconds};
+use super::table::{Entry, Key, Name, Table, Taken, seconds};
 use crate::features::{Contact, LogHistogram, PeerClass, Vocabulary};
 use crate::time::Timestamp;
 
@@ -297,6 +297,15 @@ impl Side {
             habits: self.drop_habits(),
             dropped: 0,
         }
+    }
+
+    /// Forgets peers; how many.
+    pub(super) fn forget_peers(&mut self, mut which: impl FnMut(&Entry) -> bool) -> u64 {
+        let gone = self.peers.retain(|entry| !which(entry));
+        if gone > 0 {
+            self.drop_habits();
+        }
+        gone as u64
     }
 
     /// Drops the habits with peers that are not listed any more.

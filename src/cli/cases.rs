@@ -74,7 +74,13 @@ fn case(set: &SignatureSet, id: &str, folder: &Path) -> anyhow::Result<Vec<Strin
     })?;
     let case: Case = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
     let baseline = match &case.learn {
-        Some(part) => verdict(folder, part, Task::Learn(Baseline::default()))?.baseline,
+        Some(part) => {
+            let task = Task::Learn {
+                signatures: set.clone(),
+                baseline: Baseline::default(),
+            };
+            verdict(folder, part, task)?.baseline
+        }
         None => None,
     };
     let alerts = |part: &Part| -> anyhow::Result<Vec<Alert>> {

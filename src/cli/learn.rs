@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 
+use tracing::warn;
+
 use super::options::Input;
 use super::{End, output, reading};
 use crate::baseline::Store;
-use crate::pipeline::Task;
+use crate::pipeline::{Task, Verdict};
+use crate::report::counted;
+use crate::signature::SignatureSet;
 
 /// Learn what each workload normally does
 ///
-/// Updates the baseline file with what the captures show; a file that doesn't exist is begun. Nothing is reported.
+/// Updates the baseline file with what the captures show; a file that doesn't exist is begun. What looks like an attack is
+/// not learned: it is told on standard error, and 'spanwatch analyze' reports it as ever.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   spanwatch learn monday.pcap --inventory pods.json --baseline prod.baseline
@@ -20,17 +25,25 @@ pub(super) struct Args {
     /// The baseline file to make or update
     #[arg(long, value_name = "PATH")]
     baseline: PathBuf,
+    /// Signatures that override the built-in ones, file by file
+    #[arg(long, value_name = "DIR")]
+    signatures: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
+    let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let journal = reading::journal(&args.input)?;
     let captures = reading::captures(&args.input)?;
     // Locked from here on, so that nobody else's update is lost.
     let store = Store::create(&args.baseline)?;
-    let task = Task::Learn(store.load()?);
+    let task = Task::Learn {
+        signatures,
+        baseline: store.load()?,
+    };
     let read = reading::read(captures, journal, task, quiet, None)?;
     if let Some(baseline) = &read.verdict.baseline {
         store.save(baseline)?;
+        left_out(&read.verdict);
         if !quiet {
             output::note(&format!(
                 "learned from {} packets: {} workloads in {}\n",
@@ -42,4 +55,32 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     }
     reading::whole(&read)?;
     Ok(End::Clean)
+}
+
+/// Tells what was not learned, and why.
+fn left_out(verdict: &Verdict) {
+    for withheld in &verdict.withheld {
+        let alert = verdict
+            .alerts
+            .iter()
+            .find(|alert| alert.id == withheld.alert);
+        let Some(alert) = alert.filter(|_| withheld.minutes > 0 || withheld.peers > 0) else {
+            continue;
+        };
+        let what = match (withheld.minutes, withheld.peers) {
+            (0, peers) => counted(peers, "peer"),
+            (minutes, 0) => counted(minutes, "minute"),
+            (minutes, peers) => format!(
+                "{} and {}",
+                counted(minutes, "minute"),
+                counted(peers, "peer")
+            ),
+        };
+        warn!(
+            "{what} not learned because of {} (alert {}): {}",
+            alert.signature.id,
+            alert.id,
+            alert.sentence()
+        );
+    }
 }

@@ -2,11 +2,12 @@
 
 use super::Task;
 use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig};
-use crate::baseline::{Baseline, Learner, Maturity, Profile};
+use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
 use crate::features::{Acquaintances, PeerNamer};
 use crate::identity::Journal;
+use crate::signature::{Category, SignatureSet};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
@@ -24,19 +25,39 @@ pub struct BuildError {
 pub(super) struct Analysis {
     peers: PeerNamer,
     acquaintances: Acquaintances,
-    work: Work,
+    knowledge: Knowledge,
+    detection: Detection,
 }
 
-enum Work {
-    Detect(Box<Detection>),
-    Learn(Box<Learner>),
+/// Where the normal comes from.
+enum Knowledge {
+    /// It is given, or there is none.
+    Given(Option<Box<Baseline>>),
+    /// It is being learned.
+    Learning(Box<Learner>),
+}
+
+impl Knowledge {
+    fn baseline(&self) -> Option<&Baseline> {
+        match self {
+            Self::Given(baseline) => baseline.as_deref(),
+            Self::Learning(learner) => Some(learner.baseline()),
+        }
+    }
 }
 
 struct Detection {
-    baseline: Option<Baseline>,
     detectors: Vec<(EventKinds, Box<dyn Detector>)>,
     correlator: Correlator,
     findings: Findings,
+}
+
+/// What the analysis comes to.
+pub(super) struct Outcome {
+    pub(super) alerts: Vec<Alert>,
+    pub(super) baseline: Option<Baseline>,
+    pub(super) withheld: Vec<Withheld>,
+    pub(super) losses: LossCounts,
 }
 
 impl std::fmt::Debug for Analysis {
@@ -47,34 +68,24 @@ impl std::fmt::Debug for Analysis {
 
 impl Analysis {
     pub(super) fn new(task: Task) -> Result<Self, BuildError> {
-        let work = match task {
-            Task::Learn(baseline) => Work::Learn(Box::new(Learner::new(baseline))),
-            Task::Analyze {
+        let (signatures, knowledge) = match task {
+            Task::Learn {
                 signatures,
                 baseline,
             } => {
-                let mut detectors = Vec::new();
-                for spec in DETECTORS {
-                    if let Some(signature) = signatures.get(spec.id) {
-                        let detector = (spec.build)(signature).map_err(|source| BuildError {
-                            id: spec.id,
-                            source: Box::new(source),
-                        })?;
-                        detectors.push((spec.sees, detector));
-                    }
-                }
-                Work::Detect(Box::new(Detection {
-                    baseline,
-                    detectors,
-                    correlator: Correlator::new(CorrelatorConfig::default(), &signatures),
-                    findings: Findings::new(),
-                }))
+                let learner = Learner::new(baseline);
+                (signatures, Knowledge::Learning(Box::new(learner)))
             }
+            Task::Analyze {
+                signatures,
+                baseline,
+            } => (signatures, Knowledge::Given(baseline.map(Box::new))),
         };
         Ok(Self {
             peers: PeerNamer::default(),
             acquaintances: Acquaintances::default(),
-            work,
+            knowledge,
+            detection: Detection::new(&signatures)?,
         })
     }
 
@@ -86,27 +97,26 @@ impl Analysis {
         packets: u64,
     ) {
         self.peers.observe(event);
-        match &mut self.work {
-            Work::Learn(learner) => learner.observe(event, &self.peers),
-            Work::Detect(detection) => {
-                let context = Context {
-                    baseline: detection.baseline.as_ref(),
-                    journal,
-                    peers: &self.peers,
-                    acquaintances: &self.acquaintances,
-                };
-                for (sees, detector) in &mut detection.detectors {
-                    if sees.has(&event.kind) {
-                        detector.observe(event, &context, &mut detection.findings);
-                    }
-                }
-                detection.accept(losses, packets);
-                self.acquaintances.observe(event);
-                if let EventKind::FlowEnded { flow, record } = &event.kind {
-                    detection.correlator.flow_ended(flow, record);
-                }
+        let context = Context {
+            baseline: self.knowledge.baseline(),
+            journal,
+            peers: &self.peers,
+            acquaintances: &self.acquaintances,
+        };
+        let detection = &mut self.detection;
+        for (sees, detector) in &mut detection.detectors {
+            if sees.has(&event.kind) {
+                detector.observe(event, &context, &mut detection.findings);
             }
         }
+        detection.accept(losses, packets);
+        if let EventKind::FlowEnded { flow, record } = &event.kind {
+            detection.correlator.flow_ended(flow, record);
+        }
+        if let Knowledge::Learning(learner) = &mut self.knowledge {
+            learner.observe(event, &self.peers);
+        }
+        self.acquaintances.observe(event);
     }
 
     pub(super) fn tick(
@@ -116,59 +126,67 @@ impl Analysis {
         losses: &LossCounts,
         packets: u64,
     ) {
-        if let Work::Detect(detection) = &mut self.work {
-            let context = Context {
-                baseline: detection.baseline.as_ref(),
-                journal,
-                peers: &self.peers,
-                acquaintances: &self.acquaintances,
-            };
-            for (_, detector) in &mut detection.detectors {
-                detector.tick(now, &context, &mut detection.findings);
-            }
-            detection.accept(losses, packets);
-            detection.correlator.mark(now, losses, packets);
+        let context = Context {
+            baseline: self.knowledge.baseline(),
+            journal,
+            peers: &self.peers,
+            acquaintances: &self.acquaintances,
+        };
+        let detection = &mut self.detection;
+        for (_, detector) in &mut detection.detectors {
+            detector.tick(now, &context, &mut detection.findings);
+        }
+        detection.accept(losses, packets);
+        detection.correlator.mark(now, losses, packets);
+        if let Knowledge::Learning(learner) = &mut self.knowledge
+            && learner.is_due(now)
+        {
+            let alerts: Vec<Alert> = detection.correlator.alerts().collect();
+            learner.settle(now, &covers(&alerts, &self.peers));
         }
     }
 
     pub(super) fn finish(
-        self,
+        mut self,
         journal: &Journal,
         losses: &LossCounts,
         packets: u64,
-    ) -> (Vec<Alert>, Option<Baseline>, LossCounts) {
-        match self.work {
-            Work::Learn(learner) => {
-                let baseline = learner.finish();
-                let lost = baseline.losses().clone();
-                (Vec::new(), Some(baseline), lost)
+    ) -> Outcome {
+        let context = Context {
+            baseline: self.knowledge.baseline(),
+            journal,
+            peers: &self.peers,
+            acquaintances: &self.acquaintances,
+        };
+        let detection = &mut self.detection;
+        for (_, detector) in &mut detection.detectors {
+            detector.finish(&context, &mut detection.findings);
+        }
+        detection.accept(losses, packets);
+        let mut lost = LossCounts::default();
+        for (_, detector) in &detection.detectors {
+            lost.merge(&detector.losses());
+        }
+        lost.merge(detection.correlator.losses());
+        let mut alerts = self.detection.correlator.finish();
+        for alert in &mut alerts {
+            alert.baseline = context
+                .profile(&alert.actor)
+                .map_or_else(BaselineNote::default, note);
+        }
+        let (baseline, withheld) = match self.knowledge {
+            Knowledge::Given(_) => (None, Vec::new()),
+            Knowledge::Learning(learner) => {
+                let (baseline, withheld) = learner.finish_without(&covers(&alerts, &self.peers));
+                lost.merge(baseline.losses());
+                (Some(baseline), withheld)
             }
-            Work::Detect(mut detection) => {
-                let context = Context {
-                    baseline: detection.baseline.as_ref(),
-                    journal,
-                    peers: &self.peers,
-                    acquaintances: &self.acquaintances,
-                };
-                for (_, detector) in &mut detection.detectors {
-                    detector.finish(&context, &mut detection.findings);
-                }
-                for finding in detection.findings.drain(..) {
-                    detection.correlator.accept(finding, losses, packets);
-                }
-                let mut lost = LossCounts::default();
-                for (_, detector) in &detection.detectors {
-                    lost.merge(&detector.losses());
-                }
-                lost.merge(detection.correlator.losses());
-                let mut alerts = detection.correlator.finish();
-                for alert in &mut alerts {
-                    alert.baseline = context
-                        .profile(&alert.actor)
-                        .map_or_else(BaselineNote::default, note);
-                }
-                (alerts, None, lost)
-            }
+        };
+        Outcome {
+            alerts,
+            baseline,
+            withheld,
+            losses: lost,
         }
     }
 }
@@ -185,7 +203,53 @@ fn note(profile: &Profile) -> BaselineNote {
     }
 }
 
+/// What alerts cover, in the words of the baseline.
+fn covers(alerts: &[Alert], peers: &PeerNamer) -> Vec<Cover> {
+    let cover = |alert: &Alert| {
+        let ends = alert
+            .targets
+            .iter()
+            .filter_map(|target| target.endpoint.as_ref());
+        let domains = alert
+            .targets
+            .iter()
+            .filter_map(|target| target.domain.as_ref());
+        let named = ends.clone().map(|end| peers.name(&alert.actor, end));
+        Cover {
+            alert: alert.id.clone(),
+            actor: alert.actor.ip,
+            workload: alert.actor.who.identity.workload.clone(),
+            first: alert.first,
+            last: alert.last,
+            departure: alert.signature.category == Category::Anomaly,
+            targets: ends.map(|end| end.ip).collect(),
+            peers: named
+                .chain(domains.map(|domain| format!("domain:{domain}").into()))
+                .collect(),
+        }
+    };
+    alerts.iter().map(cover).collect()
+}
+
 impl Detection {
+    fn new(signatures: &SignatureSet) -> Result<Self, BuildError> {
+        let mut detectors = Vec::new();
+        for spec in DETECTORS {
+            if let Some(signature) = signatures.get(spec.id) {
+                let detector = (spec.build)(signature).map_err(|source| BuildError {
+                    id: spec.id,
+                    source: Box::new(source),
+                })?;
+                detectors.push((spec.sees, detector));
+            }
+        }
+        Ok(Self {
+            detectors,
+            correlator: Correlator::new(CorrelatorConfig::default(), signatures),
+            findings: Findings::new(),
+        })
+    }
+
     fn accept(&mut self, losses: &LossCounts, packets: u64) {
         for finding in self.findings.drain(..) {
             self.correlator.accept(finding, losses, packets);

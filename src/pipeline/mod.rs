@@ -11,7 +11,7 @@ mod stats;
 use std::sync::Arc;
 
 use crate::alert::Alert;
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowConfig, FlowRecord};
@@ -36,17 +36,24 @@ pub enum Task {
         /// The learned normal.
         baseline: Option<Baseline>,
     },
-    /// Learn, going on from what was learned before.
-    Learn(Baseline),
+    /// Learn, going on from what was learned before, but for what an alert covers.
+    Learn {
+        /// What to look for, and how.
+        signatures: SignatureSet,
+        /// The learned normal so far.
+        baseline: Baseline,
+    },
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub struct Verdict {
-    /// The alerts, in the order of their raising; empty when learning.
+    /// The alerts, in the order of their raising.
     pub alerts: Vec<Alert>,
     /// The updated baseline, when learning.
     pub baseline: Option<Baseline>,
+    /// What was not learned because of alerts, when learning.
+    pub withheld: Vec<Withheld>,
     /// What was seen.
     pub stats: Stats,
     /// What was lost on the way.
@@ -122,15 +129,16 @@ impl Pipeline {
         self.analyze();
         let flows = self.take_flows();
         let packets = self.front.packets();
-        let (alerts, baseline, analysis_losses) =
-            self.analysis
-                .finish(&self.journal, self.front.losses(), packets);
+        let outcome = self
+            .analysis
+            .finish(&self.journal, self.front.losses(), packets);
         let mut losses = self.front.losses().clone();
         losses.merge(self.front.flow_losses());
-        losses.merge(&analysis_losses);
+        losses.merge(&outcome.losses);
         let verdict = Verdict {
-            alerts,
-            baseline,
+            alerts: outcome.alerts,
+            baseline: outcome.baseline,
+            withheld: outcome.withheld,
             stats: self.front.stats(),
             losses,
         };

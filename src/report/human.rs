@@ -43,7 +43,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1 file`, `2 files`.
-pub(super) fn counted(n: u64, noun: &str) -> String {
+pub fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 

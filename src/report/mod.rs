@@ -8,5 +8,6 @@ mod summary;
 mod text;
 
 pub use flows::{FlowEndV1, FlowRecordV1};
+pub use human::counted;
 pub use summary::RunSummary;
 pub use text::{TextOptions, alert_text};

@@ -168,6 +168,7 @@ struct ProfileV2 {
     hours: Option<(Vec<u8>, u32)>,
     releases: Vec<(u32, u32, u32)>,
     accepted: Vec<AcceptedV2>,
+    left_out: u64,
 }
 
 /// A profile as it is stored.
@@ -209,6 +210,7 @@ pub(super) fn write<'a>(
             .map(|hours| (hours.watched.to_vec(), hours.last)),
         releases,
         accepted: profile.accepted.iter().map(write_accepted).collect(),
+        left_out: profile.left_out,
     };
     encode(&stored)
 }
@@ -309,6 +311,7 @@ fn read_profile(stored: ProfileV2, names: &Numbered) -> Result<Profile, Problem>
             .map(|(first, last)| (Timestamp::from_nanos(first), Timestamp::from_nanos(last))),
         client: read_side(stored.client, names)?,
         server: read_side(stored.server, names)?,
+        left_out: stored.left_out,
         ..Profile::default()
     };
     for (name, level) in stored.rates {
