@@ -4,6 +4,7 @@
 //! finds it reports as a [`Finding`], again and larger while the attack goes on; grouping and severity are not its
 //! business.
 
+mod channels;
 mod finding;
 mod guessing;
 mod suspects;
@@ -18,6 +19,7 @@ mod http_bruteforce;
 mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
+mod websocket_tunnel;
 
 use crate::baseline::{Baseline, Lineage, Profile};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
@@ -146,4 +148,5 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &icmp_tunnel::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,
+    &websocket_tunnel::SPEC,
 ];

@@ -31,7 +31,8 @@ const MAX_PACKET: u32 = 256 * 1024;
 const NEWKEYS: u8 = 21;
 
 fn probe(segment: &Segment<'_>) -> Probe {
-    let starts: [&[u8]; 3] = [b"SSH-2.0-", b"SSH-1.99-", b"SSH-1.5-"];
+    // The last one is a tunnel's, whose SSH is version 2 under another name.
+    let starts: [&[u8]; 4] = [b"SSH-2.0-", b"SSH-1.99-", b"SSH-1.5-", b"SSH-chisel-"];
     if starts.iter().any(|start| segment.data.starts_with(start)) {
         Probe::Certain
     } else if starts.iter().any(|start| start.starts_with(segment.data)) {
@@ -93,7 +94,7 @@ impl Side {
                 self.named = true;
                 out.push(Transaction::Ssh(named(banner, direction)));
                 // Version 1 has packets of another form.
-                if !banner.starts_with(b"2.0-") && !banner.starts_with(b"1.99-") {
+                if banner.starts_with(b"1.") && !banner.starts_with(b"1.99-") {
                     return Progress::Done;
                 }
             } else if self.lines >= MAX_LINES {
@@ -115,7 +116,11 @@ fn named(banner: &[u8], direction: Direction) -> SshMessage {
     let line = banner.trim_ascii_end();
     let mut parts = line.splitn(2, |byte| *byte == b'-');
     let version = parts.next().unwrap_or_default();
-    let software = text(parts.next().unwrap_or(version), MAX_SOFTWARE);
+    let software = match parts.next() {
+        Some(software) if version.first().is_some_and(u8::is_ascii_digit) => software,
+        _ => line,
+    };
+    let software = text(software, MAX_SOFTWARE);
     match direction {
         Direction::Orig => SshMessage::Client(software),
         Direction::Resp => SshMessage::Server(software),

@@ -38,6 +38,10 @@ const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../signatures/novel-peer.toml"),
     ),
     ("port-scan", include_str!("../../signatures/port-scan.toml")),
+    (
+        "websocket-tunnel",
+        include_str!("../../signatures/websocket-tunnel.toml"),
+    ),
 ];
 
 /// A signature is prose and a few numbers; anything larger is some other file.

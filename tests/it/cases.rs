@@ -182,6 +182,11 @@ fn port_scan() {
 }
 
 #[test]
+fn websocket_tunnel() {
+    check("websocket-tunnel");
+}
+
+#[test]
 fn demo() {
     check("demo");
 }
@@ -196,6 +201,7 @@ fn no_attack_no_alert_by_any_signature() {
         "http-bruteforce",
         "icmp-tunnel",
         "port-scan",
+        "websocket-tunnel",
     ] {
         let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
         let case: Case = toml::from_str(&text).unwrap();

@@ -74,6 +74,20 @@ fn names_of_both_ends_then_keys() {
 }
 
 #[test]
+fn a_tunnel_that_calls_its_version_by_its_own_name() {
+    let (found, progress) = messages(&[
+        (Resp, b"SSH-chisel-v3-server\r\n".to_vec()),
+        (Orig, b"SSH-chisel-v3-client\r\n".to_vec()),
+        (Orig, packet(20, &[7; 900])),
+    ]);
+    let names = [
+        SshMessage::Server("chisel-v3-server".into()),
+        SshMessage::Client("chisel-v3-client".into()),
+    ];
+    assert_eq!((found, progress), (names.to_vec(), Progress::More));
+}
+
+#[test]
 fn what_is_not_a_handshake_loses_it() {
     let cases = [
         (

@@ -11,6 +11,7 @@ pub mod http_bruteforce;
 pub mod icmp_tunnel;
 pub mod novel_peer;
 pub mod port_scan;
+pub mod websocket_tunnel;
 
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ pub fn all() -> Vec<Case> {
         icmp_tunnel::case(),
         novel_peer::case(),
         port_scan::case(),
+        websocket_tunnel::case(),
     ]
 }
 

@@ -10,5 +10,7 @@ pub mod mongo;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
+pub mod ssh;
 pub mod tcp;
 pub mod tls;
+pub mod websocket;
