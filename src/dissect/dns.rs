@@ -20,6 +20,20 @@ pub(super) const DNS_UDP: DissectorSpec = DissectorSpec {
     build: || Box::new(Datagrams),
 };
 
+/// Multicast DNS (RFC 6762).
+pub(super) const MDNS: DissectorSpec = DissectorSpec {
+    name: "mdns",
+    probe: |segment| on_own_port(segment, 5353),
+    ..DNS_UDP
+};
+
+/// Link-local multicast name resolution (RFC 4795).
+pub(super) const LLMNR: DissectorSpec = DissectorSpec {
+    name: "llmnr",
+    probe: |segment| on_own_port(segment, 5355),
+    ..DNS_UDP
+};
+
 /// DNS in a stream, each message after its length (RFC 1035 4.2.2, RFC 7766).
 pub(super) const DNS_TCP: DissectorSpec = DissectorSpec {
     name: "dns",
@@ -28,10 +42,9 @@ pub(super) const DNS_TCP: DissectorSpec = DissectorSpec {
     build: || Box::new(Stream::default()),
 };
 
-/// Domain, mDNS, LLMNR.
-const PORTS: [u16; 3] = [53, 5353, 5355];
-/// NetBIOS names have DNS's form, and nothing to do with it.
-const NETBIOS_PORT: u16 = 137;
+const DOMAIN_PORT: u16 = 53;
+/// NetBIOS names have DNS's form, and nothing to do with it; mDNS and LLMNR go by names of their own.
+const LOOK_ALIKES: [u16; 3] = [137, 5353, 5355];
 /// Query, inverse query, status, notify, update (RFC 6895 2.2).
 const OPCODES: [u16; 5] = [0, 1, 2, 4, 5];
 /// Internet, Chaos, Hesiod, none, any (RFC 6895 3.2).
@@ -40,12 +53,21 @@ const CLASSES: [u16; 5] = [1, 3, 4, 254, 255];
 const MAX_QUESTIONS: u16 = 64;
 /// Bytes of the length before a message in a stream.
 const PREFIX_LEN: usize = 2;
+/// The longest message that shows a stream on a strange port to be DNS.
+const LONGEST_ELSEWHERE: usize = 4096;
 /// The longest message in a stream, with its length.
 const MAX_FRAME: usize = PREFIX_LEN + u16::MAX as usize;
 
 /// Whether a flow's ports promise DNS.
 fn on_port(segment: &Segment<'_>) -> bool {
-    PORTS.contains(&segment.orig_port) || PORTS.contains(&segment.resp_port)
+    segment.orig_port == DOMAIN_PORT || segment.resp_port == DOMAIN_PORT
+}
+
+fn on_own_port(segment: &Segment<'_>, port: u16) -> Probe {
+    if segment.orig_port != port && segment.resp_port != port {
+        return Probe::NotForUs;
+    }
+    sane(segment.data).map_or(Probe::Unsure, |_| Probe::Certain)
 }
 
 /// Whether DNS software sends headers like this.
@@ -88,7 +110,7 @@ fn probe_datagram(segment: &Segment<'_>) -> Probe {
     if on_port(segment) {
         // One bad datagram must not hide the good ones that follow it.
         sane(segment.data).map_or(Probe::Unsure, |_| Probe::Certain)
-    } else if !ports.contains(&NETBIOS_PORT) && strict(segment.data) {
+    } else if !ports.iter().any(|port| LOOK_ALIKES.contains(port)) && strict(segment.data) {
         Probe::Certain
     } else {
         Probe::NotForUs
@@ -99,6 +121,10 @@ fn probe_stream(segment: &Segment<'_>) -> Probe {
     let Some((length, rest)) = split_prefix(segment.data) else {
         return Probe::Unsure;
     };
+    // Elsewhere than on its port two letters are text and not the length of a message.
+    if length < HEADER_LEN || length > LONGEST_ELSEWHERE && !on_port(segment) {
+        return Probe::NotForUs;
+    }
     let message = rest.get(..length).unwrap_or(rest);
     let whole = message.len() == length;
     match Header::read(message) {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::by_name::PROTOCOLS;
 use super::{
     Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, Opening, PATIENCE,
     PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction,
@@ -179,7 +180,7 @@ impl FlowDissector {
         if *self.foreign.of(segment.direction) {
             return self.wait(segment);
         }
-        match judge(self.carrier, segment) {
+        match judge(self.carrier, segment, false) {
             Verdict::Certain(spec) => {
                 self.begin(spec);
                 self.follow(segment, out)
@@ -203,8 +204,24 @@ impl FlowDissector {
             return Progress::Done;
         };
         let direction = segment.direction;
-        if let Some(heads) = heads {
-            heads.of(direction.reverse()).tell(direction.reverse(), out);
+        let other = direction.reverse();
+        if let Some(kept) = heads {
+            let head = kept.of(other);
+            // Who is still unsure of a whole turn was waiting for what never came.
+            if head.first_turn.is_none() && !head.bytes.is_empty() && !*self.foreign.of(other) {
+                let turn = Segment {
+                    direction: other,
+                    data: &head.bytes,
+                    gap: 0,
+                    ..*segment
+                };
+                if let Verdict::Certain(spec) = judge(self.carrier, &turn, true) {
+                    let kept = heads.take();
+                    self.begin(spec);
+                    return self.catch_up(spec, kept, segment, out);
+                }
+            }
+            head.tell(other, out);
         }
         if !*self.foreign.of(direction) {
             let kept = heads
@@ -216,10 +233,10 @@ impl FlowDissector {
                 earlier = head.bytes.len();
                 head.append(segment.data);
                 let data = &head.bytes;
-                judge(self.carrier, &Segment { data, ..*segment })
+                judge(self.carrier, &Segment { data, ..*segment }, false)
             } else {
                 let data = first(segment.data, PROBE_WINDOW);
-                judge(self.carrier, &Segment { data, ..*segment })
+                judge(self.carrier, &Segment { data, ..*segment }, false)
             };
             if let Verdict::Certain(spec) = verdict {
                 let mut kept = heads.take();
@@ -319,10 +336,11 @@ impl fmt::Debug for FlowDissector {
     }
 }
 
-/// Asks the catalogue, in its order: who comes later must wait for who is unsure.
-fn judge(carrier: Carrier, window: &Segment<'_>) -> Verdict {
-    let last_word = carrier == Carrier::Tcp && window.data.len() >= PROBE_WINDOW;
-    for spec in DISSECTORS.iter().filter(|spec| spec.carrier == carrier) {
+/// Asks the catalogue, in its order: who comes later must wait for who is unsure, unless these are all the bytes there are.
+fn judge(carrier: Carrier, window: &Segment<'_>, whole: bool) -> Verdict {
+    let last_word = whole || carrier == Carrier::Tcp && window.data.len() >= PROBE_WINDOW;
+    let all = DISSECTORS.iter().copied().chain(PROTOCOLS);
+    for spec in all.filter(|spec| spec.carrier == carrier) {
         match (spec.probe)(window) {
             Probe::Certain => return Verdict::Certain(spec),
             Probe::Unsure if !last_word => return Verdict::Unsure,

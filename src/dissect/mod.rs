@@ -12,6 +12,7 @@ use crate::flow::Direction;
 use crate::time::Timestamp;
 
 mod buffer;
+mod by_name;
 mod cassandra;
 mod clickhouse;
 mod dns;
@@ -34,6 +35,7 @@ mod redis;
 mod secret;
 mod sql;
 mod ssh;
+mod stratum;
 mod tds;
 #[cfg(test)]
 mod testing;
@@ -41,9 +43,11 @@ mod text;
 mod tls;
 mod transaction;
 mod tunnel;
+mod vpn;
 mod web_database;
 mod websocket;
 
+pub use by_name::Login;
 pub use driver::FlowDissector;
 pub use echo::{Echo, EchoFill, Echoes, Returned};
 pub use http1::HttpExchange;
@@ -52,6 +56,7 @@ pub use marks::Marks;
 pub use oci::{OciCall, OciKind};
 pub use opening::{ByteMix, Opening, ShellMarks};
 pub use secret::SecretMark;
+pub use stratum::StratumMessage;
 pub use transaction::{
     DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
     StatementClass, TlsClientHello, TlsServerHello, Transaction,
@@ -145,7 +150,7 @@ impl std::fmt::Debug for DissectorSpec {
     }
 }
 
-/// Every dissector, probed in this order (cheapest and surest first).
+/// Every dissector, probed in this order (cheapest and surest first); then those of `by_name`.
 pub const DISSECTORS: &[&DissectorSpec] = &[
     &tls::TLS,
     &ssh::SSH,
@@ -160,7 +165,15 @@ pub const DISSECTORS: &[&DissectorSpec] = &[
     &memcached::MEMCACHED,
     &http1::HTTP1,
     &dns::DNS_TCP,
+    &stratum::STRATUM,
+    &vpn::OPENVPN_TCP,
     &dns::DNS_UDP,
+    &dns::MDNS,
+    &dns::LLMNR,
+    &vpn::WIREGUARD,
+    &vpn::OPENVPN_UDP,
+    &vpn::IKE,
+    &vpn::ESP,
     &memcached::MEMCACHED_UDP,
 ];
 

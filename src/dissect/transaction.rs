@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::http1::HttpExchange;
 use super::tunnel::{Carried, TunnelOpened};
-use super::{Echo, Marks, Opening, SecretMark};
+use super::{Echo, Login, Marks, Opening, SecretMark, StratumMessage};
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,10 @@ pub enum Transaction {
     Ssh(SshMessage),
     /// What a direction looks like that nobody recognises.
     Opening(Opening),
+    /// A login over one of the old text protocols, or to a directory.
+    Login(Login),
+    /// A step of a miner's conversation with its pool.
+    Stratum(StratumMessage),
     /// A ping that differs from the one before.
     Echo(Echo),
 }

@@ -164,8 +164,8 @@ fn recognition_of_datagrams() {
         ("query", QUERY, 53, Probe::Certain),
         ("query elsewhere", QUERY, 5300, Probe::Certain),
         ("response elsewhere", RESPONSE, 5300, Probe::Certain),
-        ("llmnr query", QUERY, 5355, Probe::Certain),
-        ("mdns answer", mdns, 5353, Probe::Certain),
+        ("another's port", QUERY, 5355, Probe::NotForUs),
+        ("mdns answer", mdns, 5353, Probe::NotForUs),
         ("mdns answer elsewhere", mdns, 5300, Probe::NotForUs),
         ("format error", format_error, 53, Probe::Certain),
         ("netbios", netbios, 137, Probe::NotForUs),
@@ -188,6 +188,10 @@ fn recognition_of_datagrams() {
             "{name}"
         );
     }
+    let on = |spec: &DissectorSpec, port| (spec.probe)(&segment(mdns, (40000, port)));
+    assert_eq!(on(&MDNS, 5353), Probe::Certain);
+    assert_eq!(on(&MDNS, 5355), Probe::NotForUs);
+    assert_eq!(on(&LLMNR, 5355), Probe::Certain);
 }
 
 #[test]
@@ -224,7 +228,7 @@ fn stream_that_is_no_dns() {
     assert_eq!(probe(b"GET / HTTP/1.1\r\n", 53), Probe::NotForUs);
     assert_eq!(probe(b"SSH-2.0-OpenSSH_9.6\r\n", 22), Probe::NotForUs);
     assert_eq!(
-        probe(b"SSH-2.0-Op", 22),
+        probe(b"\x00\x21\x12\x34\x01\x00", 22),
         Probe::Unsure,
         "all but a whole header"
     );

@@ -1,0 +1,371 @@
+//! Each name by a real first message, through the whole catalogue; logins and their outcome.
+
+use super::super::testing::{any_bytes_return, conversation, probed, segment};
+use super::super::{Carrier, FlowDissector, Probe, Progress, Segment};
+use super::*;
+use crate::flow::Direction::{self, Orig, Resp};
+
+/// What the first message of a flow's end is recognised as, when the other end has begun to speak at the latest.
+fn name(
+    carrier: Carrier,
+    from: Direction,
+    (orig_port, resp_port): (u16, u16),
+    data: &[u8],
+) -> Option<&'static str> {
+    let mut flow = FlowDissector::new(carrier);
+    for (direction, data) in [(from, data), (from.reverse(), b"\xf0")] {
+        let segment = Segment {
+            orig_port,
+            resp_port,
+            ..segment(direction, data)
+        };
+        flow.feed(&segment, &mut Vec::new());
+    }
+    flow.app()
+}
+
+#[test]
+fn streams_are_known_by_their_first_message() {
+    let cases: &[(&str, u16, &[u8])] = &[
+        ("amqp", 9999, b"AMQP\0\0\x09\x01"),
+        ("amqp", 5671, b"AMQP\x03\x01\0\0"),
+        ("bittorrent", 51413, b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05"),
+        ("rfb", 5901, b"RFB 003.008\n"),
+        ("rsync", 873, b"@RSYNCD: 31.0 sha512 md5\n"),
+        ("xmpp", 5222, b"<?xml version='1.0'?><stream:stream to='a' xmlns='jabber:client'>"),
+        ("zabbix", 10051, b"ZBXD\x01\x1b\0\0\0\0\0\0\0agent.ping"),
+        ("nats", 4222, b"CONNECT {\"verbose\":false}\r\nPING\r\n"),
+        ("sip", 5060, b"INVITE sip:bob@example.net SIP/2.0\r\nVia: SIP/2.0/TCP\r\n\r\n"),
+        ("rtsp", 554, b"OPTIONS rtsp://camera/1 RTSP/1.0\r\nCSeq: 1\r\n\r\n"),
+        ("git", 9418, b"0032git-upload-pack /project.git\0host=example.net\0"),
+        ("irc", 6667, b"NICK bot\r\nUSER bot 0 * :bot\r\n"),
+        ("irc", 7000, b":irc.example.net NOTICE AUTH :*** Looking up your hostname\r\n"),
+        ("syslog", 601, b"<34>1 2026-03-02T09:00:00Z host app - - - said something\n"),
+        ("syslog", 601, b"60 <34>1 2026-03-02T09:00:00Z host app - - - said something\n"),
+        ("smtp", 2525, b"220 mail.example.net ESMTP Postfix\r\n"),
+        ("smtp", 25, b"220 mail.example.net ready\r\n"),
+        ("smtp", 9999, b"EHLO client.example.net\r\n"),
+        ("ftp", 2121, b"220 (vsFTPd 3.0.5)\r\n"),
+        ("ftp", 21, b"220 Welcome\r\n"),
+        ("ftp", 21, b"USER anonymous\r\n"),
+        ("imap", 143, b"* OK [CAPABILITY IMAP4rev1] ready\r\n"),
+        ("pop3", 110, b"+OK ready\r\n"),
+        ("pop3", 9999, b"+OK POP3 server ready <1.2@x>\r\n"),
+        ("telnet", 2323, b"\xff\xfd\x18\xff\xfd\x20"),
+        ("smb", 445, b"\0\0\0\x45\xffSMB\x72\0\0\0\0"),
+        ("smb", 4450, b"\0\0\0\x68\xfeSMB\x40\0\0\0"),
+        ("netbios-ssn", 139, b"\x81\0\0\x44\x20CKFDENECFDEFFCFG"),
+        ("rdp", 13389, b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0"),
+        ("rdp", 3389, b"\x03\0\0\x2c\x27\xe0\0\0\0\0\0Cookie: mstshash=administrator\r\n\x01"),
+        ("mqtt", 1883, b"\x10\x16\0\x04MQTT\x04\x02\0\x3c\0\x0aclient-001"),
+        ("mqtt", 1883, b"\x10\x94\x01\0\x06MQIsdp\x03\xc2\0\x3c"),
+        ("ldap", 3890, b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\0\x80\0"),
+        ("dcerpc", 49152, b"\x05\0\x0b\x03\x10\0\0\0\x48\0\0\0\x01\0\0\0"),
+        ("rpc", 2049, b"\x80\0\0\x28\x12\x34\x56\x78\0\0\0\0\0\0\0\x02\0\x01\x86\xa3\0\0\0\x04\0\0\0\0\0\0\0\0"),
+        ("kafka", 9092, b"\0\0\0\x23\0\x12\0\x03\0\0\0\x01\0\x0aconsumer-1\0\x12apache"),
+        ("zookeeper", 2181, b"\0\0\0\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x75\x30\0\0\0\0\0\0\0\0\0\0\0\x10"),
+        ("modbus", 502, b"\0\x01\0\0\0\x06\x01\x03\0\0\0\x0a"),
+        ("tls", 443, b"\x17\x03\x03\0\x04abcd\x17\x03\x03\0\x40abcd"),
+        ("stun", 3478, b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl"),
+    ];
+    for (expected, port, data) in cases {
+        assert_eq!(
+            name(Carrier::Tcp, Orig, (40_000, *port), data),
+            Some(*expected),
+            "{}",
+            data.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn servers_that_speak_first() {
+    let cases: &[(&str, u16, &[u8])] = &[
+        (
+            "nats",
+            4222,
+            b"INFO {\"server_id\":\"NA\",\"version\":\"2.10.4\"} \r\n",
+        ),
+        ("pop3", 110, b"+OK ready\r\n"),
+        ("pop3", 9999, b"+OK POP3 server ready <1.2@x>\r\n"),
+        ("smtp", 2525, b"220 mail.example.net ESMTP Postfix\r\n"),
+        ("telnet", 2323, b"\xff\xfd\x18\xff\xfd\x20"),
+        ("rfb", 5901, b"RFB 003.008\n"),
+        (
+            "ldap",
+            3890,
+            b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x31\x04\0\x04\0",
+        ),
+    ];
+    for (expected, port, data) in cases {
+        let found = name(Carrier::Tcp, Resp, (40_000, *port), data);
+        assert_eq!(found, Some(*expected), "{}", data.escape_ascii());
+    }
+}
+
+#[test]
+fn datagrams_are_known_by_themselves() {
+    let mut dhcp = vec![1, 1, 6, 0];
+    dhcp.resize(236, 0);
+    dhcp.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255]);
+    let ntp = [&[0x23][..], &[0; 47]].concat();
+    let rtp = [&[0x80, 0x60, 0, 1][..], &[7; 160]].concat();
+    let cases: &[(&str, (u16, u16), &[u8])] = &[
+        (
+            "stun",
+            (40_000, 3478),
+            b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl",
+        ),
+        (
+            "dtls",
+            (40_000, 4433),
+            b"\x16\xfe\xfd\0\0\0\0\0\0\0\0\0\x04abcd",
+        ),
+        ("dhcp", (68, 67), &dhcp),
+        ("dhcpv6", (546, 547), b"\x01\x10\x08\x74\0\x01\0\x0e"),
+        ("ntp", (123, 123), &ntp),
+        (
+            "ssdp",
+            (50_000, 1900),
+            b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n",
+        ),
+        (
+            "sip",
+            (5060, 5060),
+            b"REGISTER sip:example.net SIP/2.0\r\n\r\n",
+        ),
+        (
+            "snmp",
+            (40_000, 1161),
+            b"\x30\x26\x02\x01\x01\x04\x06public\xa0\x19\x02\x01\x01",
+        ),
+        (
+            "ldap",
+            (40_000, 389),
+            b"\x30\x25\x02\x01\x01\x63\x20\x04\0\x0a\x01\0",
+        ),
+        (
+            "nbns",
+            (137, 137),
+            b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\0\x20CKAAAAAA",
+        ),
+        ("netbios-dgm", (138, 138), b"\x11\x0a\x12\x34\x0a\0\0\x01"),
+        ("radius", (40_000, 1812), b"\x01\x05\0\x14abcdefghijklmnop"),
+        (
+            "bittorrent",
+            (6881, 6881),
+            b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping",
+        ),
+        ("vxlan", (40_000, 4789), b"\x08\0\0\0\0\0\x64\0abcdef"),
+        ("coap", (40_000, 5683), b"\x40\x01\x30\x39\xb3rd"),
+        ("tftp", (40_000, 69), b"\0\x01pxelinux.0\0octet\0"),
+        ("statsd", (40_000, 8125), b"cart.requests:1|c"),
+        (
+            "syslog",
+            (40_000, 514),
+            b"<13>Mar  2 09:00:00 host app: hello",
+        ),
+        ("rtcp", (5005, 5005), b"\x80\xc9\0\x01\x12\x34\x56\x78"),
+        ("rtp", (5004, 5004), &rtp),
+        (
+            "mdns",
+            (5353, 5353),
+            b"\0\0\0\0\0\x01\0\0\0\0\0\0\x05_http\x04_tcp\x05local\0\0\x0c\0\x01",
+        ),
+        (
+            "llmnr",
+            (50_000, 5355),
+            b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x04host\0\0\x01\0\x01",
+        ),
+        (
+            "dns",
+            (50_000, 53),
+            b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\0\0\x01\0\x01",
+        ),
+    ];
+    for (expected, ports, data) in cases {
+        assert_eq!(
+            name(Carrier::Udp, Orig, *ports, data),
+            Some(*expected),
+            "{}",
+            data.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn look_alikes_stay_unknown() {
+    let cases: &[&[u8]] = &[
+        b"220 volts\r\n",
+        b"$ ",
+        b"<html>\r\n\r\n\r\n\r\n\r\n\r\n\r\n",
+        b"* OK so what\r\n",
+        b"\x03\0\0\x16\x11\xe0\0\0\0\x01\0\xc1\x02\x01\0\xc2\x02\x01\x02\xc0\x01\x0a",
+        b"\x17\x03\x03\0\x04abcdefgh",
+        b"\x30\x82\x01\x0a\x02\x82\x01\x01\0\xc2\x5f\x11",
+        b"\0\0\0\x23\0\x12\0\x03\0\0\0\x01\0\x0a\xff\xfe\xfd\xfc\xfb\xfa",
+    ];
+    for data in cases {
+        assert_eq!(
+            name(Carrier::Tcp, Orig, (40_000, 7777), data),
+            None,
+            "{}",
+            data.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn probes_keep_their_word_and_survive_anything() {
+    for spec in PROTOCOLS {
+        any_bytes_return(spec.build, spec.probe);
+    }
+    for spec in PROTOCOLS.iter().filter(|spec| spec.carrier == Carrier::Tcp) {
+        for data in [
+            &b"220-hello\r\n220 ESMTP\r\n"[..],
+            b"<?xml version='1.0'?>\n<stream:stream a='b'>",
+            b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\0\x80\0",
+            b"\0\0\0\x23\0\x12\0\x03\0\0\0\x01\0\x0aconsumer-1\0\x12apache",
+            b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0",
+            b"\x17\x03\x03\0\x04abcd\x17\x03\x03\0\x40abcd",
+            b"60 <34>1 2026-03-02T09:00:00Z host app - - - said something",
+            b"\x80\0\0\x28\x12\x34\x56\x78\0\0\0\0\0\0\0\x02\0\x01\x86\xa3\0\0\0\x04\0\0\0\0",
+            b"\0\0\x01\x02\x6a\x81\xff\x30\x81\xfc\xa1\x03\x02\x01\x05\xa2\x03\x02\x01\x0a\xa3\x81\x01\x02\x03",
+        ] {
+            probed(spec.probe, Orig, data);
+        }
+    }
+    assert_eq!(
+        probed(streams::ftp, Orig, b"220-hello\r\n"),
+        Probe::NotForUs
+    );
+}
+
+fn logins(protocol: &str, turns: &[(Direction, &[u8])]) -> Vec<String> {
+    let spec = PROTOCOLS
+        .iter()
+        .find(|spec| spec.name == protocol && spec.carrier == Carrier::Tcp)
+        .unwrap();
+    let told = conversation(spec.build, turns);
+    assert!(told.iter().all(|line| !line.contains("s3cret")), "{told:?}");
+    told
+}
+
+#[test]
+fn text_logins_and_their_outcome() {
+    let told = logins(
+        "ftp",
+        &[
+            (Resp, b"220 (vsFTPd 3.0.5)\r\n"),
+            (Orig, b"USER admin\r\n"),
+            (Resp, b"331 Please specify the password.\r\n"),
+            (Orig, b"PASS s3cret\r\n"),
+            (Resp, b"530 Login incorrect.\r\n"),
+            (Orig, b"USER root\r\nPASS s3cret2\r\n"),
+            (Resp, b"331 Password\r\n230 Login successful.\r\n"),
+        ],
+    );
+    assert_eq!(
+        told,
+        [
+            "Login(Login { protocol: \"ftp\", user: Some(\"admin\"), success: false, code: Some(\"530\") })",
+            "Login(Login { protocol: \"ftp\", user: Some(\"root\"), success: true, code: Some(\"230\") })",
+            "done",
+        ]
+    );
+    let told = logins(
+        "smtp",
+        &[
+            (Resp, b"220 mail ESMTP\r\n"),
+            (Orig, b"EHLO x\r\n"),
+            (Resp, b"250-mail\r\n250 AUTH PLAIN\r\n"),
+            (Orig, b"AUTH PLAIN AHVzZXIAczNjcmV0\r\n"),
+            (Resp, b"535 5.7.8 Error: authentication failed\r\n"),
+        ],
+    );
+    assert_eq!(
+        told,
+        ["Login(Login { protocol: \"smtp\", user: None, success: false, code: Some(\"535\") })"]
+    );
+    let told = logins(
+        "imap",
+        &[
+            (Resp, b"* OK IMAP4 ready\r\n"),
+            (Orig, b"a1 LOGIN \"bob\" \"s3cret\"\r\n"),
+            (
+                Resp,
+                b"* CAPABILITY IMAP4\r\na1 NO [AUTHENTICATIONFAILED] no\r\n",
+            ),
+            (Orig, b"a2 login bob s3cret\r\n"),
+            (Resp, b"a2 OK Logged in\r\n"),
+        ],
+    );
+    assert_eq!(told.len(), 3);
+    assert!(told[0].contains("\"bob\"") && told[0].contains("success: false"));
+    assert!(told[1].contains("success: true"));
+    let told = logins(
+        "pop3",
+        &[
+            (Resp, b"+OK POP3\r\n"),
+            (Orig, b"USER bob\r\n"),
+            (Resp, b"+OK\r\n"),
+            (Orig, b"PASS s3cret\r\n"),
+            (Resp, b"-ERR [AUTH] failed\r\n"),
+        ],
+    );
+    assert_eq!(
+        told,
+        [
+            "Login(Login { protocol: \"pop3\", user: Some(\"bob\"), success: false, code: Some(\"-ERR\") })"
+        ]
+    );
+    // What goes on encrypted is left alone.
+    let told = logins(
+        "smtp",
+        &[
+            (Orig, b"STARTTLS\r\n"),
+            (Resp, b"220 Go ahead\r\n"),
+            (Orig, b"\x16\x03\x01"),
+        ],
+    );
+    assert_eq!(told, ["done"]);
+}
+
+#[test]
+fn directory_logins_and_their_outcome() {
+    let bind = b"\x30\x20\x02\x01\x01\x60\x1b\x02\x01\x03\x04\x0ecn=admin,dc=ex\x80\x06s3cret";
+    let told = logins(
+        "ldap",
+        &[
+            (Orig, bind),
+            (
+                Resp,
+                b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x31\x04\0\x04\0",
+            ),
+            (Orig, bind),
+            (
+                Resp,
+                b"\x30\x84\0\0\0\x10\x02\x01\x02\x61\x84\0\0\0\x07\x0a\x01\0\x04\0\x04\0",
+            ),
+            (Orig, b"\x30\x05\x02\x01\x03\x42\0"),
+        ],
+    );
+    assert_eq!(
+        told,
+        [
+            "Login(Login { protocol: \"ldap\", user: Some(\"cn=admin,dc=ex\"), success: false, code: Some(\"49\") })",
+            "Login(Login { protocol: \"ldap\", user: Some(\"cn=admin,dc=ex\"), success: true, code: Some(\"0\") })",
+        ]
+    );
+}
+
+#[test]
+fn long_lines_and_long_sessions_stay_bounded() {
+    let mut ftp = logins::Text::new("ftp");
+    let line = vec![b'x'; 10_000];
+    let mut fed = 0;
+    while ftp.feed(&segment(Orig, &line), &mut Vec::new()) == Progress::More {
+        fed += 1;
+    }
+    assert_eq!(fed, 256 * 1024 / 10_000);
+}
