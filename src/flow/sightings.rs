@@ -10,11 +10,12 @@
 //! packet passes a place once, save that a mirror of both a switch's ports, or a bridge that delivers twice, shows it
 //! again at once ([`HERE`]); if it passes later, it is another one, and what was seen of the former elsewhere is forgotten.
 //!
-//! Bounded: a fixed number of places, the oldest of a bucket goes. Nothing is allocated per packet.
+//! Bounded: the latest so many sightings are remembered, in a ring. Nothing is allocated per packet. The hash is seeded at
+//! random, but decides nothing: the order of packets alone says what is forgotten.
 
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use crate::decode::{IpPacket, Packet, Transport};
 use crate::time::Timestamp;
@@ -25,8 +26,8 @@ const ELSEWHERE: u32 = millis(50);
 /// Copies at the same place come at most this much apart.
 const HERE: u32 = millis(1);
 
-/// Places looked at for a packet: a line of the processor's cache.
-const WAYS: usize = 4;
+/// Sightings of one packet kept at most; more taps than that are not told apart.
+const MAX_TAPS: usize = 8;
 /// Bytes of either end of a payload that tell packets apart.
 const ENDS: usize = 32;
 
@@ -34,7 +35,11 @@ const ENDS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Sightings {
     hasher: RandomState,
-    buckets: Box<[[Entry; WAYS]]>,
+    /// By the end of their numbers, which count all sightings there ever were.
+    ring: Box<[Entry]>,
+    /// The latest sighting of each bucket.
+    heads: Box<[u32]>,
+    next: u32,
 }
 
 /// A packet as it looks wherever it is seen, and where it was seen.
@@ -51,26 +56,32 @@ struct Place(u32);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    tag: u32,
+    hash: u64,
     slot: u32,
     place: Place,
     at: u32,
+    /// The sighting before it in its bucket.
+    older: u32,
 }
 
 const NOTHING: Entry = Entry {
-    tag: 0,
+    hash: 0,
     slot: u32::MAX,
     place: Place(0),
     at: 0,
+    older: 0,
 };
 
 impl Sightings {
-    /// Remembers up to `max` sightings.
+    /// Remembers at least `max` sightings.
     pub(super) fn new(max: usize) -> Self {
-        let buckets = max.div_ceil(WAYS).next_power_of_two();
+        let len = max.clamp(1, 1 << 30).next_power_of_two();
         Self {
             hasher: RandomState::default(),
-            buckets: vec![[NOTHING; WAYS]; buckets].into(),
+            ring: vec![NOTHING; len].into(),
+            heads: vec![0; len.saturating_mul(2)].into(),
+            // Number 0, in the heads, is out of reach.
+            next: (len as u32).saturating_add(1),
         }
     }
 
@@ -109,67 +120,96 @@ impl Sightings {
 
     /// Whether a packet of the flow at `slot` was seen before. Remembers this sighting of it.
     pub(super) fn is_copy(&mut self, sight: &Sight, slot: u32) -> bool {
-        let bucket = self.bucket(sight);
-        let (mut here, mut elsewhere) = (None, false);
-        for entry in bucket.iter().filter(|entry| entry.is_of(sight, slot)) {
-            if entry.place == sight.place {
-                here = Some(entry.age(sight));
-            } else {
-                elsewhere = true;
+        let (mut here, mut youngest, mut taps) = (None, None, 0_usize);
+        let mut step = self.latest(sight);
+        while let Some((number, entry)) = step {
+            if entry.is_of(sight, slot) {
+                taps = taps.saturating_add(1);
+                youngest = youngest.or(Some(number));
+                if entry.place == sight.place {
+                    here = Some((number, entry.age(sight)));
+                }
             }
+            step = self.older(number, entry);
         }
         match here {
-            Some(age) if age <= HERE => return true,
-            // It passes here for the second time: it is another packet, of which nothing was seen elsewhere yet.
-            Some(_) => {
-                for entry in bucket.iter_mut().filter(|entry| entry.is_of(sight, slot)) {
-                    *entry = NOTHING;
-                }
-                elsewhere = false;
+            Some((_, age)) if age <= HERE => true,
+            Some((number, _)) => {
+                self.forget(sight, slot);
+                self.renew(number, sight, slot);
+                false
             }
-            None => {}
+            None if taps >= MAX_TAPS => {
+                youngest.inspect(|&number| self.renew(number, sight, slot));
+                true
+            }
+            None => {
+                self.remember(sight, slot);
+                taps > 0
+            }
         }
-        self.remember(sight, slot);
-        elsewhere
     }
 
     /// Remembers the sighting of a packet that belongs to the flow at `slot`.
     pub(super) fn remember(&mut self, sight: &Sight, slot: u32) {
-        let entry = Entry {
-            tag: sight.tag(),
+        let number = self.next;
+        let head = self.head(sight.hash);
+        let older = std::mem::replace(head, number);
+        self.next = number.wrapping_add(1);
+        *self.entry(number) = Entry {
+            hash: sight.hash,
             slot,
             place: sight.place,
             at: sight.at,
+            older,
         };
-        let bucket = self.bucket(sight);
-        // The first place says where a packet's way begins, the last that it went on; those between are left out.
-        let own = bucket
-            .iter()
-            .filter(|entry| entry.is_of(sight, slot))
-            .count();
-        let given_up = if own < 2 {
-            bucket.iter_mut().max_by_key(|entry| entry.staleness(sight))
-        } else {
-            bucket
-                .iter_mut()
-                .filter(|entry| entry.is_of(sight, slot))
-                .min_by_key(|entry| entry.age(sight))
-        };
-        if let Some(given_up) = given_up {
-            *given_up = entry;
+    }
+
+    /// Puts another sighting in the place of one of the same packet.
+    fn renew(&mut self, number: u32, sight: &Sight, slot: u32) {
+        let entry = self.entry(number);
+        (entry.slot, entry.place, entry.at) = (slot, sight.place, sight.at);
+    }
+
+    /// A packet passes a place for the second time: it is another one, of which nothing was seen elsewhere yet.
+    fn forget(&mut self, sight: &Sight, slot: u32) {
+        let mut step = self.latest(sight);
+        while let Some((number, entry)) = step {
+            if entry.is_of(sight, slot) {
+                self.entry(number).slot = NOTHING.slot;
+            }
+            step = self.older(number, entry);
         }
     }
 
-    fn bucket(&mut self, sight: &Sight) -> &mut [Entry; WAYS] {
-        let at = sight.hash as usize & self.buckets.len().wrapping_sub(1);
-        #[expect(clippy::indexing_slicing, reason = "masked by a power of two")]
-        &mut self.buckets[at]
+    /// The latest sighting in a packet's bucket, with its number.
+    fn latest(&mut self, sight: &Sight) -> Option<(u32, Entry)> {
+        let number = *self.head(sight.hash);
+        self.within_reach(number)
+            .then(|| (number, *self.entry(number)))
     }
-}
 
-impl Sight {
-    const fn tag(&self) -> u32 {
-        (self.hash >> 32) as u32
+    /// The one before it.
+    fn older(&mut self, number: u32, entry: Entry) -> Option<(u32, Entry)> {
+        let further = self.next.wrapping_sub(entry.older) > self.next.wrapping_sub(number);
+        (further && self.within_reach(entry.older)).then(|| (entry.older, *self.entry(entry.older)))
+    }
+
+    /// Whether a number is one of the latest, whose places in the ring are their own.
+    const fn within_reach(&self, number: u32) -> bool {
+        self.next.wrapping_sub(number) as usize <= self.ring.len()
+    }
+
+    fn entry(&mut self, number: u32) -> &mut Entry {
+        let at = number as usize & self.ring.len().wrapping_sub(1);
+        #[expect(clippy::indexing_slicing, reason = "masked by a power of two")]
+        &mut self.ring[at]
+    }
+
+    fn head(&mut self, hash: u64) -> &mut u32 {
+        let at = hash as usize & self.heads.len().wrapping_sub(1);
+        #[expect(clippy::indexing_slicing, reason = "masked by a power of two")]
+        &mut self.heads[at]
     }
 }
 
@@ -185,17 +225,8 @@ impl Entry {
         sight.at.wrapping_sub(self.at).cast_signed().unsigned_abs()
     }
 
-    /// Age for the choice of whom to give up: the greatest goes.
-    const fn staleness(&self, sight: &Sight) -> u32 {
-        if self.slot == NOTHING.slot {
-            u32::MAX
-        } else {
-            self.age(sight)
-        }
-    }
-
     const fn is_of(&self, sight: &Sight, slot: u32) -> bool {
-        self.tag == sight.tag() && self.slot == slot && self.age(sight) <= ELSEWHERE
+        self.hash == sight.hash && self.slot == slot && self.age(sight) <= ELSEWHERE
     }
 }
 

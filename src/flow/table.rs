@@ -57,7 +57,7 @@ impl Default for FlowConfig {
             max_fragment_bytes: 4 << 20,
             // Linux's own (net.ipv4.ipfrag_time): what comes later the receiver has given up as well.
             fragment_timeout: Duration::from_secs(30),
-            max_sightings: 1 << 14,
+            max_sightings: 1 << 13,
             tcp_idle: Duration::from_mins(15),
             tcp_attempt: Duration::from_secs(30),
             tcp_linger: Duration::from_secs(5),

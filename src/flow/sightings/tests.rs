@@ -166,13 +166,43 @@ fn echo_requests_are_told_by_their_sequence_and_not_by_their_checksum() {
     assert!(!seen.copy(CNI0, 2, &icmp(&[8, 0, 1, 1, 0, 7, 0, 2])));
 }
 
-/// However much is seen between: no more is remembered than was allowed.
+/// The latest are remembered, whatever the seed; one packet at ever new places takes no more than its share.
 #[test]
-fn memory_is_fixed() {
+fn memory_is_fixed_and_the_oldest_goes() {
     let mut seen = Seen::new();
     for number in 0..10_000_u32 {
         assert!(!seen.copy(VETH, 0, &segment(VETH, 1, number, &[])));
     }
-    assert_eq!(seen.0.buckets.len() * WAYS, 64);
-    assert!(seen.copy(CNI0, 1, &segment(CNI0, 1, 9_999, &[])));
+    assert_eq!(seen.0.ring.len(), 64);
+    for number in (10_000 - 64..10_000_u32).rev() {
+        assert!(
+            seen.copy(VETH, 1, &segment(VETH, 1, number, &[])),
+            "{number}"
+        );
+    }
+    assert!(!seen.copy(VETH, 1, &segment(VETH, 1, 10_000 - 65, &[])));
+
+    let next = seen.0.next;
+    for ttl in 0..200 {
+        let tap = (0, POD, ttl);
+        assert_eq!(seen.copy(tap, 0, &datagram(tap, b"everywhere")), ttl > 0);
+    }
+    assert_eq!(seen.0.next - next, MAX_TAPS as u32);
+}
+
+/// Numbers of sightings wrap, after so many that heads of long ago come into reach again.
+#[test]
+fn a_wrap_of_the_numbers_is_survived() {
+    let mut seen = Seen::new();
+    seen.0.next = u32::MAX - 100;
+    for number in 0..1_000_u32 {
+        assert!(
+            !seen.copy(VETH, 0, &segment(VETH, 1, number, &[])),
+            "{number}"
+        );
+        assert!(
+            seen.copy(CNI0, 0, &segment(CNI0, 1, number, &[])),
+            "{number}"
+        );
+    }
 }
