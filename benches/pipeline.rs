@@ -27,6 +27,10 @@ use spanwatch::signature::SignatureSet;
 use spanwatch::testkit::bulk;
 use spanwatch::time::Timestamp;
 
+/// As in the command.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PACKETS: usize = 1_000_000;
 const FLOWS: usize = 100_000;
 /// Full passes over the capture per stage for the table; the fastest counts, for it is the least disturbed.

@@ -7,6 +7,7 @@
 mod channels;
 mod finding;
 mod guessing;
+mod registries;
 mod suspects;
 #[cfg(test)]
 mod testing;
@@ -20,10 +21,12 @@ mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
 mod websocket_tunnel;
+mod registry_pull;
+mod registry_push;
 
 use crate::baseline::{Baseline, Lineage, Profile};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, PeerNamer};
+use crate::features::{Acquaintances, Habits, PeerNamer};
 use crate::identity::{Allocation, Journal};
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
@@ -42,6 +45,8 @@ pub struct Context<'a> {
     pub peers: &'a PeerNamer,
     /// Who has answered whom before in this run.
     pub acquaintances: &'a Acquaintances,
+    /// What sources ask of others in the cluster.
+    pub habits: &'a Habits,
 }
 
 impl<'a> Context<'a> {
@@ -149,4 +154,6 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &novel_peer::SPEC,
     &port_scan::SPEC,
     &websocket_tunnel::SPEC,
+    &registry_pull::SPEC,
+    &registry_push::SPEC,
 ];

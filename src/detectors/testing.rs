@@ -8,8 +8,8 @@ use crate::address::NetworkId;
 use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, PeerNamer};
-use crate::flow::{ConnState, EndReason, FlowId, FlowRecord, Outcome, Protocol};
+use crate::features::{Acquaintances, Habits, PeerNamer};
+use crate::flow::{ConnState, Direction, EndReason, FlowId, FlowRecord, Outcome, Protocol, Turn};
 use crate::identity::{
     Attribution, Confidence, Identity, IdentityKind, Journal, Source, WorkloadId,
 };
@@ -69,6 +69,7 @@ pub(super) struct Bench {
     journal: Journal,
     peers: PeerNamer,
     acquaintances: Acquaintances,
+    habits: Habits,
     baseline: Option<Baseline>,
     learner: Learner,
     flows: u64,
@@ -87,6 +88,7 @@ impl Bench {
             journal: Journal::default(),
             peers: PeerNamer::default(),
             acquaintances: Acquaintances::default(),
+            habits: Habits::default(),
             baseline: None,
             learner: Learner::default(),
             flows: 0,
@@ -113,12 +115,14 @@ impl Bench {
             journal: &self.journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
+            habits: &self.habits,
         };
         if self.sees.has(&event.kind) {
             self.detector.observe(&event, &context, &mut self.findings);
         }
         self.detector.tick(time, &context, &mut self.findings);
         self.acquaintances.observe(&event);
+        self.habits.observe(&event);
     }
 
     /// A flow with its outcome, and its end if it was answered, after `said` bytes each way.
@@ -193,6 +197,22 @@ impl Bench {
         self.event(secs, EventKind::Transaction { flow, transaction });
     }
 
+    /// The originator of a connection of its own asks something in one packet.
+    pub(super) fn asks(&mut self, secs: f64, ends: (&Endpoint, &Endpoint), port: u16) {
+        let flow = self.open(secs, ends, Protocol::Tcp, port);
+        let time = Timestamp::from_secs_f64(secs);
+        let turn = Turn {
+            direction: Direction::Orig,
+            start: time,
+            end: time,
+            packets: 1,
+            bytes: 100,
+            smallest: 100,
+            largest: 100,
+        };
+        self.event(secs, EventKind::Turn { flow, turn });
+    }
+
     /// A DNS query for `name`, and an answer with `answer` if there is one.
     pub(super) fn dns(
         &mut self,
@@ -232,6 +252,7 @@ impl Bench {
             journal: &self.journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
+            habits: &self.habits,
         };
         let time = Timestamp::from_secs_f64(secs);
         self.detector.tick(time, &context, &mut self.findings);

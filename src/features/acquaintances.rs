@@ -3,6 +3,7 @@
 //!
 //! Exact and bounded; the oldest acquaintance is forgotten first, so that a replay forgets alike.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::event::{Event, EventKind, FlowInfo};
-use crate::flow::Outcome;
+use crate::flow::{FlowId, Outcome};
 
 /// Acquaintances remembered.
 const MAX: usize = 1 << 17;
@@ -30,6 +31,8 @@ pub struct Acquaintances {
     /// Who has answered anybody.
     servers: HashSet<Server, RandomState>,
     servers_order: VecDeque<Server>,
+    /// The last answer of `met`: several ask of the same flow, one after the other.
+    last: Cell<Option<(FlowId, bool)>>,
 }
 
 impl Acquaintances {
@@ -41,6 +44,7 @@ impl Acquaintances {
                 outcome: Outcome::Answered,
             } => {
                 let key = key(flow);
+                self.last.set(None);
                 if self.said.contains_key(&key) {
                     return;
                 }
@@ -85,7 +89,14 @@ impl Acquaintances {
 
     /// Whether the flow's originator had an answer there before.
     pub fn met(&self, flow: &FlowInfo) -> bool {
-        self.said.contains_key(&key(flow))
+        if let Some((id, met)) = self.last.get()
+            && id == flow.id
+        {
+            return met;
+        }
+        let met = self.said.contains_key(&key(flow));
+        self.last.set(Some((flow.id, met)));
+        met
     }
 
     /// The most that the flow's originator has said there in an earlier conversation, in payload bytes.

@@ -4,6 +4,7 @@
 mod acquaintances;
 mod attempts;
 mod contacts;
+mod habits;
 mod histogram;
 mod names;
 mod peers;
@@ -20,6 +21,7 @@ pub use attempts::{
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };
+pub use habits::Habits;
 pub use histogram::LogHistogram;
 pub use names::{DomainName, information_bits};
 pub use peers::{Contact, PeerClass, PeerNamer, Role};

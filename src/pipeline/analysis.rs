@@ -5,7 +5,7 @@ use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorCon
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
-use crate::features::{Acquaintances, PeerNamer};
+use crate::features::{Acquaintances, Habits, PeerNamer};
 use crate::identity::Journal;
 use crate::signature::{Category, SignatureSet};
 use crate::telemetry::LossCounts;
@@ -25,6 +25,7 @@ pub struct BuildError {
 pub(super) struct Analysis {
     peers: PeerNamer,
     acquaintances: Acquaintances,
+    habits: Habits,
     knowledge: Knowledge,
     detection: Detection,
 }
@@ -84,6 +85,7 @@ impl Analysis {
         Ok(Self {
             peers: PeerNamer::default(),
             acquaintances: Acquaintances::default(),
+            habits: Habits::default(),
             knowledge,
             detection: Detection::new(&signatures)?,
         })
@@ -102,6 +104,7 @@ impl Analysis {
             journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
+            habits: &self.habits,
         };
         let detection = &mut self.detection;
         for (sees, detector) in &mut detection.detectors {
@@ -117,6 +120,7 @@ impl Analysis {
             learner.observe(event, &self.peers);
         }
         self.acquaintances.observe(event);
+        self.habits.observe(event);
     }
 
     pub(super) fn tick(
@@ -131,6 +135,7 @@ impl Analysis {
             journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
+            habits: &self.habits,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
@@ -157,6 +162,7 @@ impl Analysis {
             journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
+            habits: &self.habits,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {

@@ -330,7 +330,11 @@ fn thresholds(
     for (key, node) in scope.table {
         let name = format!("{name}.{}", printable(key.get_ref()));
         let Some(value) = scalar(node.get_ref()) else {
-            r.wrong_type(&name, "a finite number, a string or a boolean", node);
+            r.wrong_type(
+                &name,
+                "a finite number, a string, a boolean or a list of strings",
+                node,
+            );
             continue;
         };
         let key = key.get_ref().as_ref();
@@ -344,6 +348,7 @@ fn thresholds(
                     toml::Value::Integer(_) => "an integer",
                     toml::Value::Float(_) => "a number",
                     toml::Value::Boolean(_) => "true or false",
+                    toml::Value::Array(_) => "a list of strings",
                     _ => "a string",
                 };
                 r.wrong_type(&name, expected, node);

@@ -226,7 +226,10 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// A boolean, number or string as an owned value; `None` for anything else, and for numbers out of range.
+/// Most words in a list of a threshold.
+const MOST_WORDS: usize = 1024;
+
+/// A boolean, number, string or list of strings as an owned value; `None` for anything else, and for numbers out of range.
 pub(super) fn scalar(value: &DeValue<'_>) -> Option<toml::Value> {
     Some(match value {
         DeValue::Boolean(value) => toml::Value::Boolean(*value),
@@ -237,6 +240,13 @@ pub(super) fn scalar(value: &DeValue<'_>) -> Option<toml::Value> {
         DeValue::Float(value) => {
             let number: f64 = value.as_str().parse().ok()?;
             toml::Value::Float(number.is_finite().then_some(number)?)
+        }
+        DeValue::Array(items) if items.len() <= MOST_WORDS => {
+            let word = |item: &Node<'_>| match item.get_ref() {
+                DeValue::String(word) => Some(toml::Value::String(word.to_string())),
+                _ => None,
+            };
+            toml::Value::Array(items.iter().map(word).collect::<Option<_>>()?)
         }
         _ => return None,
     })

@@ -29,7 +29,10 @@ pub fn page(signature: &Signature) -> String {
     blocks(&mut out, &numbered_steps(signature));
     out.push_str("\nTHRESHOLDS\n");
     for (key, value) in &signature.thresholds {
-        put(&mut out, format_args!("{INDENT}{key} = {value}\n"));
+        put(
+            &mut out,
+            format_args!("{INDENT}{key} = {}\n", setting(value, INDENT)),
+        );
     }
     out
 }
@@ -56,10 +59,30 @@ pub fn markdown(signature: &Signature) -> String {
     );
     out.push_str("\n### Thresholds\n\n```toml\n");
     for (key, value) in &signature.thresholds {
-        put(&mut out, format_args!("{key} = {value}\n"));
+        put(&mut out, format_args!("{key} = {}\n", setting(value, "")));
     }
     out.push_str("```\n");
     out
+}
+
+/// A threshold as TOML; a long list goes over several lines.
+fn setting(value: &toml::Value, indent: &str) -> String {
+    let toml::Value::Array(words) = value else {
+        return value.to_string();
+    };
+    let mut lines = String::from("[");
+    let mut width = WIDTH;
+    for word in words {
+        let word = word.to_string();
+        if width + word.len() + 2 > WIDTH {
+            put(&mut lines, format_args!("\n{indent} "));
+            width = indent.len() + 1;
+        }
+        put(&mut lines, format_args!(" {word},"));
+        width += word.len() + 2;
+    }
+    put(&mut lines, format_args!("\n{indent}]"));
+    lines
 }
 
 /// The whole of `docs/detectors.md`.

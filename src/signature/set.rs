@@ -41,6 +41,12 @@ const BUILTIN: &[(&str, &str)] = &[
     (
         "websocket-tunnel",
         include_str!("../../signatures/websocket-tunnel.toml"),
+        "registry-pull",
+        include_str!("../../signatures/registry-pull.toml"),
+    ),
+    (
+        "registry-push",
+        include_str!("../../signatures/registry-push.toml"),
     ),
 ];
 

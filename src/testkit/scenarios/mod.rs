@@ -12,6 +12,9 @@ pub mod icmp_tunnel;
 pub mod novel_peer;
 pub mod port_scan;
 pub mod websocket_tunnel;
+mod registry;
+pub mod registry_pull;
+pub mod registry_push;
 
 use std::time::Duration;
 
@@ -118,6 +121,8 @@ pub fn all() -> Vec<Case> {
         novel_peer::case(),
         port_scan::case(),
         websocket_tunnel::case(),
+        registry_pull::case(),
+        registry_push::case(),
     ]
 }
 
@@ -125,6 +130,7 @@ pub fn all() -> Vec<Case> {
 fn ordinary(seed: u64, cluster: &Cluster, from: Timestamp, length: Duration) -> Scene {
     let mut scene = Scene::new(seed);
     background::play(&mut scene, cluster, from, length);
+    registry::play(&mut scene, cluster);
     scene
 }
 

@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod http;
 pub mod mongo;
 pub mod mysql;
+pub mod oci;
 pub mod postgres;
 pub mod redis;
 pub mod ssh;

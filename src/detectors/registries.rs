@@ -1,0 +1,282 @@
+//! What the detectors of image registries share: whose calls they are, which name is a registry's, how odd it is for a pod.
+//!
+//! Nodes pull images, from their own addresses; a pod does it only if that is its job. So the surprise of a pod's first call
+//! is how little of what it asks of others has been of that kind so far.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use super::{Context, Evidence, Family, StateSize, Target};
+use crate::event::{Endpoint, FlowInfo};
+use crate::features::{Role, SourceKey, source_key};
+use crate::identity::IdentityKind;
+use crate::time::Timestamp;
+
+/// Calls of a source further apart than this belong to two visits.
+const VISIT_GAP: Duration = Duration::from_mins(10);
+/// Example flows and targets kept per visit.
+const MAX_SAMPLES: usize = 8;
+/// More surprise than this says no more.
+const MAX_SURPRISE: f64 = 12.0;
+/// First labels of names that private registries go by.
+const USUAL_LABELS: &[&str] = &[
+    "registry",
+    "registry-1",
+    "docker",
+    "harbor",
+    "cr",
+    "container-registry",
+    "images",
+];
+
+/// Public registries of container images, as their operators document them.
+const PUBLIC_REGISTRIES: &[&str] = &[
+    "azurecr.io",
+    "cgr.dev",
+    "docker.com",
+    "docker.elastic.co",
+    "docker.io",
+    "gcr.io",
+    "ghcr.io",
+    "lscr.io",
+    "mcr.microsoft.com",
+    "nvcr.io",
+    "pkg.dev",
+    "public.ecr.aws",
+    "quay.io",
+    "registry.gitlab.com",
+    "registry.k8s.io",
+    "registry.redhat.io",
+];
+/// Registries of other things.
+const OTHER_REGISTRIES: &[&str] = &[
+    "registry.bower.io",
+    "registry.npmjs.org",
+    "registry.opentofu.org",
+    "registry.terraform.io",
+    "registry.yarnpkg.com",
+];
+
+/// A source's calls to registries, close to one another.
+#[derive(Debug)]
+pub(super) struct Visit<T> {
+    pub(super) actor: Endpoint,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) calls: u64,
+    /// What the detector counts of it.
+    pub(super) facts: T,
+    pub(super) targets: Vec<Target>,
+    pub(super) flows: Vec<Arc<FlowInfo>>,
+    /// Calls when it was last reported.
+    pub(super) reported: u64,
+    surprise: Evidence,
+}
+
+impl<T> Visit<T> {
+    /// How odd the visit is for this source.
+    pub(super) fn surprise(&self) -> Evidence {
+        self.surprise.clone()
+    }
+
+    /// Whether there is news worth a further report.
+    pub(super) fn is_due(&self) -> bool {
+        self.reported == 0 || self.calls >= self.reported.saturating_mul(2)
+    }
+}
+
+/// The visits of all sources.
+#[derive(Debug)]
+pub(super) struct Visits<T> {
+    sources: LruCache<SourceKey, Source<T>>,
+    evicted: u64,
+}
+
+#[derive(Debug)]
+struct Source<T> {
+    /// Calls of earlier visits.
+    calls: u64,
+    visit: Visit<T>,
+}
+
+impl<T: Default> Visits<T> {
+    pub(super) fn new(max_sources: usize) -> Self {
+        Self {
+            sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            evicted: 0,
+        }
+    }
+
+    /// A call of a flow's originator. Gives the visit it belongs to, or nothing if the caller is none of our business.
+    pub(super) fn call(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        time: Timestamp,
+        domain: Option<&Arc<str>>,
+        builder_words: &[String],
+        context: &Context<'_>,
+    ) -> Option<&mut Visit<T>> {
+        if flow.orig.who.identity.kind != IdentityKind::Pod {
+            return None;
+        }
+        let key = source_key(&flow.orig);
+        let earlier = self
+            .sources
+            .peek(&key)
+            .map(|source| (source.calls, source.visit.calls, source.visit.last));
+        let goes_on = earlier.is_some_and(|(_, _, last)| time <= last.after(VISIT_GAP));
+        if !goes_on {
+            let calls = earlier.map_or(0, |(before, latest, _)| before + latest);
+            let visit = Visit {
+                actor: flow.orig.clone(),
+                first: time,
+                last: time,
+                calls: 0,
+                facts: T::default(),
+                targets: Vec::new(),
+                flows: Vec::new(),
+                reported: 0,
+                surprise: surprise(flow, calls, builder_words, context),
+            };
+            let evicted = self.sources.push(key.clone(), Source { calls, visit });
+            self.evicted += u64::from(evicted.is_some_and(|(old, _)| old != key));
+        }
+        let visit = &mut self.sources.get_mut(&key)?.visit;
+        visit.last = visit.last.max(time);
+        visit.calls += 1;
+        let known = |target: &Target| {
+            target.port == Some(flow.resp_port)
+                && target.endpoint.as_ref().map(|end| end.ip) == Some(flow.resp.ip)
+        };
+        if visit.targets.len() < MAX_SAMPLES && !visit.targets.iter().any(known) {
+            visit.targets.push(Target {
+                endpoint: Some(flow.resp.clone()),
+                port: Some(flow.resp_port),
+                protocol: Some("oci"),
+                domain: domain.cloned(),
+            });
+        }
+        if visit.flows.len() < MAX_SAMPLES && visit.flows.iter().all(|known| known.id != flow.id) {
+            visit.flows.push(Arc::clone(flow));
+        }
+        Some(visit)
+    }
+
+    /// Every visit that was reported, the least recent first.
+    pub(super) fn reported(&self) -> impl Iterator<Item = &Visit<T>> {
+        self.sources
+            .iter()
+            .rev()
+            .map(|(_, source)| &source.visit)
+            .filter(|visit| visit.reported > 0)
+    }
+
+    pub(super) fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.sources.len(),
+            limit: self.sources.cap().get(),
+        }
+    }
+
+    pub(super) const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+/// How unlikely the source's next request was one to a registry: −log2 of the share of such requests so far, each count
+/// raised a little so that a source that has asked little is not thought incapable of it. The baseline's word is taken
+/// where it has one.
+fn surprise(
+    flow: &FlowInfo,
+    calls: u64,
+    builder_words: &[String],
+    context: &Context<'_>,
+) -> Evidence {
+    let requests = context.habits.requests(&flow.orig).max(calls);
+    let share = (calls as f64 + 0.5) / (requests as f64 + 1.0);
+    let own = -share.min(1.0).log2();
+    let (bits, expected, text) = match context.profile(&flow.orig) {
+        None if is_builder(&flow.orig, builder_words) => (
+            0.0,
+            "a builder, by its name".into(),
+            "the workload is named like one that builds or inspects images".into(),
+        ),
+        Some(_) if context.is_learned(flow) => (
+            0.0,
+            "known from the baseline".into(),
+            "the workload's baseline knows this registry".into(),
+        ),
+        Some(profile) if profile.novelty_bits(Role::Client) > own => (
+            profile.novelty_bits(Role::Client),
+            format!("one of {} peers known", profile.peer_count(Role::Client)),
+            "the workload's baseline knows no such registry".into(),
+        ),
+        _ => (
+            own,
+            format!("{calls} of {requests} requests so far"),
+            format!("{calls} of the {requests} requests that this pod had made were to registries"),
+        ),
+    };
+    Evidence {
+        feature: "registry.surprise",
+        family: Family::Novelty,
+        observed: 1.0,
+        expected,
+        bits: bits.min(MAX_SURPRISE),
+        signature_grade: false,
+        text,
+    }
+}
+
+/// Whether a workload's namespace or name has one of the words by which builders, deployers and scanners of images go.
+fn is_builder(source: &Endpoint, words: &[String]) -> bool {
+    let Some(workload) = &source.who.identity.workload else {
+        return false;
+    };
+    [&workload.namespace, &workload.name]
+        .into_iter()
+        .flat_map(|name| name.split(|c: char| !c.is_ascii_alphanumeric()))
+        .any(|part| words.iter().any(|word| word == part))
+}
+
+/// Whether a name is a container registry's: one of the public ones (or below it), or of the form private ones have.
+pub(super) fn is_registry(name: &str) -> bool {
+    let is = |suffix: &&str| {
+        name.strip_suffix(suffix)
+            .is_some_and(|left| left.is_empty() || left.ends_with('.'))
+    };
+    let first = name.split('.').next().unwrap_or_default();
+    !OTHER_REGISTRIES.iter().any(&is)
+        && (PUBLIC_REGISTRIES.iter().any(&is)
+            || USUAL_LABELS.contains(&first)
+            || name.contains(".dkr.ecr."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_registries() {
+        for name in [
+            "registry-1.docker.io",
+            "ghcr.io",
+            "registry.acme.example",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+            "europe-west3-docker.pkg.dev",
+        ] {
+            assert!(is_registry(name), "{name}");
+        }
+        for name in [
+            "registry.npmjs.org",
+            "notdocker.io",
+            "www.registry.example",
+            "",
+        ] {
+            assert!(!is_registry(name), "{name}");
+        }
+    }
+}
