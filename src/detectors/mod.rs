@@ -20,9 +20,9 @@ mod http_bruteforce;
 mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
-mod websocket_tunnel;
 mod registry_pull;
 mod registry_push;
+mod websocket_tunnel;
 
 use crate::baseline::{Baseline, Lineage, Profile};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};

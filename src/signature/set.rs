@@ -10,44 +10,26 @@ use super::error::{Problem, SignatureError};
 use super::load::parse;
 use super::{Requirement, Signature};
 
+macro_rules! builtin {
+    ($($id:literal,)*) => {
+        &[$(($id, include_str!(concat!("../../signatures/", $id, ".toml"))),)*]
+    };
+}
+
 /// The signatures that are compiled in: one line per detector, sorted.
-const BUILTIN: &[(&str, &str)] = &[
-    (
-        "db-bruteforce",
-        include_str!("../../signatures/db-bruteforce.toml"),
-    ),
-    ("db-sweep", include_str!("../../signatures/db-sweep.toml")),
-    (
-        "dns-tunnel",
-        include_str!("../../signatures/dns-tunnel.toml"),
-    ),
-    (
-        "host-sweep",
-        include_str!("../../signatures/host-sweep.toml"),
-    ),
-    (
-        "http-bruteforce",
-        include_str!("../../signatures/http-bruteforce.toml"),
-    ),
-    (
-        "icmp-tunnel",
-        include_str!("../../signatures/icmp-tunnel.toml"),
-    ),
-    (
-        "novel-peer",
-        include_str!("../../signatures/novel-peer.toml"),
-    ),
-    ("port-scan", include_str!("../../signatures/port-scan.toml")),
-    (
-        "websocket-tunnel",
-        include_str!("../../signatures/websocket-tunnel.toml"),
-        "registry-pull",
-        include_str!("../../signatures/registry-pull.toml"),
-    ),
-    (
-        "registry-push",
-        include_str!("../../signatures/registry-push.toml"),
-    ),
+#[rustfmt::skip]
+const BUILTIN: &[(&str, &str)] = builtin![
+    "db-bruteforce",
+    "db-sweep",
+    "dns-tunnel",
+    "host-sweep",
+    "http-bruteforce",
+    "icmp-tunnel",
+    "novel-peer",
+    "port-scan",
+    "registry-pull",
+    "registry-push",
+    "websocket-tunnel",
 ];
 
 /// A signature is prose and a few numbers; anything larger is some other file.

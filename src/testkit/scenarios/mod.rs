@@ -11,10 +11,10 @@ pub mod http_bruteforce;
 pub mod icmp_tunnel;
 pub mod novel_peer;
 pub mod port_scan;
-pub mod websocket_tunnel;
 mod registry;
 pub mod registry_pull;
 pub mod registry_push;
+pub mod websocket_tunnel;
 
 use std::time::Duration;
 
