@@ -153,7 +153,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &icmp_tunnel::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,
-    &websocket_tunnel::SPEC,
     &registry_pull::SPEC,
     &registry_push::SPEC,
+    &websocket_tunnel::SPEC,
 ];
