@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::address::NetworkId;
 use crate::dissect::Transaction;
-use crate::flow::{FlowId, FlowRecord, Outcome, Protocol, Turn};
+use crate::flow::{Exchange, FlowId, FlowRecord, Outcome, Protocol, Turn};
 use crate::identity::Attribution;
 use crate::time::Timestamp;
 
@@ -56,6 +56,7 @@ impl Event {
             | EventKind::FlowOutcome { flow, .. }
             | EventKind::Recognised { flow, .. }
             | EventKind::Turn { flow, .. }
+            | EventKind::Exchange { flow, .. }
             | EventKind::Transaction { flow, .. }
             | EventKind::FlowEnded { flow, .. } => Some(flow),
             EventKind::Resolution { .. } => None,
@@ -88,6 +89,15 @@ pub enum EventKind {
         flow: Arc<FlowInfo>,
         /// The turn.
         turn: Turn,
+    },
+    /// A question and its answer are over, or a question that got none. Not told of DNS either.
+    Exchange {
+        /// The flow.
+        flow: Arc<FlowInfo>,
+        /// The exchange.
+        exchange: Exchange,
+        /// The application protocol, if it was recognised by then.
+        app: Option<&'static str>,
     },
     /// A dissector understood a message.
     Transaction {
@@ -133,6 +143,8 @@ impl EventKinds {
     pub const FLOW_ENDED: Self = Self(1 << 5);
     /// [`EventKind::Resolution`].
     pub const RESOLUTION: Self = Self(1 << 6);
+    /// [`EventKind::Exchange`].
+    pub const EXCHANGE: Self = Self(1 << 7);
 
     /// Both sets.
     #[must_use]
@@ -147,6 +159,7 @@ impl EventKinds {
             EventKind::FlowOutcome { .. } => Self::FLOW_OUTCOME,
             EventKind::Recognised { .. } => Self::RECOGNISED,
             EventKind::Turn { .. } => Self::TURN,
+            EventKind::Exchange { .. } => Self::EXCHANGE,
             EventKind::Transaction { .. } => Self::TRANSACTION,
             EventKind::FlowEnded { .. } => Self::FLOW_ENDED,
             EventKind::Resolution { .. } => Self::RESOLUTION,

@@ -7,11 +7,13 @@
 mod channels;
 mod finding;
 mod guessing;
+mod newness;
 mod registries;
 mod suspects;
 #[cfg(test)]
 mod testing;
 
+mod beacon;
 mod db_bruteforce;
 mod db_sweep;
 mod dns_tunnel;
@@ -22,11 +24,12 @@ mod novel_peer;
 mod port_scan;
 mod registry_pull;
 mod registry_push;
+mod reverse_shell;
 mod websocket_tunnel;
 
 use crate::baseline::{Baseline, Lineage, Profile};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, Habits, PeerNamer};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer};
 use crate::identity::{Allocation, Journal};
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
@@ -47,6 +50,8 @@ pub struct Context<'a> {
     pub acquaintances: &'a Acquaintances,
     /// What sources ask of others in the cluster.
     pub habits: &'a Habits,
+    /// What began while we watched.
+    pub debuts: &'a Debuts,
 }
 
 impl<'a> Context<'a> {
@@ -145,6 +150,7 @@ impl std::fmt::Debug for DetectorSpec {
 
 /// Every detector, sorted by id.
 pub const DETECTORS: &[&DetectorSpec] = &[
+    &beacon::SPEC,
     &db_bruteforce::SPEC,
     &db_sweep::SPEC,
     &dns_tunnel::SPEC,
@@ -155,5 +161,6 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &port_scan::SPEC,
     &registry_pull::SPEC,
     &registry_push::SPEC,
+    &reverse_shell::SPEC,
     &websocket_tunnel::SPEC,
 ];

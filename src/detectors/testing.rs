@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Context, DETECTORS, Detector, Finding};
+use super::{Context, DETECTORS, Detector, Finding, StateSize};
 use crate::address::NetworkId;
 use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, Habits, PeerNamer};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer};
 use crate::flow::{ConnState, Direction, EndReason, FlowId, FlowRecord, Outcome, Protocol, Turn};
 use crate::identity::{
     Attribution, Confidence, Identity, IdentityKind, Journal, Source, WorkloadId,
@@ -70,6 +70,7 @@ pub(super) struct Bench {
     peers: PeerNamer,
     acquaintances: Acquaintances,
     habits: Habits,
+    debuts: Debuts,
     baseline: Option<Baseline>,
     learner: Learner,
     flows: u64,
@@ -89,6 +90,7 @@ impl Bench {
             peers: PeerNamer::default(),
             acquaintances: Acquaintances::default(),
             habits: Habits::default(),
+            debuts: Debuts::default(),
             baseline: None,
             learner: Learner::default(),
             flows: 0,
@@ -110,12 +112,14 @@ impl Bench {
         let event = Event { time, kind };
         self.peers.observe(&event);
         self.learner.observe(&event, &self.peers);
+        self.debuts.observe(&event, &self.peers);
         let context = Context {
             baseline: self.baseline.as_ref(),
             journal: &self.journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
             habits: &self.habits,
+            debuts: &self.debuts,
         };
         if self.sees.has(&event.kind) {
             self.detector.observe(&event, &context, &mut self.findings);
@@ -191,6 +195,32 @@ impl Bench {
         })
     }
 
+    /// A flow that opens and is answered.
+    pub(super) fn begin(
+        &mut self,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        protocol: Protocol,
+        port: u16,
+    ) -> Arc<FlowInfo> {
+        let flow = self.open(secs, ends, protocol, port);
+        self.event(secs, EventKind::FlowOpened(Arc::clone(&flow)));
+        let outcome = Outcome::Answered;
+        self.event(
+            secs,
+            EventKind::FlowOutcome {
+                flow: Arc::clone(&flow),
+                outcome,
+            },
+        );
+        flow
+    }
+
+    /// How much the detector remembers.
+    pub(super) fn state_size(&self) -> StateSize {
+        self.detector.state_size()
+    }
+
     /// A message on a flow.
     pub(super) fn says(&mut self, secs: f64, flow: &Arc<FlowInfo>, transaction: Transaction) {
         let flow = Arc::clone(flow);
@@ -253,6 +283,7 @@ impl Bench {
             peers: &self.peers,
             acquaintances: &self.acquaintances,
             habits: &self.habits,
+            debuts: &self.debuts,
         };
         let time = Timestamp::from_secs_f64(secs);
         self.detector.tick(time, &context, &mut self.findings);
@@ -267,8 +298,10 @@ impl Bench {
         };
         let mut families = std::collections::BTreeMap::new();
         for evidence in &finding.evidence {
-            let best: &mut f64 = families.entry(evidence.family).or_default();
-            *best = best.max(evidence.bits);
+            families
+                .entry(evidence.family)
+                .and_modify(|best: &mut f64| *best = best.max(evidence.bits))
+                .or_insert(evidence.bits);
         }
         families.values().sum()
     }

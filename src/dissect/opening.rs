@@ -80,7 +80,7 @@ impl ShellMarks {
         [
             (prompt, Self::PROMPT),
             (no_terminal, Self::NO_TERMINAL),
-            (has(b"Microsoft Windows [Version"), Self::WINDOWS),
+            (has(b"Microsoft Windows") && has(b"[Version"), Self::WINDOWS),
             (has_command(text), Self::COMMAND),
             (output, Self::OUTPUT),
             (has(b"\x1b[") || has(b"\x1b]"), Self::ESCAPES),

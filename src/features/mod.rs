@@ -4,12 +4,14 @@
 mod acquaintances;
 mod attempts;
 mod contacts;
+mod debuts;
 mod habits;
 mod histogram;
 mod names;
 mod peers;
 mod rates;
 mod refusals;
+mod regularity;
 mod sequential;
 mod services;
 mod vocabulary;
@@ -21,12 +23,14 @@ pub use attempts::{
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };
+pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
 pub use names::{DomainName, information_bits};
 pub use peers::{Contact, PeerClass, PeerNamer, Role};
 pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;
+pub use regularity::{Regularity, regularity};
 pub use sequential::SequentialTest;
-pub use services::{DatabaseProduct, database_product};
+pub use services::{DatabaseProduct, database_product, is_session_port};
 pub use vocabulary::{Vocabulary, statement_word, words};

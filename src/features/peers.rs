@@ -87,6 +87,8 @@ pub struct Contact {
 pub struct PeerNamer {
     /// (client, address it was told) → registered domain.
     answers: LruCache<(IpAddr, IpAddr), Arc<str>>,
+    /// Clients that were told any address.
+    askers: LruCache<IpAddr, ()>,
 }
 
 impl Default for PeerNamer {
@@ -94,6 +96,7 @@ impl Default for PeerNamer {
         const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_ANSWERS).unwrap();
         Self {
             answers: LruCache::new(CAPACITY),
+            askers: LruCache::new(CAPACITY),
         }
     }
 }
@@ -118,6 +121,7 @@ impl PeerNamer {
         for answer in &message.answers {
             if let DnsAnswer::Address(ip) = answer {
                 self.answers.put((flow.orig.ip, *ip), Arc::clone(&domain));
+                self.askers.put(flow.orig.ip, ());
             }
         }
     }
@@ -125,6 +129,11 @@ impl PeerNamer {
     /// The registered domain by which `client` was told of `address`.
     pub fn domain(&self, client: IpAddr, address: IpAddr) -> Option<&Arc<str>> {
         self.answers.peek(&(client, address))
+    }
+
+    /// Whether a client was seen to find addresses by DNS.
+    pub fn asks(&self, client: IpAddr) -> bool {
+        self.askers.contains(&client)
     }
 
     /// The originator's side of a flow, if it is a workload's.

@@ -1,4 +1,4 @@
-//! Which ports belong to which database: the prior that probes are judged by until content says more.
+//! Which ports belong to which databases and long sessions: the prior that flows are judged by until content says more.
 
 /// A database product (or a store that is attacked like one).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,6 +39,21 @@ pub fn database_product(port: u16) -> Option<DatabaseProduct> {
         .map(|&(_, product)| DatabaseProduct(product))
 }
 
+/// Ports of protocols whose connections stay, tick to be kept alive, and let the server speak unasked: terminals, chats,
+/// queues, control systems, time and the keeping open of NAT; sorted.
+const SESSION_PORTS: &[u16] = &[
+    21, 22, 23, 102, 123, 179, 194, 389, 500, 502, 513, 514, 554, 636, 646, 1194, 1521, 1883, 2181,
+    2404, 3389, 3478, 4222, 4369, 4500, 4505, 4506, 4730, 4840, 5060, 5222, 5223, 5228, 5269, 5349,
+    5671, 5672, 5900, 6222, 6667, 6697, 8883, 9092, 9093, 11300, 15672, 19302, 20000, 25672, 27017,
+    44818, 47808, 51820, 61613, 61616, 64738,
+];
+
+/// Whether the protocol that customarily uses a port keeps sessions: then neither ticks nor a server that speaks first
+/// say anything.
+pub fn is_session_port(port: u16) -> bool {
+    SESSION_PORTS.binary_search(&port).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +61,8 @@ mod tests {
     #[test]
     fn ports_are_sorted_so_that_search_finds_them() {
         assert!(PORTS.is_sorted_by_key(|&(port, _)| port));
+        assert!(SESSION_PORTS.is_sorted());
+        assert!(is_session_port(1883) && !is_session_port(443));
         assert_eq!(database_product(6379), Some(DatabaseProduct("redis")));
         assert_eq!(database_product(443), None);
     }

@@ -14,6 +14,7 @@
 mod community_id;
 mod defrag;
 mod ends;
+mod exchange;
 mod key;
 mod live;
 mod record;
@@ -26,6 +27,7 @@ mod wheel;
 
 pub use community_id::community_id;
 pub use defrag::Defrag;
+pub use exchange::{Dialogue, Exchange};
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord};
 pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest};

@@ -5,10 +5,10 @@ use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorCon
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
-use crate::features::{Acquaintances, Habits, PeerNamer};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer};
 use crate::identity::Journal;
 use crate::signature::{Category, SignatureSet};
-use crate::telemetry::LossCounts;
+use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
 /// A signature whose thresholds its detector can't use.
@@ -26,6 +26,7 @@ pub(super) struct Analysis {
     peers: PeerNamer,
     acquaintances: Acquaintances,
     habits: Habits,
+    debuts: Debuts,
     knowledge: Knowledge,
     detection: Detection,
 }
@@ -86,6 +87,7 @@ impl Analysis {
             peers: PeerNamer::default(),
             acquaintances: Acquaintances::default(),
             habits: Habits::default(),
+            debuts: Debuts::default(),
             knowledge,
             detection: Detection::new(&signatures)?,
         })
@@ -99,12 +101,14 @@ impl Analysis {
         packets: u64,
     ) {
         self.peers.observe(event);
+        self.debuts.observe(event, &self.peers);
         let context = Context {
             baseline: self.knowledge.baseline(),
             journal,
             peers: &self.peers,
             acquaintances: &self.acquaintances,
             habits: &self.habits,
+            debuts: &self.debuts,
         };
         let detection = &mut self.detection;
         for (sees, detector) in &mut detection.detectors {
@@ -136,6 +140,7 @@ impl Analysis {
             peers: &self.peers,
             acquaintances: &self.acquaintances,
             habits: &self.habits,
+            debuts: &self.debuts,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
@@ -163,6 +168,7 @@ impl Analysis {
             peers: &self.peers,
             acquaintances: &self.acquaintances,
             habits: &self.habits,
+            debuts: &self.debuts,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
@@ -174,6 +180,7 @@ impl Analysis {
             lost.merge(&detector.losses());
         }
         lost.merge(detection.correlator.losses());
+        lost.add_n(Loss::DetectorEvicted, self.debuts.forgotten());
         let mut alerts = self.detection.correlator.finish();
         for alert in &mut alerts {
             alert.baseline = context

@@ -10,8 +10,8 @@ use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, 
 use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
-    Chunk, Defrag, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
-    Protocol, Turn,
+    Chunk, Defrag, Dialogue, Exchange, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable,
+    Interest, Outcome, Protocol, Turn,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
@@ -33,6 +33,7 @@ struct FlowState {
     dissector: Option<Box<FlowDissector>>,
     echoes: Option<Box<Echoes>>,
     app: Option<&'static str>,
+    dialogue: Dialogue,
 }
 
 impl Front {
@@ -208,6 +209,19 @@ impl Sink<'_> {
         self.events.push(Event { time, kind });
     }
 
+    fn exchange(&mut self, state: &FlowState, time: Timestamp, exchange: Exchange) {
+        let flow = Arc::clone(&state.info);
+        let app = state.app;
+        self.event(
+            time,
+            EventKind::Exchange {
+                flow,
+                exchange,
+                app,
+            },
+        );
+    }
+
     /// What the dissector understood becomes events.
     fn tell(&mut self, flow: &Arc<FlowInfo>, time: Timestamp) {
         let event = |transaction| Event {
@@ -257,6 +271,7 @@ impl FlowSink for Sink<'_> {
             dissector: None,
             echoes: None,
             app: None,
+            dialogue: Dialogue::default(),
         }
     }
 
@@ -271,6 +286,9 @@ impl FlowSink for Sink<'_> {
         if state.app != Some("dns") {
             let flow = Arc::clone(&state.info);
             self.event(turn.end, EventKind::Turn { flow, turn: *turn });
+            if let Some(exchange) = state.dialogue.take(turn) {
+                self.exchange(state, turn.end, exchange);
+            }
         }
     }
 
@@ -325,8 +343,11 @@ impl FlowSink for Sink<'_> {
         }
     }
 
-    fn ended(&mut self, state: FlowState, record: FlowRecord) {
+    fn ended(&mut self, mut state: FlowState, record: FlowRecord) {
         let time = record.end;
+        if let Some(exchange) = state.dialogue.finish() {
+            self.exchange(&state, time, exchange);
+        }
         if let Some(dissector) = state.dissector {
             dissector.finish(self.transactions);
             self.tell(&state.info, time);

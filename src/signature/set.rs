@@ -19,6 +19,7 @@ macro_rules! builtin {
 /// The signatures that are compiled in: one line per detector, sorted.
 #[rustfmt::skip]
 const BUILTIN: &[(&str, &str)] = builtin![
+    "beacon",
     "db-bruteforce",
     "db-sweep",
     "dns-tunnel",
@@ -29,6 +30,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "port-scan",
     "registry-pull",
     "registry-push",
+    "reverse-shell",
     "websocket-tunnel",
 ];
 

@@ -2,6 +2,7 @@
 //!
 //! One file per detector, named like it. A case says what must be found; the catalogue turns cases into files.
 
+pub mod beacon;
 pub mod db_bruteforce;
 pub mod db_sweep;
 pub mod demo;
@@ -14,6 +15,7 @@ pub mod port_scan;
 mod registry;
 pub mod registry_pull;
 pub mod registry_push;
+pub mod reverse_shell;
 pub mod websocket_tunnel;
 
 use std::time::Duration;
@@ -111,6 +113,7 @@ impl Expect {
 /// Every case, by id.
 pub fn all() -> Vec<Case> {
     vec![
+        beacon::case(),
         db_bruteforce::case(),
         db_sweep::case(),
         demo::case(),
@@ -123,6 +126,7 @@ pub fn all() -> Vec<Case> {
         websocket_tunnel::case(),
         registry_pull::case(),
         registry_push::case(),
+        reverse_shell::case(),
     ]
 }
 

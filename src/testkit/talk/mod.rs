@@ -11,6 +11,7 @@ pub mod mysql;
 pub mod oci;
 pub mod postgres;
 pub mod redis;
+pub mod shell;
 pub mod ssh;
 pub mod tcp;
 pub mod tls;

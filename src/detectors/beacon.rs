@@ -1,0 +1,460 @@
+//! `beacon`: an implant that reports to its master again and again.
+//!
+//! An implant must ask for orders, and sleeps in between. So there is a series of contacts with one peer: connections, or
+//! exchanges on a connection that stays. Against chance its intervals are too even, whatever the jitter (see
+//! [`regularity`]), and what is said without orders is always the same. But a cluster is full of clocks, and no rhythm is
+//! evil by itself: it counts only together with a peer that is new or known to nobody else, and never where the baseline
+//! knows the contact.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+use serde::Deserialize;
+
+use super::newness::{bare_address, newness, total_bits};
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
+use crate::features::{
+    Callee, SourceKey, database_product, goes_out, is_session_port, regularity, source_key,
+};
+use crate::flow::{Direction, Exchange, Protocol};
+use crate::identity::IdentityKind;
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "beacon",
+    sees: EventKinds::EXCHANGE,
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(Beacon::new(thresholds, signature.alert_bits)))
+    },
+};
+
+/// Contacts remembered per series.
+const RING: usize = 32;
+/// What is said within this of the last word belongs to the same contact,
+const SAME_CONTACT: Duration = Duration::from_secs(1);
+/// and so does all that is said on a connection younger than this: a slow handshake, a transfer in steps.
+const YOUNG: Duration = Duration::from_secs(10);
+/// Beyond this a clock is a clock; more bits would only drown what matters.
+const MOST_BITS_TIMING: f64 = 10.0;
+/// Whoever goes the rounds of this many private servers on one port watches over them.
+const ROUNDS: usize = 3;
+/// Less than this is chance.
+const FEWEST_BITS_TIMING: f64 = 4.0;
+/// What sizes that are always the same are worth, in each direction.
+const BITS_SAME_SIZE: f64 = 2.5;
+/// Sizes differ by this much and are the same: names, numbers and padding in a request.
+const SAME_SIZE: f64 = 0.02;
+const SAME_SIZE_BYTES: f64 = 12.0;
+/// The called end asks.
+const BITS_INVERTED: f64 = 4.0;
+const BITS_NOBODYS_PROTOCOL: f64 = 3.0;
+/// What may well be the cluster's own must be new.
+const FEWEST_BITS_NEW: f64 = 3.0;
+const MAX_SAMPLES: usize = 4;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thresholds {
+    min_intervals: usize,
+    max_series: usize,
+}
+
+/// One contact: when it began, after how long a silence, and what either side said.
+#[derive(Clone, Copy, Default, Debug)]
+struct Contact {
+    start: Timestamp,
+    silence: Duration,
+    said: [u32; 2],
+}
+
+struct Series {
+    flow: Arc<FlowInfo>,
+    contacts: Vec<Contact>,
+    /// How many contacts there were in all, and how many the called end began.
+    count: u64,
+    inverted: u64,
+    /// How many were connections on which the client said nothing to the server's greeting.
+    greeted: u64,
+    /// How many were connections of their own.
+    connections: u64,
+    /// How many the client began and got no answer to.
+    unanswered: u64,
+    first: Timestamp,
+    last: Timestamp,
+    app: Option<&'static str>,
+    samples: Vec<Arc<FlowInfo>>,
+    reported: u64,
+}
+
+impl Series {
+    fn new(flow: &Arc<FlowInfo>, time: Timestamp) -> Self {
+        Self {
+            flow: Arc::clone(flow),
+            contacts: Vec::new(),
+            count: 0,
+            inverted: 0,
+            greeted: 0,
+            connections: 0,
+            unanswered: 0,
+            first: time,
+            last: time,
+            app: None,
+            samples: Vec::new(),
+            reported: 0,
+        }
+    }
+
+    /// Takes an exchange. Whether a new contact began with it.
+    fn take(&mut self, flow: &Arc<FlowInfo>, exchange: &Exchange) -> bool {
+        let silence = exchange.start.since(self.last);
+        let young = exchange.number > 0 && exchange.start.since(flow.start) < YOUNG;
+        let begins = self.contacts.is_empty() || silence >= SAME_CONTACT && !young;
+        if begins {
+            if self.contacts.len() >= RING {
+                self.contacts.remove(0);
+            }
+            self.contacts.push(Contact {
+                start: exchange.start,
+                silence,
+                said: [0; 2],
+            });
+            self.count += 1;
+            // A server that greets doesn't ask.
+            let greeted = exchange.number == 0 && exchange.asker == Direction::Resp;
+            self.inverted += u64::from(!greeted && exchange.asker == Direction::Resp);
+            self.greeted += u64::from(greeted && !exchange.is_answered());
+            self.connections += u64::from(exchange.number == 0);
+            self.unanswered +=
+                u64::from(exchange.asker == Direction::Orig && !exchange.is_answered());
+            let known = self.samples.iter().any(|sample| sample.id == flow.id);
+            if !known && self.samples.len() < MAX_SAMPLES {
+                self.samples.push(Arc::clone(flow));
+            }
+        }
+        if let Some(contact) = self.contacts.last_mut() {
+            for end in [Direction::Orig, Direction::Resp] {
+                if let Some(said) = contact.said.get_mut(end as usize) {
+                    let more = u32::try_from(exchange.said(end)).unwrap_or(u32::MAX);
+                    *said = said.saturating_add(more);
+                }
+            }
+        }
+        self.last = self.last.max(exchange.end);
+        begins
+    }
+
+    /// The middle one of the intervals between beginnings; 0 with none.
+    fn usual_interval(&self) -> f64 {
+        let pairs = self.contacts.iter().zip(self.contacts.iter().skip(1));
+        let mut intervals: Vec<f64> = pairs
+            .map(|(one, next)| next.start.since(one.start).as_secs_f64())
+            .collect();
+        intervals.sort_by(f64::total_cmp);
+        intervals.get(intervals.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    /// The silences between contacts, less what makes two contacts of one: chance leaves exponential ones.
+    fn silences(&self) -> Vec<f64> {
+        let silences = self.contacts.iter().skip(1);
+        silences
+            .map(|contact| contact.silence.saturating_sub(SAME_CONTACT).as_secs_f64())
+            .collect()
+    }
+
+    /// The share of contacts, but for the last that may go on, in which an end said one of its two usual amounts (without
+    /// orders, and with one), and the more usual of the two.
+    fn usual_sizes(&self, end: Direction) -> (f64, f64) {
+        let over = self.contacts.split_last().map_or(&[][..], |(_, over)| over);
+        let mut sizes: Vec<f64> = over
+            .iter()
+            .filter_map(|contact| contact.said.get(end as usize).map(|&size| f64::from(size)))
+            .collect();
+        sizes.sort_by(f64::total_cmp);
+        let all = sizes.len();
+        let usual = sizes.drain(densest(&sizes));
+        let most_usual = usual.as_slice().first().copied().unwrap_or(0.0);
+        drop(usual);
+        let left = sizes.len() - densest(&sizes).len();
+        ((all - left) as f64 / all.max(1) as f64, most_usual)
+    }
+}
+
+/// Where most of some sorted sizes lie together.
+fn densest(sizes: &[f64]) -> std::ops::Range<usize> {
+    let mut best = 0..0;
+    let mut low = 0;
+    for (high, &size) in sizes.iter().enumerate() {
+        while sizes
+            .get(low)
+            .is_some_and(|&least| size - least > SAME_SIZE_BYTES.max(size * SAME_SIZE))
+        {
+            low += 1;
+        }
+        if high + 1 - low > best.len() {
+            best = low..high + 1;
+        }
+    }
+    best
+}
+
+struct Beacon {
+    thresholds: Thresholds,
+    alert_bits: f64,
+    series: LruCache<(SourceKey, Callee), Series>,
+    evicted: u64,
+}
+
+impl Beacon {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+        let max = NonZeroUsize::new(thresholds.max_series).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            thresholds,
+            alert_bits,
+            series: LruCache::new(max),
+            evicted: 0,
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        exchange: &Exchange,
+        app: Option<&'static str>,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let key = (source_key(&flow.orig), Callee::of(flow, context.peers));
+        if !self.series.contains(&key) {
+            if context.is_learned(flow) {
+                return;
+            }
+            let series = Series::new(flow, exchange.start);
+            let evicted = self.series.push(key.clone(), series);
+            self.evicted += u64::from(evicted.is_some());
+        }
+        let Some(series) = self.series.get_mut(&key) else {
+            return;
+        };
+        series.app = app.or(series.app);
+        if !series.take(flow, exchange) || series.contacts.len() <= self.thresholds.min_intervals {
+            return;
+        }
+        if series.count < series.reported.saturating_mul(2) {
+            return;
+        }
+        let Some(evidence) = series.evidence(context) else {
+            return;
+        };
+        if total_bits(&evidence) >= self.alert_bits {
+            series.reported = series.count;
+            out.push(series.finding(&key.1, evidence));
+        }
+    }
+}
+
+impl Series {
+    /// Whether this may be part of what runs the cluster: a private peer that no inventory names, called by a pod, such as
+    /// the API server; a private store; a private peer that is called anew each time, as health checks do, or by whoever
+    /// calls others in the same way, such as what scrapes metrics; or anything over UDP, where everything is kept alive.
+    fn is_infrastructure(&self, context: &Context<'_>) -> bool {
+        let flow = &self.flow;
+        let kind = |end: &Endpoint| end.who.identity.kind;
+        let pod = kind(&flow.orig) == IdentityKind::Pod;
+        let rounds = || context.debuts.servers(flow.orig.ip, flow.resp_port) >= ROUNDS;
+        let private = kind(&flow.resp) == IdentityKind::Unknown;
+        let store = !matches!(self.app, None | Some("http" | "tls"))
+            || database_product(flow.resp_port).is_some();
+        let probe = self.connections * 2 > self.count;
+        flow.protocol == Protocol::Udp || private && (pod || store || probe || rounds())
+    }
+
+    fn evidence(&self, context: &Context<'_>) -> Option<Vec<Evidence>> {
+        let flow = &self.flow;
+        let rhythm = regularity(&self.silences())?;
+        // Whoever connects and says nothing asks whether the server is up.
+        if rhythm.bits < FEWEST_BITS_TIMING || self.greeted * 2 > self.count {
+            return None;
+        }
+        // What speaks unasked or gets no answer over HTTP is a WebSocket or a stream of events: `websocket-tunnel` sees
+        // those.
+        if self.app == Some("http") && (self.inverted + self.unanswered) * 2 > self.count {
+            return None;
+        }
+        let usual = self.usual_interval();
+        let mut evidence = vec![Evidence {
+            feature: "contact.regularity",
+            family: Family::Timing,
+            observed: rounded(rhythm.index),
+            expected: "about 0.5, the Gini index of silences by chance".into(),
+            bits: rhythm.bits.min(MOST_BITS_TIMING),
+            signature_grade: false,
+            text: format!(
+                "{} contacts, one about every {}: the Gini index of the silences between is {:.2}",
+                self.count,
+                seconds(usual),
+                rhythm.index
+            ),
+        }];
+        let (asked, out_bytes) = self.usual_sizes(Direction::Orig);
+        let (answered, in_bytes) = self.usual_sizes(Direction::Resp);
+        // That many are alike by chance.
+        let alike = |share: f64| BITS_SAME_SIZE * ((share - 0.6) / 0.35).clamp(0.0, 1.0);
+        evidence.push(Evidence {
+            feature: "contact.same_size",
+            family: Family::Volume,
+            observed: rounded(asked),
+            expected: "requests and answers of different lengths".into(),
+            bits: alike(asked) + alike(answered),
+            signature_grade: false,
+            text: format!(
+                "{:.0} % of the contacts send one of two lengths (mostly about {out_bytes:.0} bytes), {:.0} % get one of two (about {in_bytes:.0})",
+                asked * 100.0,
+                answered * 100.0
+            ),
+        });
+        let new = newness(flow, Duration::from_secs_f64(usual), context);
+        if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(context) {
+            return None;
+        }
+        evidence.push(new);
+        evidence.extend(bare_address(flow, context));
+        if self.inverted * 2 > self.count {
+            evidence.push(self.protocol(
+                "contact.inverted",
+                BITS_INVERTED,
+                "the called end begins: the client is told when to speak",
+            ));
+        }
+        if self.app.is_none() {
+            evidence.push(self.protocol(
+                "contact.no_protocol",
+                BITS_NOBODYS_PROTOCOL,
+                "no known protocol is spoken",
+            ));
+        }
+        Some(evidence)
+    }
+
+    fn protocol(&self, feature: &'static str, bits: f64, text: &str) -> Evidence {
+        Evidence {
+            feature,
+            family: Family::Protocol,
+            observed: self.count as f64,
+            expected: "a client that asks in a protocol services speak".into(),
+            bits,
+            signature_grade: false,
+            text: text.into(),
+        }
+    }
+
+    fn finding(&self, callee: &Callee, evidence: Vec<Evidence>) -> Finding {
+        let flow = &self.flow;
+        let domain = match callee {
+            Callee::Domain(domain, _) => Some(Arc::clone(domain)),
+            Callee::Address(..) => None,
+        };
+        let whom = domain
+            .as_deref()
+            .map_or_else(|| flow.resp.ip.to_string(), str::to_owned);
+        let usual = self.usual_interval();
+        Finding {
+            signature: SPEC.id,
+            subject: format!("{whom}:{}", flow.resp_port),
+            actor: flow.orig.clone(),
+            first: self.first,
+            last: self.last,
+            targets: vec![Target {
+                endpoint: Some(flow.resp.clone()),
+                port: Some(flow.resp_port),
+                protocol: Some(self.app.unwrap_or(match flow.protocol {
+                    Protocol::Udp => "udp",
+                    _ => "tcp",
+                })),
+                domain,
+            }],
+            target_count: 1,
+            evidence,
+            flows: self.samples.clone(),
+            summary: format!(
+                "reports to {whom} (port {}) about every {}, {} times so far",
+                flow.resp_port,
+                seconds(usual),
+                self.count
+            ),
+        }
+    }
+}
+
+fn rounded(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
+}
+
+fn seconds(secs: f64) -> String {
+    if secs < 120.0 {
+        format!("{secs:.1} s")
+    } else {
+        format!("{:.1} min", secs / 60.0)
+    }
+}
+
+/// Whose contacts are followed: those of pods, and of whom no inventory knows, with somebody beyond the cluster.
+fn is_candidate(flow: &FlowInfo) -> bool {
+    let by = |end: &Endpoint| end.who.identity.kind;
+    matches!(flow.protocol, Protocol::Tcp | Protocol::Udp)
+        && goes_out(flow)
+        && flow.orig.ip != flow.resp.ip
+        && !matches!(by(&flow.orig), IdentityKind::Node | IdentityKind::Service)
+        && (flow.protocol == Protocol::Tcp || by(&flow.orig) == IdentityKind::Pod)
+        && !is_session_port(flow.resp_port)
+}
+
+impl Detector for Beacon {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        if let EventKind::Exchange {
+            flow,
+            exchange,
+            app,
+        } = &event.kind
+            && is_candidate(flow)
+            // A connection of which nobody saw the other half, or that never came about, is no contact.
+            && context.acquaintances.met(flow)
+        {
+            self.exchange(flow, exchange, *app, context, out);
+        }
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for (key, series) in &self.series {
+            if series.reported > 0
+                && series.count > series.reported
+                && let Some(evidence) = series.evidence(context)
+            {
+                out.push(series.finding(&key.1, evidence));
+            }
+        }
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.series.len(),
+            limit: self.series.cap().get(),
+        }
+    }
+
+    fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.evicted);
+        losses
+    }
+}
+
+#[cfg(test)]
+mod tests;

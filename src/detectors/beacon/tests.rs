@@ -1,0 +1,192 @@
+//! Beacons of every kind, and what ticks honestly.
+
+use super::super::testing::{Bench, end, pod};
+use super::*;
+use crate::flow::Outcome;
+use crate::testkit::rng::Rng;
+use Direction::{Orig, Resp};
+
+fn master() -> Endpoint {
+    end("192.0.2.20", IdentityKind::External, None)
+}
+
+fn api() -> Endpoint {
+    pod("10.244.1.12", "api")
+}
+
+/// A pod that is seen from the first second on, at something else.
+fn watched() -> Bench {
+    let mut bench = Bench::new("beacon");
+    for n in 0..20 {
+        let db = pod("10.244.1.3", "db");
+        bench.tcp(
+            f64::from(n) * 3.0,
+            (&api(), &db),
+            5432,
+            Outcome::Answered,
+            500,
+        );
+    }
+    bench
+}
+
+/// An exchange on a flow that opens and ends with it.
+fn contact(
+    bench: &mut Bench,
+    secs: f64,
+    ends: (&Endpoint, &Endpoint),
+    port: u16,
+    sizes: (u64, u64),
+) {
+    let flow = bench.begin(secs, ends, Protocol::Tcp, port);
+    say(bench, &flow, 0, Orig, secs, sizes);
+}
+
+fn say(
+    bench: &mut Bench,
+    flow: &Arc<FlowInfo>,
+    number: u32,
+    asker: Direction,
+    secs: f64,
+    sizes: (u64, u64),
+) {
+    let at = Timestamp::from_secs_f64;
+    let exchange = Exchange {
+        number,
+        asker,
+        start: at(secs),
+        answer: (sizes.1 > 0).then(|| at(secs + 0.02)),
+        end: at(secs + 0.1),
+        before: at(secs - 1.0),
+        asked: sizes.0,
+        answered: sizes.1,
+    };
+    let kind = EventKind::Exchange {
+        flow: Arc::clone(flow),
+        exchange,
+        app: Some("tls"),
+    };
+    bench.event(secs + 0.1, kind);
+}
+
+/// Times of `n` contacts, begun when two periods and 60 s have passed, every `period` with so much jitter either way.
+fn times(n: u32, period: f64, jitter: f64) -> Vec<f64> {
+    let mut rng = Rng::new(11);
+    let mut now = 60.0 + 2.0 * period;
+    (0..n)
+        .map(|_| {
+            let chance = rng.below(1_000_000) as f64 / 500_000.0 - 1.0;
+            now += period * (1.0 + jitter * chance);
+            now
+        })
+        .collect()
+}
+
+fn beacons(mut bench: Bench, times: &[f64]) -> Bench {
+    for &secs in times {
+        contact(&mut bench, secs, (&api(), &master()), 443, (846, 2118));
+    }
+    bench
+}
+
+#[test]
+fn a_new_peer_at_a_clocks_pace_is_found_within_a_dozen_periods() {
+    for jitter in [0.0, 0.2, 0.5] {
+        let bench = beacons(watched(), &times(13, 5.0, jitter));
+        assert!(bench.alerts(), "jitter {jitter}: {}", bench.bits());
+    }
+    let bench = beacons(watched(), &times(25, 5.0, 0.9));
+    assert!(bench.alerts(), "{}", bench.bits());
+    assert_eq!(bench.findings[0].actor.ip, api().ip);
+}
+
+#[test]
+fn one_connection_is_as_good_as_many() {
+    for asker in [Orig, Resp] {
+        let mut bench = watched();
+        let flow = bench.begin(60.0, (&api(), &master()), Protocol::Tcp, 8443);
+        for (number, secs) in (0..).zip(times(14, 20.0, 0.1)) {
+            say(&mut bench, &flow, number, asker, secs, (9, 0));
+        }
+        assert!(bench.alerts(), "{asker:?}: {}", bench.bits());
+    }
+}
+
+#[test]
+fn a_slow_beacon_takes_as_many_periods() {
+    let bench = beacons(watched(), &times(13, 3600.0 * 4.0, 0.3));
+    assert!(bench.alerts(), "{}", bench.bits());
+}
+
+#[test]
+fn what_was_there_before_us_is_the_clusters_own() {
+    // A probe of a vendor's status page: exact, the same bytes each time, and begun before the capture.
+    let mut bench = Bench::new("beacon");
+    let probe = pod("10.244.1.23", "uptime");
+    for n in 0..40 {
+        let secs = 12.0 + f64::from(n) * 30.0;
+        contact(&mut bench, secs, (&probe, &master()), 443, (740, 6518));
+    }
+    assert!(!bench.alerts(), "{}", bench.bits());
+}
+
+#[test]
+fn a_baseline_makes_a_contact_known() {
+    let mut bench = watched();
+    bench.tcp(30.0, (&api(), &master()), 443, Outcome::Answered, 500);
+    let bench = beacons(bench.learned("beacon"), &times(30, 5.0, 0.0));
+    assert!(bench.findings.is_empty());
+
+    let bench = beacons(watched().learned("beacon"), &times(13, 5.0, 0.0));
+    assert!(
+        bench.alerts(),
+        "a closed workload's new peer: {}",
+        bench.bits()
+    );
+}
+
+#[test]
+fn people_and_load_have_no_rhythm() {
+    let mut rng = Rng::new(4);
+    let mut bench = watched();
+    let mut secs = 60.0;
+    for _ in 0..200 {
+        secs += 1.5 + rng.pause(Duration::from_secs(6)).as_secs_f64();
+        let sizes = (rng.within(300..900), rng.within(500..9000));
+        contact(&mut bench, secs, (&api(), &master()), 443, sizes);
+    }
+    assert!(!bench.alerts(), "{}", bench.bits());
+}
+
+#[test]
+fn inside_the_cluster_everything_ticks() {
+    let mut bench = watched();
+    let peer = pod("10.244.1.4", "exporter");
+    for secs in times(40, 15.0, 0.0) {
+        contact(&mut bench, secs, (&api(), &peer), 9113, (147, 3000));
+    }
+    assert!(bench.findings.is_empty());
+}
+
+#[test]
+fn many_series_are_bounded() {
+    let mut bench = watched();
+    let mut ends = (0..30_000_u32).map(|n| {
+        let [_, _, c, d] = n.to_be_bytes();
+        end(&format!("198.51.{c}.{d}"), IdentityKind::External, None)
+    });
+    for peer in &mut ends {
+        contact(&mut bench, 60.0, (&api(), &peer), 443, (10, 10));
+    }
+    let size = bench.state_size();
+    assert!(size.entries == size.limit);
+    let bench = beacons(bench, &times(13, 5.0, 0.1));
+    assert!(bench.alerts(), "the others are still seen");
+}
+
+#[test]
+fn sizes_lie_together_or_dont() {
+    assert_eq!(densest(&[]), 0..0);
+    assert_eq!(densest(&[10.0, 500.0, 510.0, 512.0, 900.0]), 1..4);
+    assert_eq!(densest(&[0.0, 0.0, 12.0, 13.0]), 0..3);
+}

@@ -1,0 +1,310 @@
+//! Shells of every kind, and conversations that look like them.
+
+use std::sync::Arc;
+
+use super::super::testing::{Bench, end, pod};
+use super::*;
+use crate::dissect::{ByteMix, TlsClientHello};
+use crate::event::Endpoint;
+use crate::testkit::rng::Rng;
+use Direction::{Orig, Resp};
+
+const PORT: u16 = 4444;
+
+fn outside() -> Endpoint {
+    end("192.0.2.90", IdentityKind::External, None)
+}
+
+fn web() -> Endpoint {
+    pod("10.244.1.7", "web")
+}
+
+fn exchange(number: u32, asker: Direction, secs: f64, pause: f64, sizes: (u64, u64)) -> Exchange {
+    let at = Timestamp::from_secs_f64;
+    Exchange {
+        number,
+        asker,
+        start: at(secs),
+        answer: (sizes.1 > 0).then(|| at(secs + 0.01)),
+        end: at(secs + 0.05),
+        before: at(secs - pause),
+        asked: sizes.0,
+        answered: sizes.1,
+    }
+}
+
+/// A conversation on a bench.
+struct Talk {
+    bench: Bench,
+    flow: Arc<FlowInfo>,
+    app: Option<&'static str>,
+    now: f64,
+    number: u32,
+}
+
+impl Talk {
+    fn new(
+        bench: Bench,
+        ends: (&Endpoint, &Endpoint),
+        port: u16,
+        app: Option<&'static str>,
+    ) -> Self {
+        let mut bench = bench;
+        let flow = bench.begin(100.0, ends, Protocol::Tcp, port);
+        let mut talk = Self {
+            bench,
+            flow,
+            app,
+            now: 100.0,
+            number: 0,
+        };
+        talk.says(Orig, 0.0, (200, 100));
+        talk
+    }
+
+    fn says(&mut self, asker: Direction, pause: f64, sizes: (u64, u64)) {
+        self.now += pause;
+        let exchange = exchange(self.number, asker, self.now, pause, sizes);
+        self.number += 1;
+        self.now += 0.05;
+        let flow = Arc::clone(&self.flow);
+        let app = self.app;
+        self.bench.event(
+            self.now,
+            EventKind::Exchange {
+                flow,
+                exchange,
+                app,
+            },
+        );
+    }
+
+    fn tells(&mut self, transaction: Transaction) {
+        let flow = Arc::clone(&self.flow);
+        let kind = EventKind::Transaction { flow, transaction };
+        self.bench.event(self.now, kind);
+    }
+
+    fn marks(&mut self, direction: Direction, marks: u8) {
+        self.tells(Transaction::Opening(Opening {
+            direction,
+            bytes: 30,
+            printable: 30,
+            longest_printable: 30,
+            starts_printable: true,
+            set_bits: 100,
+            mix: ByteMix::Text,
+            shell: ShellMarks(marks),
+        }));
+    }
+
+    /// Commands as somebody types them, and answers.
+    fn types(&mut self, asker: Direction, commands: usize) {
+        let mut rng = Rng::new(5);
+        for _ in 0..commands {
+            let pause = Duration::from_millis(600) + rng.pause(Duration::from_secs(5));
+            let sizes = (rng.within(3..30), rng.within(20..900));
+            self.says(asker, pause.as_secs_f64(), sizes);
+        }
+    }
+
+    fn over(mut self) -> Bench {
+        self.bench.ends(self.now + 1.0, &self.flow);
+        self.bench
+    }
+}
+
+/// A pod that was there before, and asks DNS for names.
+fn watched(client: &Endpoint) -> Bench {
+    let mut bench = Bench::new("reverse-shell");
+    let dns = pod("10.244.1.2", "dns");
+    let site = "203.0.113.9".parse().unwrap();
+    bench.dns(1.0, (client, &dns), "api.example.com", 1, Some(site));
+    let site = end("203.0.113.9", IdentityKind::External, None);
+    bench.tcp(
+        1.0,
+        (client, &site),
+        443,
+        crate::flow::Outcome::Answered,
+        500,
+    );
+    bench
+}
+
+fn reverse(app: Option<&'static str>) -> Talk {
+    Talk::new(watched(&web()), (&web(), &outside()), PORT, app)
+}
+
+#[test]
+fn a_shell_is_known_by_who_asks() {
+    let mut talk = reverse(None);
+    talk.types(Resp, 3);
+    assert!(talk.now - 100.0 < 30.0, "half a minute of typing");
+    let bench = talk.over();
+    assert!(bench.alerts(), "{}", bench.bits());
+    let finding = bench.findings.last().unwrap();
+    assert_eq!(finding.actor.ip, web().ip);
+    assert_eq!(finding.targets[0].port, Some(PORT));
+}
+
+#[test]
+fn tls_hides_nothing() {
+    let mut talk = reverse(Some("tls"));
+    talk.tells(Transaction::TlsClient(TlsClientHello::default()));
+    talk.types(Resp, 5);
+    assert!(talk.over().alerts());
+}
+
+#[test]
+fn scripted_commands_need_no_hands() {
+    let mut talk = reverse(None);
+    for _ in 0..8 {
+        talk.says(Resp, 2.0, (60, 700));
+    }
+    assert!(talk.over().alerts());
+}
+
+#[test]
+fn shells_say_so_themselves() {
+    let mut talk = Talk::new(
+        Bench::new("reverse-shell"),
+        (&web(), &outside()),
+        PORT,
+        None,
+    );
+    talk.marks(Orig, ShellMarks::WINDOWS | ShellMarks::PROMPT);
+    talk.marks(Resp, ShellMarks::COMMAND);
+    talk.says(Resp, 3.0, (4, 500));
+    let bench = talk.over();
+    assert!(bench.alerts());
+    assert!(
+        bench.findings[0]
+            .evidence
+            .iter()
+            .any(|one| one.signature_grade)
+    );
+}
+
+#[test]
+fn a_bind_shell_in_another_pod_is_found_by_its_text_or_by_the_hands() {
+    let (client, server) = (pod("10.244.1.8", "client"), pod("10.244.1.9", "old"));
+    let mut talk = Talk::new(watched(&client), (&client, &server), 31337, None);
+    talk.marks(Orig, ShellMarks::COMMAND);
+    talk.marks(Resp, ShellMarks::OUTPUT);
+    talk.types(Orig, 2);
+    assert!(talk.over().alerts());
+
+    let mut talk = Talk::new(watched(&client), (&client, &server), 31337, None);
+    talk.types(Orig, 6);
+    let bench = talk.over();
+    assert!(bench.alerts(), "{}", bench.bits());
+    assert_eq!(bench.findings[0].actor.ip, client.ip);
+}
+
+#[test]
+fn keys_typed_one_by_one_count() {
+    let (client, server) = (pod("10.244.1.8", "client"), pod("10.244.1.9", "old"));
+    let mut talk = Talk::new(watched(&client), (&client, &server), 31337, Some("tls"));
+    talk.tells(Transaction::TlsClient(TlsClientHello::default()));
+    let mut rng = Rng::new(3);
+    for command in 0..5 {
+        talk.says(Orig, 3.0 + f64::from(command) * 4.0, (23, 23));
+        for _ in 0..6 {
+            talk.says(Orig, 0.08 + rng.below(200) as f64 / 1e3, (23, 23));
+        }
+        talk.says(Orig, 0.2, (23, 300 + 200 * rng.below(5)));
+    }
+    let bench = talk.over();
+    assert!(bench.alerts(), "{}", bench.bits());
+}
+
+#[test]
+fn servers_that_greet_are_servers() {
+    let mut talk = reverse(None);
+    talk.number = 0;
+    talk.says(Resp, 0.0, (40, 20));
+    talk.types(Orig, 12);
+    assert!(!talk.over().alerts());
+}
+
+#[test]
+fn queues_that_hand_out_messages_are_acknowledged() {
+    let queue = pod("10.244.1.20", "queue");
+    for other in [outside(), queue] {
+        let mut talk = Talk::new(watched(&web()), (&web(), &other), 7000, None);
+        let mut rng = Rng::new(9);
+        for _ in 0..40 {
+            let pause = 0.6 + rng.pause(Duration::from_secs(4)).as_secs_f64();
+            talk.says(Resp, pause, (rng.within(100..2000), 21));
+        }
+        let bench = talk.over();
+        assert!(!bench.alerts(), "{}", bench.bits());
+    }
+}
+
+#[test]
+fn agents_that_were_always_there_and_go_by_name_are_left_alone() {
+    // An agent that takes work over TLS from a server it finds by name, and has done so from the start.
+    let agent = pod("10.244.1.30", "agent");
+    let mut bench = Bench::new("reverse-shell");
+    let dns = pod("10.244.1.2", "dns");
+    bench.dns(
+        100.0,
+        (&agent, &dns),
+        "hub.example.com",
+        1,
+        Some(outside().ip),
+    );
+    let mut talk = Talk::new(bench, (&agent, &outside()), 443, Some("tls"));
+    talk.types(Resp, 30);
+    let bench = talk.over();
+    assert!(!bench.alerts(), "{}", bench.bits());
+}
+
+#[test]
+fn workers_inside_and_both_ways_chatter_are_left_alone() {
+    let (worker, queue) = (pod("10.244.1.31", "worker"), pod("10.244.1.20", "queue"));
+    let mut talk = Talk::new(watched(&worker), (&worker, &queue), 4730, None);
+    talk.types(Resp, 30);
+    assert!(!talk.over().alerts());
+
+    let mut talk = reverse(Some("tls"));
+    for _ in 0..20 {
+        talk.types(Resp, 1);
+        talk.types(Orig, 1);
+    }
+    assert!(!talk.over().alerts());
+}
+
+#[test]
+fn database_clients_and_their_admins_are_left_alone() {
+    let (admin, mongo) = (pod("10.244.1.10", "dbadmin"), pod("10.244.1.27", "mongo"));
+    let mut talk = Talk::new(watched(&admin), (&admin, &mongo), 27017, None);
+    talk.types(Orig, 20);
+    let bench = talk.over();
+    assert!(!bench.alerts(), "{}", bench.bits());
+    // What is recognised is not looked at.
+    let mut talk = Talk::new(watched(&admin), (&admin, &mongo), 2222, Some("ssh"));
+    talk.types(Orig, 20);
+    assert!(talk.over().findings.is_empty());
+}
+
+#[test]
+fn many_sessions_are_bounded() {
+    let mut bench = Bench::new("reverse-shell");
+    for n in 0..20_000_u32 {
+        let flow = bench.begin(f64::from(n), (&web(), &outside()), Protocol::Tcp, PORT);
+        let exchange = exchange(1, Orig, f64::from(n), 1.0, (10, 10));
+        let app = None;
+        bench.event(
+            f64::from(n),
+            EventKind::Exchange {
+                flow,
+                exchange,
+                app,
+            },
+        );
+    }
+    let size = bench.state_size();
+    assert!(size.entries <= size.limit);
+}
