@@ -17,6 +17,7 @@ mod beacon;
 mod db_bruteforce;
 mod db_sweep;
 mod dns_tunnel;
+mod exfiltration;
 mod host_sweep;
 mod http_bruteforce;
 mod icmp_tunnel;
@@ -154,6 +155,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &db_bruteforce::SPEC,
     &db_sweep::SPEC,
     &dns_tunnel::SPEC,
+    &exfiltration::SPEC,
     &host_sweep::SPEC,
     &http_bruteforce::SPEC,
     &icmp_tunnel::SPEC,

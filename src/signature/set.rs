@@ -23,6 +23,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "db-bruteforce",
     "db-sweep",
     "dns-tunnel",
+    "exfiltration",
     "host-sweep",
     "http-bruteforce",
     "icmp-tunnel",

@@ -7,6 +7,7 @@ pub mod db_bruteforce;
 pub mod db_sweep;
 pub mod demo;
 pub mod dns_tunnel;
+pub mod exfiltration;
 pub mod host_sweep;
 pub mod http_bruteforce;
 pub mod icmp_tunnel;
@@ -118,6 +119,7 @@ pub fn all() -> Vec<Case> {
         db_sweep::case(),
         demo::case(),
         dns_tunnel::case(),
+        exfiltration::case(),
         host_sweep::case(),
         http_bruteforce::case(),
         icmp_tunnel::case(),
