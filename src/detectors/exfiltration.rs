@@ -38,6 +38,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     },
 };
 
+/// Sources whose destinations are counted.
+const MAX_SOURCES: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
 /// Example flows kept per destination.
 const MAX_SAMPLES: usize = 4;
 /// More surprise, or volume, than this says no more.
@@ -67,6 +69,8 @@ struct Exfiltration {
     thresholds: Thresholds,
     alert_bits: f64,
     destinations: LruCache<Key, Destination>,
+    /// How many destinations each source has had.
+    sources: LruCache<SourceKey, u64>,
     /// Those that have been sent much, since when: an answer may yet make up for it.
     waiting: BTreeMap<Key, Timestamp>,
     /// The same in every run, for what waits is told in the order of its hashes.
@@ -97,12 +101,20 @@ impl Exfiltration {
             destinations: LruCache::new(
                 NonZeroUsize::new(thresholds.max_destinations).unwrap_or(NonZeroUsize::MIN),
             ),
+            sources: LruCache::new(MAX_SOURCES),
             waiting: BTreeMap::new(),
             hasher: FixedState::default(),
             evicted: 0,
             thresholds,
             alert_bits,
         }
+    }
+
+    /// Notes that a source has one more destination, and says how many it had.
+    fn known(&mut self, source: &SourceKey) -> u64 {
+        let count = self.sources.get_or_insert_mut(source.clone(), || 0);
+        *count += 1;
+        *count - 1
     }
 
     /// Adds a turn to its destination, and says which that is.
@@ -114,13 +126,14 @@ impl Exfiltration {
         };
         let key = (source_key(&flow.orig), place);
         if !self.destinations.contains(&key) {
+            let known = self.known(&key.0);
             let destination = Destination {
                 actor: flow.orig.clone(),
                 first: turn.start,
                 last: turn.start,
                 up: 0.0,
                 down: 0.0,
-                surprise: surprise(flow, context),
+                surprise: surprise(flow, known, context),
                 domain: domain.cloned(),
                 target: Target {
                     endpoint: Some(flow.resp.clone()),
@@ -248,11 +261,22 @@ impl Exfiltration {
     }
 }
 
-/// How unlikely the destination was for this source, as of its first visit: by the baseline where there is one, else −log2
-/// of the share that a place never asked before has among the pod's requests so far.
-fn surprise(flow: &FlowInfo, context: &Context<'_>) -> Evidence {
-    let requests = context.habits.requests(&flow.orig);
-    let own = -(0.5 / (requests as f64 + 1.0)).log2();
+/// How unlikely the destination was for this pod, as of its first visit: by the baseline where there is one, else −log2 of
+/// the share that first visits to places outside have had in what the pod has said so far, of which there are `known`. A
+/// job's pod is made for its errand, so that nothing it does first surprises.
+fn surprise(flow: &FlowInfo, known: u64, context: &Context<'_>) -> Evidence {
+    let spoken = context.habits.spoken(&flow.orig);
+    let workload = &flow.orig.who.identity.workload;
+    let job = workload
+        .as_ref()
+        .is_some_and(|workload| matches!(&*workload.kind, "Job" | "CronJob"));
+    let own = if job {
+        0.0
+    } else {
+        -((known as f64 + 0.5) / (spoken as f64 + 1.0))
+            .min(1.0)
+            .log2()
+    };
     let (bits, expected, text) = match context.profile(&flow.orig) {
         Some(_) if context.is_learned(flow) => (
             0.0,
@@ -266,8 +290,8 @@ fn surprise(flow: &FlowInfo, context: &Context<'_>) -> Evidence {
         ),
         _ => (
             own,
-            "a place asked before".to_owned(),
-            format!("none of the pod's {requests} requests before had gone there"),
+            format!("one of {known} places outside"),
+            format!("none of the {spoken} turns in which the pod had spoken had gone there"),
         ),
     };
     Evidence {

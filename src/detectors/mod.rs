@@ -49,7 +49,7 @@ pub struct Context<'a> {
     pub peers: &'a PeerNamer,
     /// Who has answered whom before in this run.
     pub acquaintances: &'a Acquaintances,
-    /// What sources ask of others in the cluster.
+    /// How much pods have spoken.
     pub habits: &'a Habits,
     /// What began while we watched.
     pub debuts: &'a Debuts,

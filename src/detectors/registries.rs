@@ -1,7 +1,7 @@
 //! What the detectors of image registries share: whose calls they are, which name is a registry's, how odd it is for a pod.
 //!
 //! Nodes pull images, from their own addresses; a pod does it only if that is its job. So the surprise of a pod's first call
-//! is how little of what it asks of others has been of that kind so far.
+//! is how little of what it has said so far was of that kind.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -186,7 +186,7 @@ impl<T: Default> Visits<T> {
     }
 }
 
-/// How unlikely the source's next request was one to a registry: −log2 of the share of such requests so far, each count
+/// How unlikely the pod's next word was a call to a registry: −log2 of the share of such calls in what it has said so far, each count
 /// raised a little so that a source that has asked little is not thought incapable of it. The baseline's word is taken
 /// where it has one.
 fn surprise(
@@ -195,8 +195,8 @@ fn surprise(
     builder_words: &[String],
     context: &Context<'_>,
 ) -> Evidence {
-    let requests = context.habits.requests(&flow.orig).max(calls);
-    let share = (calls as f64 + 0.5) / (requests as f64 + 1.0);
+    let spoken = context.habits.spoken(&flow.orig).max(calls);
+    let share = (calls as f64 + 0.5) / (spoken as f64 + 1.0);
     let own = -share.min(1.0).log2();
     let (bits, expected, text) = match context.profile(&flow.orig) {
         None if is_builder(&flow.orig, builder_words) => (
@@ -216,8 +216,10 @@ fn surprise(
         ),
         _ => (
             own,
-            format!("{calls} of {requests} requests so far"),
-            format!("{calls} of the {requests} requests that this pod had made were to registries"),
+            format!("{calls} of {spoken} turns so far"),
+            format!(
+                "{calls} of the {spoken} turns in which this pod had spoken were calls to registries"
+            ),
         ),
     };
     Evidence {

@@ -1,8 +1,8 @@
-//! What a pod spends its words on: how much it has asked of others.
+//! What a pod spends its words on: how often it has spoken, to whomever.
 //!
-//! A pod that has asked its database a thousand questions and then asks a registry for its catalogue has changed its job; a
-//! builder that has asked nobody else hasn't. Counted in turns of those who begin conversations, so that it holds for any
-//! protocol, in clear or not.
+//! A pod that has answered a thousand questions and then asks a registry for its catalogue has changed its job; a builder
+//! that has said nothing else hasn't. Counted in turns, as client and as server, so that it holds for any protocol, in clear
+//! or not. Look-ups of names don't count.
 
 use std::num::NonZeroUsize;
 
@@ -13,19 +13,19 @@ use crate::event::{Endpoint, Event, EventKind};
 use crate::flow::Direction;
 use crate::identity::IdentityKind;
 
-/// Sources remembered; the one heard of least recently goes first.
-const MAX_SOURCES: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+/// Pods remembered; the one heard of least recently goes first.
+const MAX_PODS: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
 
-/// Requests made, per pod.
+/// Turns spoken, per pod.
 #[derive(Debug)]
 pub struct Habits {
-    requests: LruCache<SourceKey, u64>,
+    spoken: LruCache<SourceKey, u64>,
 }
 
 impl Default for Habits {
     fn default() -> Self {
         Self {
-            requests: LruCache::new(MAX_SOURCES),
+            spoken: LruCache::new(MAX_PODS),
         }
     }
 }
@@ -36,18 +36,17 @@ impl Habits {
         let EventKind::Turn { flow, turn } = &event.kind else {
             return;
         };
-        if turn.direction == Direction::Orig && flow.orig.who.identity.kind == IdentityKind::Pod {
-            *self
-                .requests
-                .get_or_insert_mut(source_key(&flow.orig), || 0) += 1;
+        let speaker = match turn.direction {
+            Direction::Orig => &flow.orig,
+            Direction::Resp => &flow.resp,
+        };
+        if speaker.who.identity.kind == IdentityKind::Pod {
+            *self.spoken.get_or_insert_mut(source_key(speaker), || 0) += 1;
         }
     }
 
-    /// How often a pod has asked somebody something so far (look-ups of names don't count).
-    pub fn requests(&self, source: &Endpoint) -> u64 {
-        self.requests
-            .peek(&source_key(source))
-            .copied()
-            .unwrap_or(0)
+    /// In how many turns a pod has spoken so far.
+    pub fn spoken(&self, pod: &Endpoint) -> u64 {
+        self.spoken.peek(&source_key(pod)).copied().unwrap_or(0)
     }
 }
