@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 
 const API: u8 = 12;
 const POSTS: u64 = 70;
-const WORKER: u8 = 14;
+const WEB: u8 = 11;
 const STREAMS: u64 = 110;
 const DROP: (&str, Ipv4Addr) = ("files.drop-box.example", Ipv4Addr::new(192, 0, 2, 66));
 const LISTENER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 67);
@@ -47,7 +47,7 @@ pub fn case() -> Case {
             Part {
                 role: "attack",
                 file: "attack.pcap",
-                story: "A pod of the shop's back posts 0.9 MB to a file service over TLS, in one go. A worker streams 0.8 MB to a bare TCP port, in portions.",
+                story: "A pod of the shop's back posts 0.6 MB to a file service over TLS, in one go. One of the front streams 0.5 MB to a bare TCP port, in portions.",
                 seed: 311,
                 record: attack,
                 inventory: Inventory::List(cluster.clone()),
@@ -55,13 +55,13 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "The nightly backup's pod sends 0.9 MB to storage outside, a shipper sends logs to a service all the time, and the api fetches 0.9 MB from a mirror.",
+                story: "The nightly backup's pod sends 0.6 MB to storage outside, a shipper sends logs to a service all the time, and the api fetches 0.5 MB from a mirror.",
                 seed: 312,
                 record: benign,
                 inventory: Inventory::List(cluster.clone()),
             },
         ],
-        expect: vec![expect(API, POSTS), expect(WORKER, STREAMS)],
+        expect: vec![expect(API, POSTS), expect(WEB, STREAMS)],
     }
 }
 
@@ -107,15 +107,15 @@ pub fn attack(seed: u64) -> Vec<u8> {
         API,
         DROP,
         at(POSTS),
-        &[(900_000, 400)],
+        &[(600_000, 400)],
     );
     let route = Route::direct(
-        cluster.pod(WORKER).host,
+        cluster.pod(WEB).host,
         outside(LISTENER, Duration::from_millis(41)),
         9000,
     );
     let mut session = Session::open(&mut scene, route, at(STREAMS));
-    for _ in 0..8 {
+    for _ in 0..5 {
         let portion = scene.rng.bytes(100_000);
         session.say(&mut scene, Side::Client, &portion);
         session.wait(&mut scene, Duration::from_secs(1));
@@ -128,11 +128,11 @@ pub fn attack(seed: u64) -> Vec<u8> {
 pub fn benign(seed: u64) -> Vec<u8> {
     let cluster = shipping();
     let mut scene = ordinary(seed, &cluster, START, LENGTH);
-    let upload = [(450_000, 300); 2];
+    let upload = [(300_000, 300); 2];
     let backup = cluster.alive(BACKUP, at(65))[0].host.mac[5];
     encrypted(&mut scene, &cluster, backup, STORAGE, at(64), &upload);
     let logs = [(30_000, 120); 14];
     encrypted(&mut scene, &cluster, SHIPPER_AT, LOGS, at(1), &logs);
-    encrypted(&mut scene, &cluster, API, MIRROR, at(90), &[(600, 900_000)]);
+    encrypted(&mut scene, &cluster, API, MIRROR, at(90), &[(600, 500_000)]);
     scene.finish()
 }
