@@ -55,7 +55,7 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "The nightly backup's pod sends 0.6 MB to storage outside, a shipper sends logs to a service all the time, and the api fetches 0.5 MB from a mirror.",
+                story: "The nightly backup's pod sends 0.4 MB to storage outside, a shipper sends logs to a service all the time, and the api fetches 0.3 MB from a mirror.",
                 seed: 312,
                 record: benign,
                 inventory: Inventory::List(cluster.clone()),
@@ -128,11 +128,11 @@ pub fn attack(seed: u64) -> Vec<u8> {
 pub fn benign(seed: u64) -> Vec<u8> {
     let cluster = shipping();
     let mut scene = ordinary(seed, &cluster, START, LENGTH);
-    let upload = [(300_000, 300); 2];
+    let upload = [(180_000, 300); 2];
     let backup = cluster.alive(BACKUP, at(65))[0].host.mac[5];
     encrypted(&mut scene, &cluster, backup, STORAGE, at(64), &upload);
-    let logs = [(30_000, 120); 14];
+    let logs = [(26_000, 120); 11];
     encrypted(&mut scene, &cluster, SHIPPER_AT, LOGS, at(1), &logs);
-    encrypted(&mut scene, &cluster, API, MIRROR, at(90), &[(600, 500_000)]);
+    encrypted(&mut scene, &cluster, API, MIRROR, at(90), &[(600, 300_000)]);
     scene.finish()
 }
