@@ -11,7 +11,7 @@ use lru::LruCache;
 
 use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
-use crate::dissect::{DatabaseEvent, DatabaseMessage, Transaction};
+use crate::dissect::{DatabaseEvent, DatabaseMessage, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Attempt, refuses_credentials};
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Turn};
@@ -26,7 +26,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits);
+        let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL);
         Ok(Box::new(DbBruteforce {
             guessing,
             logins: LruCache::new(MAX_OPEN),
@@ -34,6 +34,9 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         }))
     },
 };
+
+/// How tools log in.
+const TOOL: &str = "as an administrator with no database of its own, as tools log in";
 
 /// Logins under way, and encrypted conversations, remembered at a time.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -65,6 +68,7 @@ struct DbBruteforce {
 struct Login {
     began: Timestamp,
     user: Option<Arc<str>>,
+    secret: Option<SecretMark>,
     as_tool: bool,
 }
 
@@ -144,9 +148,15 @@ impl DbBruteforce {
                 let login = Login {
                     began: time,
                     user: user.clone(),
+                    secret: None,
                     as_tool: is_as_tool(user.as_deref(), database.as_deref()),
                 };
                 self.logins.put(flow.id, login);
+            }
+            DatabaseEvent::Secret(secret) => {
+                if let Some(login) = self.logins.peek_mut(&flow.id) {
+                    login.secret = Some(*secret);
+                }
             }
             DatabaseEvent::LoginResult { success, code } => {
                 if !success && !refuses_credentials(message.product, code.as_deref()) {
@@ -157,7 +167,7 @@ impl DbBruteforce {
                     flow,
                     service: message.product,
                     user: login.as_ref().and_then(|login| login.user.as_ref()),
-                    secret: None,
+                    secret: login.as_ref().and_then(|login| login.secret),
                     code: code.as_ref(),
                     began: login.as_ref().map_or(flow.start, |login| login.began),
                     decided: time,

@@ -61,14 +61,22 @@ pub(super) struct Guessing {
     signature: &'static str,
     alert_bits: f64,
     thresholds: Thresholds,
+    /// How a client comes that comes as tools come.
+    tool: &'static str,
     attempts: Attempts,
     reported: BTreeSet<GuesserKey>,
     crowds: BTreeSet<Server>,
 }
 
 impl Guessing {
-    pub(super) fn new(signature: &'static str, thresholds: Thresholds, alert_bits: f64) -> Self {
+    pub(super) fn new(
+        signature: &'static str,
+        thresholds: Thresholds,
+        alert_bits: f64,
+        tool: &'static str,
+    ) -> Self {
         Self {
+            tool,
             signature,
             alert_bits,
             thresholds,
@@ -143,7 +151,7 @@ impl Guessing {
         let Some(source) = self.attempts.source(key) else {
             return;
         };
-        let evidence = evidence(source, self.thresholds.bits_per_refusal, context);
+        let evidence = evidence(source, self.thresholds.bits_per_refusal, self.tool, context);
         let excused = source.mark == 0 && source.is_paced() && source.as_tool < MIN_AS_TOOL;
         if excused || sum(&evidence) < self.alert_bits {
             return;
@@ -262,7 +270,12 @@ fn summary(source: &Guesser) -> String {
     )
 }
 
-fn evidence(source: &Guesser, bits_per_refusal: f64, context: &Context<'_>) -> Vec<Evidence> {
+fn evidence(
+    source: &Guesser,
+    bits_per_refusal: f64,
+    tool: &'static str,
+    context: &Context<'_>,
+) -> Vec<Evidence> {
     let refusals = (source.counted as f64 * bits_per_refusal).min(MAX_REFUSAL_BITS);
     let codes: Vec<&str> = source.codes.iter().map(AsRef::as_ref).collect();
     let codes = match codes.as_slice() {
@@ -321,13 +334,13 @@ fn evidence(source: &Guesser, bits_per_refusal: f64, context: &Context<'_>) -> V
     }
     if source.as_tool >= MIN_AS_TOOL {
         evidence.push(Evidence {
-            feature: "login.as_administrator",
+            feature: "login.as_a_tool",
             family: Family::Protocol,
             observed: source.as_tool as f64,
-            expected: "an application's own user and database".into(),
+            expected: "clients that come as applications come".into(),
             bits: TOOL_BITS,
             signature_grade: false,
-            text: "as an administrator and with no database of its own, as tools log in".into(),
+            text: tool.into(),
         });
     }
     if let Some(breakin) = &source.breakin {

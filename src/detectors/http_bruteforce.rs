@@ -27,12 +27,15 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HttpBruteforce {
-            guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits),
+            guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
             asked: LruCache::new(MAX_OPEN),
             sent_away: LruCache::new(MAX_OPEN),
         }))
     },
 };
+
+/// What a tool is known by.
+const TOOL: &str = "the client calls itself a guessing tool";
 
 /// Connections with requests under way, and logins that were answered by a redirection, remembered at a time.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();

@@ -5,6 +5,8 @@
 //! business.
 
 mod channels;
+mod db_deeds;
+mod db_session;
 mod finding;
 mod guessing;
 mod newness;
@@ -12,9 +14,15 @@ mod registries;
 mod suspects;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_db;
 
 mod beacon;
+mod credential_dump;
+mod db_abuse;
 mod db_bruteforce;
+mod db_enumeration;
+mod db_injection;
 mod db_sweep;
 mod dns_tunnel;
 mod exfiltration;
@@ -26,6 +34,7 @@ mod port_scan;
 mod registry_pull;
 mod registry_push;
 mod reverse_shell;
+mod ssh_bruteforce;
 mod websocket_tunnel;
 
 use crate::baseline::{Baseline, Lineage, Profile};
@@ -152,7 +161,11 @@ impl std::fmt::Debug for DetectorSpec {
 /// Every detector, sorted by id.
 pub const DETECTORS: &[&DetectorSpec] = &[
     &beacon::SPEC,
+    &credential_dump::SPEC,
+    &db_abuse::SPEC,
     &db_bruteforce::SPEC,
+    &db_enumeration::SPEC,
+    &db_injection::SPEC,
     &db_sweep::SPEC,
     &dns_tunnel::SPEC,
     &exfiltration::SPEC,
@@ -164,5 +177,6 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &registry_pull::SPEC,
     &registry_push::SPEC,
     &reverse_shell::SPEC,
+    &ssh_bruteforce::SPEC,
     &websocket_tunnel::SPEC,
 ];

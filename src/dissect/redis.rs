@@ -191,7 +191,7 @@ impl Redis {
             };
             self.asked = self.asked.saturating_add(1);
             match does {
-                Does::Login { user } => {
+                Does::Login { user, secret } => {
                     if self.logins.len() < MAX_LOGINS {
                         self.logins.push_back(self.asked);
                     }
@@ -203,6 +203,7 @@ impl Redis {
                         },
                         out,
                     );
+                    say(DatabaseEvent::Secret(secret), out);
                 }
                 Does::Other {
                     class,

@@ -4,12 +4,14 @@
 //! which forms in `watch`.
 
 mod lexer;
+mod parameters;
 #[cfg(test)]
 mod tests;
 mod watch;
 mod words;
 
 use super::{DatabaseEvent, Marks, StatementClass, fingerprint::fingerprint};
+pub(super) use parameters::parameter_marks;
 use words::{Words, verb_of};
 
 /// How a product quotes.

@@ -138,6 +138,7 @@ pub(super) fn line(transaction: &Transaction) -> String {
             shown(database),
             shown(client)
         ),
+        DatabaseEvent::Secret(secret) => format!("{secret:?}"),
         DatabaseEvent::LoginResult { success, code } => {
             let verdict = if *success { "let in" } else { "refused" };
             format!("{verdict} {}", shown(code))

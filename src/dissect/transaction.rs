@@ -123,6 +123,8 @@ pub struct HttpRequest {
     pub authorization: Option<&'static str>,
     /// A mark of what it shows, where that is the same for the same user and password: for `basic` alone.
     pub secret: Option<SecretMark>,
+    /// Signs of SQL injection in the parameters of its target.
+    pub injection: Marks,
 }
 
 /// The head of an HTTP/1 response.
@@ -165,6 +167,8 @@ pub enum DatabaseEvent {
         /// Application, else driver, as the client calls itself; at most 64 bytes.
         client: Option<Arc<str>>,
     },
+    /// A mark of the password just shown, where it was in clear.
+    Secret(SecretMark),
     /// The server let the client in, or didn't.
     LoginResult {
         /// Whether it did.

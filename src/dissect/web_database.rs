@@ -17,7 +17,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::sql::{Dialect, begins_statement, statement};
 use super::text::{opt_text, text};
 use super::{
-    DatabaseEvent, DatabaseMessage, Marks, StatementClass, Transaction, fingerprint::fingerprint,
+    DatabaseEvent, DatabaseMessage, Marks, SecretMark, StatementClass, Transaction,
+    fingerprint::fingerprint,
 };
 use StatementClass::{Admin, Catalogue, CredentialTable, Other, Read, Schema, Write};
 
@@ -50,6 +51,7 @@ pub(super) struct Ask {
     user: Option<Arc<str>>,
     database: Option<Arc<str>>,
     client: Option<Arc<str>>,
+    secret: Option<SecretMark>,
 }
 
 /// Tells what a request asks of a database; nothing if it is to anything else.
@@ -66,6 +68,7 @@ pub(super) fn ask(request: &Request<'_>) -> Option<Box<Ask>> {
         user: user(request, product, parameters),
         database: database(product, parameters),
         client: client.and_then(|agent| opt_text(agent, MAX_NAME)),
+        secret: request.authorization.map(SecretMark::of),
     }))
 }
 
@@ -103,6 +106,7 @@ impl WebDatabases {
             user,
             database,
             client,
+            secret,
         } = *ask;
         let logs_in = user.filter(|user| self.let_in.as_ref() != Some(user));
         if logs_in.is_some() {
@@ -113,6 +117,9 @@ impl WebDatabases {
                 client,
             };
             say(product, login, out);
+            if let Some(secret) = secret {
+                say(product, DatabaseEvent::Secret(secret), out);
+            }
         }
         say(product, event, out);
         self.push(Some(Pending { product, logs_in }));
@@ -193,6 +200,11 @@ fn split(target: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The parameters of a target: `name=value&name=value`.
+pub(super) fn parameters(target: &[u8]) -> &[u8] {
+    split(target).1
+}
+
 /// `name=value&name=value`
 #[derive(Clone, Copy)]
 struct Parameters<'a>(&'a [u8]);
@@ -212,7 +224,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// Without percent signs; a plus is a space.
-fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
     if !value.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(value);
     }

@@ -20,7 +20,11 @@ macro_rules! builtin {
 #[rustfmt::skip]
 const BUILTIN: &[(&str, &str)] = builtin![
     "beacon",
+    "credential-dump",
+    "db-abuse",
     "db-bruteforce",
+    "db-enumeration",
+    "db-injection",
     "db-sweep",
     "dns-tunnel",
     "exfiltration",
@@ -32,6 +36,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "registry-pull",
     "registry-push",
     "reverse-shell",
+    "ssh-bruteforce",
     "websocket-tunnel",
 ];
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use httparse::{Header, ParserConfig, Request, Response, Status};
 
-use crate::dissect::SecretMark;
+use crate::dissect::sql::parameter_marks;
 use crate::dissect::text::{lower_text, text};
 use crate::dissect::{HttpRequest, HttpResponse, TunnelOpened};
+use crate::dissect::{Marks, SecretMark};
 use crate::dissect::{web_database, websocket};
 
 const MAX_HEADERS: usize = 128;
@@ -107,6 +108,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         user_agent: fields.user_agent,
         content_length: fields.length.declared().unwrap_or_default(),
     });
+    let parameters = web_database::parameters(target);
     let target = Target::split(target, asks);
     let body = match (fields.coding, fields.length) {
         (Coding::Chunked, _) => Body::Chunked,
@@ -130,6 +132,11 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         secret: shown
             .filter(|value| scheme(value) == "basic")
             .map(SecretMark::of),
+        injection: if database.is_none() {
+            parameter_marks(parameters, web_database::decoded)
+        } else {
+            Marks::empty()
+        },
     };
     Some(RequestHead {
         opening: opening(&transaction, asks, &fields),

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dissect::SecretMark;
 use crate::dissect::{Carried, Content, HttpRequest, HttpResponse};
+use crate::dissect::{Marks, SecretMark};
 use crate::flow::Direction;
 use crate::time::Timestamp;
 
@@ -87,6 +87,7 @@ fn request_fields() {
         upgrade: Some("websocket".into()),
         authorization: Some("basic"),
         secret: Some(SecretMark::of(b"Basic czpz")),
+        injection: Marks::empty(),
     };
     assert_eq!(got, expected);
 }

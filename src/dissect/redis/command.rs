@@ -1,6 +1,6 @@
 //! What Redis commands do, by their names. Arguments are looked at only where the name doesn't tell.
 
-use super::super::{Marks, StatementClass, fingerprint::fingerprint};
+use super::super::{Marks, SecretMark, StatementClass, fingerprint::fingerprint};
 use super::resp::MAX_HEAD;
 use StatementClass::{
     Abuse, Admin, Catalogue, CredentialTable, Other, Read, Schema, Transaction, Write,
@@ -22,6 +22,8 @@ pub(super) struct Command {
 pub(super) enum Does {
     Login {
         user: Option<Vec<u8>>,
+        /// A mark of user and password.
+        secret: SecretMark,
     },
     Other {
         class: StatementClass,
@@ -82,6 +84,7 @@ impl Command {
             let user = self.get(1).filter(|_| self.count == 3);
             return Some(Does::Login {
                 user: user.map(<[u8]>::to_vec),
+                secret: self.secret(1),
             });
         }
         let asks_in = self
@@ -89,7 +92,8 @@ impl Command {
             .is_some_and(|word| word.eq_ignore_ascii_case(b"AUTH"));
         if name.eq_ignore_ascii_case(b"HELLO") && asks_in {
             let user = self.get(3).map(<[u8]>::to_vec);
-            return Some(Does::Login { user });
+            let secret = self.secret(3);
+            return Some(Does::Login { user, secret });
         }
         let (verb, class) = self.find();
         let class = match verb {
@@ -103,6 +107,15 @@ impl Command {
             fingerprint: fingerprint(verb.as_bytes()),
             last: matches!(verb, "PSYNC" | "SYNC" | "MONITOR"),
         })
+    }
+
+    /// A mark of the arguments from `first` on, which are user and password.
+    fn secret(&self, first: usize) -> SecretMark {
+        let start = first
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before));
+        let rest = start.and_then(|start| self.bytes.get(*start..));
+        SecretMark::of(rest.unwrap_or_default())
     }
 
     fn marks(&self, verb: &str) -> Marks {

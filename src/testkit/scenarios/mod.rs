@@ -3,7 +3,11 @@
 //! One file per detector, named like it. A case says what must be found; the catalogue turns cases into files.
 
 pub mod beacon;
+pub mod credential_dump;
+pub mod db_abuse;
 pub mod db_bruteforce;
+pub mod db_enumeration;
+pub mod db_injection;
 pub mod db_sweep;
 pub mod demo;
 pub mod dns_tunnel;
@@ -17,6 +21,7 @@ mod registry;
 pub mod registry_pull;
 pub mod registry_push;
 pub mod reverse_shell;
+pub mod ssh_bruteforce;
 pub mod websocket_tunnel;
 
 use std::time::Duration;
@@ -115,7 +120,11 @@ impl Expect {
 pub fn all() -> Vec<Case> {
     vec![
         beacon::case(),
+        credential_dump::case(),
+        db_abuse::case(),
         db_bruteforce::case(),
+        db_enumeration::case(),
+        db_injection::case(),
         db_sweep::case(),
         demo::case(),
         dns_tunnel::case(),
@@ -125,10 +134,11 @@ pub fn all() -> Vec<Case> {
         icmp_tunnel::case(),
         novel_peer::case(),
         port_scan::case(),
-        websocket_tunnel::case(),
         registry_pull::case(),
         registry_push::case(),
         reverse_shell::case(),
+        ssh_bruteforce::case(),
+        websocket_tunnel::case(),
     ]
 }
 

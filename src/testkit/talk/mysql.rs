@@ -88,6 +88,18 @@ pub fn query(scene: &mut Scene, session: &mut Session, sql: &str, rows: usize, w
     );
 }
 
+/// A query that the server refuses with an error.
+pub fn fail(scene: &mut Scene, session: &mut Session, sql: &str, code: u16, text: &str) {
+    let question = [&[COM_QUERY], sql.as_bytes()].concat();
+    let answer = packet(1, &error(code, "42000", text));
+    session.ask(
+        scene,
+        &packet(0, &question),
+        Duration::from_millis(1),
+        &answer,
+    );
+}
+
 /// Says goodbye and closes.
 pub fn leave(scene: &mut Scene, mut session: Session) -> crate::time::Timestamp {
     session.say(scene, Side::Client, &packet(0, &[COM_QUIT]));

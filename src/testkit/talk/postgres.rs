@@ -82,6 +82,13 @@ pub fn query(scene: &mut Scene, session: &mut Session, sql: &str, rows: usize, w
     session.ask(scene, &question, Duration::from_millis(1), &answer);
 }
 
+/// A query that the server refuses with an error.
+pub fn fail(scene: &mut Scene, session: &mut Session, sql: &str, code: &str, text: &str) {
+    let question = message(b'Q', &[sql.as_bytes(), b"\0"]);
+    let answer = [error("ERROR", code, text), ready()].concat();
+    session.ask(scene, &question, Duration::from_millis(1), &answer);
+}
+
 /// Copies a whole table out, `len` bytes of it.
 pub fn copy_out(scene: &mut Scene, session: &mut Session, table: &str, len: usize) {
     let sql = format!("COPY {table} TO STDOUT");

@@ -38,6 +38,47 @@ const MORE_HOST_KEYS: &str = ",ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp
 
 /// Both ends name themselves, agree on keys, and the client logs in with a key of its own.
 pub fn login(rng: &mut Rng, client: &str, server: &str) -> Vec<Step> {
+    let mut steps = agree(rng, client, server);
+    steps.extend([
+        Say(Client, sealed(rng, 110)),
+        Pause(Duration::from_millis(4)),
+        Say(Server, sealed(rng, 68)),
+        Say(Client, sealed(rng, 197)),
+        Pause(Duration::from_millis(9)),
+        Say(Server, sealed(rng, 1)),
+    ]);
+    steps
+}
+
+/// Both ends name themselves and agree on keys, and the client tries passwords, each after a `pause`. The server thinks
+/// for two seconds before it refuses one; only the last may be right.
+pub fn passwords(
+    rng: &mut Rng,
+    (client, server): (&str, &str),
+    tries: usize,
+    right: bool,
+    pause: Duration,
+) -> Vec<Step> {
+    let mut steps = agree(rng, client, server);
+    for number in 1..=tries {
+        let let_in = right && number == tries;
+        let think = if let_in {
+            Duration::from_millis(12)
+        } else {
+            rng.about(Duration::from_secs(2))
+        };
+        steps.extend([
+            Pause(rng.about(pause)),
+            Say(Client, sealed(rng, 130)),
+            Pause(think),
+            Say(Server, sealed(rng, if let_in { 1 } else { 30 })),
+        ]);
+    }
+    steps
+}
+
+/// Both ends name themselves and agree on keys; the client asks for the service, and which methods there are.
+fn agree(rng: &mut Rng, client: &str, server: &str) -> Vec<Step> {
     let lists = |more: &str| {
         let host_keys = format!("{HOST_KEYS}{more}");
         let lists = [
@@ -83,17 +124,10 @@ pub fn login(rng: &mut Rng, client: &str, server: &str) -> Vec<Step> {
         Pause(Duration::from_millis(3)),
         Say(Server, reply.concat()),
         Say(Client, packet(rng, NEWKEYS, &[])),
-        // The service is asked for, the methods, whether a key would do; then the key is shown.
         Say(Client, sealed(rng, 17)),
         Say(Server, sealed(rng, 17)),
         Say(Client, sealed(rng, 45)),
         Say(Server, sealed(rng, 30)),
-        Say(Client, sealed(rng, 110)),
-        Pause(Duration::from_millis(4)),
-        Say(Server, sealed(rng, 68)),
-        Say(Client, sealed(rng, 197)),
-        Pause(Duration::from_millis(9)),
-        Say(Server, sealed(rng, 1)),
     ]
 }
 
