@@ -20,6 +20,11 @@ mod testing_db;
 mod beacon;
 mod credential_dump;
 mod db_abuse;
+mod watch;
+
+mod beacon;
+mod control_plane_probe;
+mod darknet;
 mod db_bruteforce;
 mod db_enumeration;
 mod db_injection;
@@ -35,6 +40,7 @@ mod registry_pull;
 mod registry_push;
 mod reverse_shell;
 mod ssh_bruteforce;
+mod service_enumeration;
 mod websocket_tunnel;
 
 use crate::baseline::{Baseline, Lineage, Profile};
@@ -163,6 +169,8 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &beacon::SPEC,
     &credential_dump::SPEC,
     &db_abuse::SPEC,
+    &control_plane_probe::SPEC,
+    &darknet::SPEC,
     &db_bruteforce::SPEC,
     &db_enumeration::SPEC,
     &db_injection::SPEC,
@@ -178,5 +186,6 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &registry_push::SPEC,
     &reverse_shell::SPEC,
     &ssh_bruteforce::SPEC,
+    &service_enumeration::SPEC,
     &websocket_tunnel::SPEC,
 ];

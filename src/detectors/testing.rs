@@ -107,6 +107,11 @@ impl Bench {
         }
     }
 
+    /// With an inventory.
+    pub(super) fn knowing(self, journal: Journal) -> Self {
+        Self { journal, ..self }
+    }
+
     pub(super) fn event(&mut self, secs: f64, kind: EventKind) {
         let time = Timestamp::from_secs_f64(secs);
         let event = Event { time, kind };
@@ -243,6 +248,26 @@ impl Bench {
         self.event(secs, EventKind::Turn { flow, turn });
     }
 
+    /// A conversation over TCP of which this was understood.
+    pub(super) fn talk(
+        &mut self,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        port: u16,
+        said: impl IntoIterator<Item = Transaction>,
+    ) {
+        let flow = self.open(secs, ends, Protocol::Tcp, port);
+        let outcome = EventKind::FlowOutcome {
+            flow: Arc::clone(&flow),
+            outcome: Outcome::Answered,
+        };
+        self.event(secs, outcome);
+        for transaction in said {
+            let flow = Arc::clone(&flow);
+            self.event(secs, EventKind::Transaction { flow, transaction });
+        }
+    }
+
     /// A DNS query for `name`, and an answer with `answer` if there is one.
     pub(super) fn dns(
         &mut self,
@@ -270,6 +295,28 @@ impl Bench {
         };
         for message in [query, response] {
             let transaction = Transaction::Dns(message);
+            let flow = Arc::clone(&flow);
+            self.event(secs, EventKind::Transaction { flow, transaction });
+        }
+    }
+
+    /// A DNS query for a name that doesn't exist, and the answer that says so.
+    pub(super) fn no_such_name(
+        &mut self,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        name: &str,
+        query_type: u16,
+    ) {
+        let flow = self.open(secs, ends, Protocol::Udp, 53);
+        for response in [false, true] {
+            let transaction = Transaction::Dns(DnsMessage {
+                name: name.into(),
+                query_type,
+                response,
+                rcode: if response { 3 } else { 0 },
+                ..DnsMessage::default()
+            });
             let flow = Arc::clone(&flow);
             self.event(secs, EventKind::Transaction { flow, transaction });
         }

@@ -4,6 +4,7 @@
 mod acquaintances;
 mod attempts;
 mod contacts;
+mod control_plane;
 mod debuts;
 mod habits;
 mod histogram;
@@ -23,10 +24,11 @@ pub use attempts::{
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };
+pub use control_plane::{Component, Wanted, is_metadata};
 pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
-pub use names::{DomainName, information_bits};
+pub use names::{ClusterName, DomainName, information_bits, reverse_address};
 pub use peers::{Contact, PeerClass, PeerNamer, Role};
 pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;

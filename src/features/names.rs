@@ -3,10 +3,15 @@
 //! A cluster's names have to be cleaned first: `ndots:5` makes a resolver ask for `example.com.prod.svc.cluster.local`
 //! and three more before `example.com`, so names under the cluster's own domain say nothing about anybody outside.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 /// More than any alphabet that survives resolvers carries per character (base64 has 6).
 const MAX_BITS_PER_CHAR: f64 = 6.0;
 /// The domain under which Kubernetes puts its own names, unless configured otherwise.
 const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// Top-level domains that nobody calls a namespace after; those of countries have two letters.
+const OLD_TOP_LEVELS: &[&str] = &["com", "net", "org", "info", "biz", "edu", "gov", "mil"];
 
 /// A name split where a registrar's word ends: `left` is the client's to choose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +36,62 @@ impl<'a> DomainName<'a> {
             registered,
         })
     }
+}
+
+/// A name of a cluster's own service: `redis.shop.svc.cluster.local`, whatever the cluster's domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClusterName<'a> {
+    /// Service and namespace: `redis.shop`.
+    pub service: &'a str,
+    /// Whether it asks for everything at once, as CoreDNS once allowed: `any.any.svc.cluster.local`.
+    pub wildcard: bool,
+}
+
+impl<'a> ClusterName<'a> {
+    /// Reads a name. `None` for names of other kinds, and for those that a resolver makes up by appending the search list
+    /// to a name outside, such as `www.example.com.shop.svc.cluster.local` and `example.com.svc.cluster.local`.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        let (left, _domain) = name.rsplit_once(".svc.")?;
+        // What SRV names begin with: _http._tcp.
+        let mut service = left;
+        while let Some((first, rest)) = service.split_once('.')
+            && first.starts_with('_')
+        {
+            service = rest;
+        }
+        let labels = service.split('.').count();
+        let wildcard = labels > 1 && service.split('.').all(|label| matches!(label, "any" | "*"));
+        if wildcard {
+            return Some(Self { service, wildcard });
+        }
+        // Newer top-level domains are namespaces as well: shop, app, dev.
+        let (_, last) = service.split_once('.')?;
+        let outside = last.len() == 2 || OLD_TOP_LEVELS.contains(&last);
+        (labels == 2 && !outside).then_some(Self { service, wildcard })
+    }
+}
+
+/// The address that a name for looking up in reverse is for.
+pub fn reverse_address(name: &str) -> Option<IpAddr> {
+    if let Some(rest) = name.strip_suffix(".in-addr.arpa") {
+        let mut octets = [0_u8; 4];
+        let mut labels = rest.rsplit('.');
+        for octet in &mut octets {
+            *octet = labels.next()?.parse().ok()?;
+        }
+        return labels.next().is_none().then(|| octets.into());
+    }
+    let rest = name.strip_suffix(".ip6.arpa")?;
+    let mut address = 0_u128;
+    let mut nibbles = 0;
+    for label in rest.rsplit('.') {
+        if label.len() != 1 || nibbles == 32 {
+            return None;
+        }
+        address = address << 4 | u128::from(u8::from_str_radix(label, 16).ok()?);
+        nibbles += 1;
+    }
+    (nibbles == 32).then(|| Ipv6Addr::from_bits(address).into())
 }
 
 fn has_suffix(name: &str, suffix: &str) -> bool {
@@ -108,6 +169,50 @@ mod tests {
             assert_eq!(split(name), None, "{name}");
         }
         assert!(split("notcluster.local.example.com").is_some());
+    }
+
+    #[test]
+    fn names_of_services_without_what_the_search_list_makes_up() {
+        let service = |name| ClusterName::parse(name).map(|name| name.service);
+        assert_eq!(service("redis.shop.svc.cluster.local"), Some("redis.shop"));
+        assert_eq!(
+            service("_http._tcp.web.shop.svc.k8s.corp"),
+            Some("web.shop")
+        );
+        for name in [
+            "www.example.com.shop.svc.cluster.local",
+            "example.com.svc.cluster.local",
+            "redis.svc.cluster.local",
+            "redis-0.redis.shop.svc.cluster.local",
+            "svc.cluster.local",
+            "example.com",
+        ] {
+            assert_eq!(service(name), None, "{name}");
+        }
+        for name in [
+            "any.any.svc.cluster.local",
+            "*.*.svc.cluster.local",
+            "any.any.any.svc.k8s",
+        ] {
+            assert!(ClusterName::parse(name).unwrap().wildcard, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_in_reverse() {
+        let ip = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(reverse_address("7.1.244.10.in-addr.arpa"), ip("10.244.1.7"));
+        let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert_eq!(reverse_address(v6), ip("2001:db8::1"));
+        for name in [
+            "1.244.10.in-addr.arpa",
+            "a.1.244.10.in-addr.arpa",
+            "0.7.1.244.10.in-addr.arpa",
+            "10.ip6.arpa",
+            "lb._dns-sd._udp.0.1.244.10.in-addr.arpa",
+        ] {
+            assert_eq!(reverse_address(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use super::claim::Claim;
 use super::holder::holders;
 use super::timeline::{Segment, index_at, lay_out};
-use super::{Attribution, Confidence, Networks};
+use super::{AddressClass, Attribution, Confidence, Networks};
 use crate::address::{NetworkId, canonical};
 use crate::time::Timestamp;
 
@@ -44,7 +44,9 @@ pub enum Allocation {
     Assigned,
     /// Nobody did then, but somebody did within ten minutes before or after.
     Recent,
-    /// Nobody did, by an inventory that would know: not then, nor ten minutes before or after.
+    /// Nobody did, by an inventory that would know, though somebody did once: more than ten minutes before or after.
+    Vacated,
+    /// Nobody ever did, by an inventory that would know.
     Unassigned,
     /// The inventory can't tell.
     Unknown,
@@ -92,12 +94,14 @@ impl Journal {
             .clone()
     }
 
-    /// Whether anybody held an address at a time: the exact darknet is where the answer is `Unassigned`.
+    /// Whether anybody held an address at a time: the exact darknet is where the answer is `Unassigned` or `Vacated`.
     pub fn allocation(&self, network: NetworkId, ip: IpAddr, time: Timestamp) -> Allocation {
         let ip = canonical(ip);
-        if self.networks.node(ip).is_some() {
+        // Besides nodes' own addresses: bridges and tunnel ends, of which no list speaks.
+        if self.networks.classify(ip) == AddressClass::Node {
             return Allocation::Assigned;
         }
+        let mut once = false;
         if let Some(segments) = self.segments(network, ip) {
             let held = |i: usize| {
                 segments
@@ -112,11 +116,12 @@ impl Journal {
             if around.into_iter().any(held) {
                 return Allocation::Recent;
             }
+            once = segments.iter().any(|segment| segment.answer.is_some());
         }
-        if self.networks.is_complete(ip, time) {
-            Allocation::Unassigned
-        } else {
-            Allocation::Unknown
+        match (self.networks.is_complete(ip, time), once) {
+            (true, true) => Allocation::Vacated,
+            (true, false) => Allocation::Unassigned,
+            (false, _) => Allocation::Unknown,
         }
     }
 

@@ -22,6 +22,8 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "beacon",
     "credential-dump",
     "db-abuse",
+    "control-plane-probe",
+    "darknet",
     "db-bruteforce",
     "db-enumeration",
     "db-injection",
@@ -37,6 +39,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "registry-push",
     "reverse-shell",
     "ssh-bruteforce",
+    "service-enumeration",
     "websocket-tunnel",
 ];
 

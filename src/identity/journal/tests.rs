@@ -285,19 +285,22 @@ fn the_darknet_is_what_nobody_held_for_a_while_in_a_range_that_is_known_whole() 
     )]);
     let range = |text: &str| text.parse().unwrap();
     journal.networks_mut().add_pods(range("10.1.0.0/16"));
+    let node_range = range("10.1.0.0/24");
+    journal.networks_mut().add_complete(node_range, at(5000));
     journal
         .networks_mut()
-        .add_complete(range("10.1.0.0/24"), at(5000));
+        .add_node_range(node_range, "n1".into());
     for (address, secs, expected) in [
         ("10.1.0.5", 10_500, Allocation::Assigned),
         ("10.1.0.5", 11_030, Allocation::Assigned),
         ("10.1.0.5", 11_500, Allocation::Recent),
         ("10.1.0.5", 9500, Allocation::Recent),
-        ("10.1.0.5", 12_000, Allocation::Unassigned),
-        ("10.1.0.5", 9000, Allocation::Unassigned),
+        ("10.1.0.5", 12_000, Allocation::Vacated),
+        ("10.1.0.5", 9000, Allocation::Vacated),
         ("10.1.0.5", 4000, Allocation::Unknown),
         ("10.1.0.77", 10_500, Allocation::Unassigned),
-        ("10.1.0.0", 10_500, Allocation::Unknown),
+        ("10.1.0.1", 10_500, Allocation::Assigned),
+        ("10.1.0.0", 10_500, Allocation::Assigned),
         ("10.1.0.255", 10_500, Allocation::Unknown),
         ("10.1.1.77", 10_500, Allocation::Unknown),
         ("203.0.113.1", 10_500, Allocation::Unknown),

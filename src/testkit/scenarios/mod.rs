@@ -5,6 +5,8 @@
 pub mod beacon;
 pub mod credential_dump;
 pub mod db_abuse;
+pub mod control_plane_probe;
+pub mod darknet;
 pub mod db_bruteforce;
 pub mod db_enumeration;
 pub mod db_injection;
@@ -22,6 +24,7 @@ pub mod registry_pull;
 pub mod registry_push;
 pub mod reverse_shell;
 pub mod ssh_bruteforce;
+pub mod service_enumeration;
 pub mod websocket_tunnel;
 
 use std::time::Duration;
@@ -122,6 +125,8 @@ pub fn all() -> Vec<Case> {
         beacon::case(),
         credential_dump::case(),
         db_abuse::case(),
+        control_plane_probe::case(),
+        darknet::case(),
         db_bruteforce::case(),
         db_enumeration::case(),
         db_injection::case(),
@@ -138,6 +143,7 @@ pub fn all() -> Vec<Case> {
         registry_push::case(),
         reverse_shell::case(),
         ssh_bruteforce::case(),
+        service_enumeration::case(),
         websocket_tunnel::case(),
     ]
 }
