@@ -2,7 +2,7 @@
 //! their literals, sizes of results.
 //!
 //! Passwords, bound values and rows are passed over by their length. Answers are paired with requests by stream number.
-//! Bodies that are compressed are seen as such, not read.
+//! Of compressed bodies as much is unpacked; version 5's compressed segments are seen as such, not read.
 
 mod fields;
 mod segments;
@@ -20,7 +20,7 @@ use super::sql::{Dialect, MAX_STATEMENT, begins_statement, statement};
 use super::text::{opt_text, text};
 use super::{
     Both, Carrier, DatabaseEvent, DatabaseMessage, Dissector, DissectorSpec, Marks, Probe,
-    Progress, Segment, StatementClass, Transaction, fingerprint::fingerprint,
+    Progress, Segment, StatementClass, Transaction, fingerprint::fingerprint, unpack,
 };
 use crate::flow::Direction;
 
@@ -38,6 +38,8 @@ const MAX_NAME: usize = 64;
 const MAX_BODY: u32 = 0x1000_0000;
 /// How much of a startup, a login or an answer is read.
 const MAX_FIELDS: usize = 2048;
+/// How much of a compressed body is unpacked.
+const MAX_UNPACKED: usize = MAX_STATEMENT + 64;
 /// Requests that may be under way at once; answers to more aren't paired.
 const MAX_ASKED: usize = 256;
 
@@ -163,10 +165,41 @@ struct Cassandra {
     asked: VecDeque<i16>,
     /// What the client calls itself, and how it compresses.
     client: Option<Arc<str>>,
-    compresses: bool,
+    compression: Compression,
     greeted: bool,
     /// Whether the client named itself to log in.
     logging_in: bool,
+}
+
+/// How bodies are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Compression {
+    #[default]
+    None,
+    /// After the length unpacked.
+    Lz4,
+    Snappy,
+    Other,
+}
+
+impl Compression {
+    fn named(name: Option<&[u8]>) -> Self {
+        match name {
+            None => Self::None,
+            Some(b"lz4") => Self::Lz4,
+            Some(b"snappy") => Self::Snappy,
+            Some(_) => Self::Other,
+        }
+    }
+
+    /// A body's beginning, unpacked.
+    fn unpack(self, body: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Lz4 => Some(unpack::lz4(body.get(4..)?, MAX_UNPACKED)),
+            Self::Snappy => Some(unpack::snappy(body, MAX_UNPACKED)),
+            Self::None | Self::Other => None,
+        }
+    }
 }
 
 impl Dissector for Cassandra {
@@ -257,7 +290,13 @@ impl Cassandra {
 
     fn take_request(&mut self, header: Header, body: &[u8], out: &mut Vec<Transaction>) {
         if header.flags & COMPRESSED != 0 {
-            if matches!(header.kind, QUERY | PREPARE | BATCH) {
+            let header = Header {
+                flags: header.flags & !COMPRESSED,
+                ..header
+            };
+            if let Some(body) = self.compression.unpack(body) {
+                self.take_request(header, &body, out);
+            } else if matches!(header.kind, QUERY | PREPARE | BATCH) {
                 self.ask(header.stream);
                 say_compressed(header.body, out);
             }
@@ -272,7 +311,7 @@ impl Cassandra {
                 let client = fields.setting(b"APPLICATION_NAME");
                 let client = client.or_else(|| fields.setting(b"DRIVER_NAME"));
                 self.client = client.and_then(|client| opt_text(client, MAX_NAME));
-                self.compresses = fields.setting(b"COMPRESSION").is_some();
+                self.compression = Compression::named(fields.setting(b"COMPRESSION"));
             }
             CREDENTIALS => {
                 let user = fields.setting(b"username");
@@ -329,8 +368,13 @@ impl Cassandra {
     }
 
     fn take_answer(&mut self, header: Header, body: &[u8], out: &mut Vec<Transaction>) {
-        let mut fields = Fields(body);
-        let readable = header.flags & COMPRESSED == 0
+        let packed = header.flags & COMPRESSED != 0;
+        let unpacked = packed.then(|| self.compression.unpack(body));
+        let mut fields = match &unpacked {
+            None => Fields(body),
+            Some(unpacked) => Fields(unpacked.as_deref().unwrap_or_default()),
+        };
+        let readable = !fields.0.is_empty()
             && (header.flags & TRACED == 0 || fields.take(16).is_some())
             && (header.flags & WARNS == 0 || fields.texts().is_some())
             && (header.flags & PAYLOAD == 0 || fields.payload().is_some());
@@ -345,7 +389,7 @@ impl Cassandra {
             READY | AUTHENTICATE => {
                 self.greet(None, out);
                 if header.version & !ANSWERS == 5 && self.segments.is_none() {
-                    let compresses = self.compresses;
+                    let compresses = self.compression != Compression::None;
                     self.segments = Some(Both {
                         orig: Segments::new(compresses),
                         resp: Segments::new(compresses),

@@ -2,7 +2,7 @@
 //!
 //! Packets have no length, so each part is read in its order. Blocks of rows aren't: after one begins, a direction is
 //! passed over until the other end has spoken, for the two take turns. So an answer's size is known once the client
-//! goes on.
+//! goes on, or leaves.
 
 mod layout;
 #[cfg(test)]
@@ -181,6 +181,12 @@ impl Dissector for ClickHouse {
             }
         }
         Progress::More
+    }
+
+    fn finish(&mut self, out: &mut Vec<Transaction>) {
+        if self.answering {
+            self.end_answer(None, out);
+        }
     }
 
     fn skipped(&self) -> u64 {

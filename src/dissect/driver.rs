@@ -137,8 +137,11 @@ impl FlowDissector {
         progress
     }
 
-    /// The flow is over: tells what it looked like, if nobody recognised it.
+    /// The flow is over: tells what waited for more, or what it looked like if nobody recognised it.
     pub fn finish(mut self, out: &mut Vec<Transaction>) {
+        if let State::Following(dissector) = &mut self.state {
+            dissector.finish(out);
+        }
         self.tell_openings(out);
     }
 

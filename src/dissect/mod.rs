@@ -43,6 +43,7 @@ mod text;
 mod tls;
 mod transaction;
 mod tunnel;
+mod unpack;
 mod vpn;
 mod web_database;
 mod websocket;
@@ -120,6 +121,11 @@ pub trait Dissector: Send {
     /// against [`LOOK_BUDGET`].
     fn skipped(&self) -> u64 {
         0
+    }
+
+    /// The flow is over: tells what waited for more.
+    fn finish(&mut self, out: &mut Vec<Transaction>) {
+        let _ = out;
     }
 
     /// Told once, before all else, how deep inside other conversations this one is.

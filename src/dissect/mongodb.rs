@@ -1,8 +1,7 @@
 //! MongoDB's wire protocol: who logs in and whether it works, commands without their values, sizes of answers.
 //!
 //! Of a message the first kilobytes are looked at; of a document only names of fields, and the few values that tell what
-//! a command does. Answers are paired with commands by number. Compressed messages are seen as such, not read; logins
-//! are never compressed.
+//! a command does. Answers are paired with commands by number. Of a compressed message as much is unpacked.
 
 mod bson;
 mod command;
@@ -10,6 +9,7 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::frames::{Frames, Plan, Step};
 use super::text::{opt_text, text};
 use super::{
     Carrier, DatabaseEvent, DatabaseMessage, Dissector, DissectorSpec, Marks, Probe, Progress,
-    Segment, StatementClass, Transaction, fingerprint::fingerprint,
+    Segment, StatementClass, Transaction, fingerprint::fingerprint, unpack,
 };
 use crate::flow::Direction;
 
@@ -213,8 +213,8 @@ impl Dissector for MongoDb {
                 return Progress::Desynced;
             };
             match segment.direction {
-                Direction::Orig => self.take_client(header, body, out),
-                Direction::Resp => self.take_server(header, body, out),
+                Direction::Orig => self.take_client(header, body, whole(header), out),
+                Direction::Resp => self.take_server(header, body, whole(header), out),
             }
         }
     }
@@ -234,8 +234,14 @@ fn plan(header: &[u8]) -> Option<Plan> {
 }
 
 impl MongoDb {
-    fn take_client(&mut self, header: Header, body: &[u8], out: &mut Vec<Transaction>) {
-        let whole = header.length as usize <= MAX_KEPT;
+    /// Takes a message; `whole` if all of it is here.
+    fn take_client(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        whole: bool,
+        out: &mut Vec<Transaction>,
+    ) {
         match header.kind {
             MSG => {
                 let flags = le32(body, 0).unwrap_or_default();
@@ -257,14 +263,8 @@ impl MongoDb {
                 self.command(header, &command, true, out);
             }
             COMPRESSED => {
-                let original = le32(body, 0).unwrap_or_default();
-                // Compressed by nothing.
-                if body.get(8) == Some(&0) && original != COMPRESSED {
-                    let header = Header {
-                        kind: original,
-                        ..header
-                    };
-                    self.take_client(header, body.get(9..).unwrap_or_default(), out);
+                if let Some((header, body, whole)) = unpacked(header, body, whole) {
+                    self.take_client(header, &body, whole, out);
                     return;
                 }
                 self.ask(header.id, Asked::Other);
@@ -351,12 +351,23 @@ impl MongoDb {
         self.asked.push_back((id, asked));
     }
 
-    fn take_server(&mut self, header: Header, body: &[u8], out: &mut Vec<Transaction>) {
+    fn take_server(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        whole: bool,
+        out: &mut Vec<Transaction>,
+    ) {
+        if header.kind == COMPRESSED
+            && let Some((header, body, whole)) = unpacked(header, body, whole)
+        {
+            self.take_server(header, &body, whole, out);
+            return;
+        }
         let place = self.asked.iter().position(|(id, _)| *id == header.answers);
         let Some((_, asked)) = place.and_then(|place| self.asked.remove(place)) else {
             return;
         };
-        let whole = header.length as usize <= MAX_KEPT;
         let reply = match header.kind {
             MSG => message_document(body).map(|document| Reply::new(document, whole)),
             REPLY => {
@@ -408,6 +419,28 @@ impl MongoDb {
             out,
         );
     }
+}
+
+/// Whether all of a message is here.
+const fn whole(header: Header) -> bool {
+    header.length as usize <= MAX_KEPT
+}
+
+/// The message in a compressed one, as far as it can be read.
+fn unpacked(header: Header, body: &[u8], whole: bool) -> Option<(Header, Cow<'_, [u8]>, bool)> {
+    let kind = le32(body, 0).filter(|kind| *kind != COMPRESSED)?;
+    let length = le32(body, 4)?;
+    let packed = body.get(9..)?;
+    let inside = match body.get(8)? {
+        0 => Cow::Borrowed(packed),
+        1 => unpack::snappy(packed, MAX_KEPT).into(),
+        2 => unpack::zlib(packed, MAX_KEPT).into(),
+        3 => unpack::zstd(packed, MAX_KEPT).into(),
+        _ => return None,
+    };
+    let whole = whole && inside.len() >= length as usize;
+    let is_read = !inside.is_empty();
+    is_read.then_some((Header { kind, ..header }, inside, whole))
 }
 
 /// The document of a message that isn't one of a row of documents.

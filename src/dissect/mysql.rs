@@ -113,6 +113,8 @@ enum Phase {
     Start,
     /// The server greeted.
     Greeted,
+    /// The client left without naming itself.
+    Left,
     /// The client named itself.
     LoggingIn,
     Commands,
@@ -177,8 +179,12 @@ impl MySql {
             return Progress::More;
         }
         match self.phase {
-            // It leaves again: the answer to a greeting is number 1.
-            Phase::Greeted if number == 0 => return Progress::Done,
+            // It leaves again: the answer to a greeting is number 1. Servers may complain.
+            Phase::Greeted if number == 0 => {
+                self.phase = Phase::Left;
+                return Progress::More;
+            }
+            Phase::Left => return Progress::Done,
             Phase::Greeted => {
                 let Some(response) = Response::parse(body) else {
                     return Progress::Desynced;
@@ -247,6 +253,13 @@ impl MySql {
                 let version = opt_text(greeting.version, MAX_NAME);
                 say(DatabaseEvent::Hello { version }, out);
             }
+            Phase::Left => {
+                if body.first() == Some(&ERROR) {
+                    let (rows, bytes, error) = (None, 0, errno(body));
+                    say(DatabaseEvent::Result { rows, bytes, error }, out);
+                }
+                return Progress::Done;
+            }
             Phase::Greeted | Phase::LoggingIn => match body.first() {
                 Some(0) => {
                     self.phase = Phase::Commands;
@@ -282,7 +295,7 @@ fn plan_client(header: &[u8], phase: Phase) -> Plan {
         Phase::Greeted => MAX_FIELDS,
         Phase::Start | Phase::Commands if number == 0 => MAX_STATEMENT,
         // Passwords, and the contents of files.
-        Phase::LoggingIn | Phase::Start | Phase::Commands => 0,
+        Phase::LoggingIn | Phase::Left | Phase::Start | Phase::Commands => 0,
     };
     plan(header, keep, false)
 }

@@ -3,7 +3,7 @@
 //!
 //! Inside a session the protocol isn't published and differs by version and driver; there only what stands out is read:
 //! the user before the `AUTH_` fields of a login, `ORA-` errors, statements after the calls that run them. An answer's
-//! size is known once the client goes on. Native encryption hides all that.
+//! size is known once the client goes on, or leaves. Native encryption hides all that.
 
 mod session;
 #[cfg(test)]
@@ -152,6 +152,10 @@ impl Dissector for Oracle {
                 Direction::Resp => self.take_server(kind, &packet, length, out),
             }
         }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Transaction>) {
+        self.end_answer(out);
     }
 
     fn skipped(&self) -> u64 {

@@ -98,41 +98,39 @@ fn probe_statement(data: &[u8]) -> Probe {
     }
 }
 
-/// How a server answers a startup: by asking for a password or none, or by refusing.
 fn probe_answer(data: &[u8]) -> Probe {
-    const ANSWERS: [&[u8]; 5] = [
-        b"R\0\0\0\x08\0\0\0\0",
-        b"R\0\0\0\x08\0\0\0\x03",
-        b"R\0\0\0\x0c\0\0\0\x05",
-        b"SFATAL\0",
-        b"SERROR\0",
-    ];
-    let Some(first) = data.first() else {
-        return Probe::Unsure;
-    };
-    let (whole, refusals) = ANSWERS.split_at(3);
-    let (data, known) = match first {
-        b'R' => (data, whole),
-        b'E' if data.len() <= HEADER_LEN => {
-            let high = data.get(1..3).unwrap_or(data.get(1..).unwrap_or_default());
-            return if high.iter().all(|byte| *byte == 0) {
-                Probe::Unsure
-            } else {
-                Probe::NotForUs
-            };
-        }
-        b'E' if data.get(1..3) == Some(&[0, 0]) => {
-            (data.get(HEADER_LEN..).unwrap_or_default(), refusals)
-        }
-        _ => return Probe::NotForUs,
-    };
-    if known.iter().any(|answer| data.starts_with(answer)) {
-        Probe::Certain
-    } else if known.iter().any(|answer| answer.starts_with(data)) {
-        Probe::Unsure
-    } else {
-        Probe::NotForUs
+    match begins_answer(data) {
+        None => Probe::Unsure,
+        Some(true) => Probe::Certain,
+        Some(false) => Probe::NotForUs,
     }
+}
+
+/// Whether a server answers a startup so: by a step of the login, or by refusing.
+fn begins_answer(data: &[u8]) -> Option<bool> {
+    const REFUSALS: [&[u8]; 2] = [b"SFATAL\0", b"SERROR\0"];
+    let kind = data.first()?;
+    let high = data.get(1..data.len().min(3)).unwrap_or_default();
+    if !matches!(kind, b'R' | b'E') || high.iter().any(|byte| *byte != 0) {
+        return Some(false);
+    }
+    let length = number(data.get(1..HEADER_LEN))?;
+    let body = data.get(HEADER_LEN..).unwrap_or_default();
+    if *kind == b'R' {
+        // How to prove oneself, a challenge, or that it is enough.
+        let step = number(body.get(..4))?;
+        return Some(match step {
+            0 | 2 | 3 | 6 | 7 | 9 => length == 8,
+            5 => length == 12,
+            8 | 10..=12 => (9..=4096).contains(&length),
+            _ => false,
+        });
+    }
+    if REFUSALS.iter().any(|known| body.starts_with(known)) {
+        return Some(true);
+    }
+    let possible = REFUSALS.iter().any(|known| known.starts_with(body));
+    if possible { None } else { Some(false) }
 }
 
 /// Both directions of a connection.

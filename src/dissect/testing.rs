@@ -33,9 +33,11 @@ pub(super) fn conversation(build: Build, turns: &[(Direction, &[u8])]) -> Vec<St
             lines.extend(out.drain(..).map(|transaction| line(&transaction)));
             if progress != Progress::More {
                 lines.push(format!("{progress:?}").to_lowercase());
-                break;
+                return lines;
             }
         }
+        dissector.finish(&mut out);
+        lines.extend(out.iter().map(line));
         lines
     };
     let whole = run(turns.to_vec());

@@ -191,7 +191,8 @@ pub enum DatabaseEvent {
         /// Length of the text, or of the command on the wire, in bytes.
         length: u32,
     },
-    /// The server answered a statement; one answer each, or one for each part of a statement that has several.
+    /// The server answered a statement; one answer each, or one for each part of a statement that has several. Without a
+    /// statement, the server complains of what it didn't understand (MySQL's 1156 when a client leaves at the greeting).
     Result {
         /// Rows returned or changed, where the protocol says.
         rows: Option<u64>,

@@ -15,6 +15,7 @@ pub mod background;
 pub mod bulk;
 pub mod catalogue;
 pub mod cluster;
+pub mod dissected;
 pub mod inventory;
 pub mod names;
 pub mod pcap;

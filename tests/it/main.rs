@@ -23,6 +23,8 @@ mod fragments;
 mod learn;
 /// Flows against tshark.
 mod oracle;
+/// Databases against tshark.
+mod oracle_databases;
 /// Catalogue, pages, checks.
 mod signatures;
 /// The same packets at several taps.

@@ -219,6 +219,28 @@ fn version_5_encloses_messages_in_segments() {
 }
 
 #[test]
+fn compressed_bodies_are_unpacked() {
+    // A literal of less than 15 bytes is all that LZ4 needs.
+    let pack = |body: &[u8]| {
+        let length = (body.len() as u32).to_be_bytes();
+        [&length[..], &[(body.len() as u8) << 4], body].concat()
+    };
+    let flagged = |mut message: Vec<u8>| {
+        message[1] = COMPRESSED;
+        message
+    };
+    let asked = flagged(message(4, 2, QUERY, &pack(&long_text("LIST ROLES"))));
+    let answer = flagged(message(0x84, 2, ERROR, &pack(&[0, 0, 0x21, 0, 0, 0])));
+    let found = events(&[
+        (Orig, &startup(4, true)),
+        (Resp, &message(0x84, 0, READY, b"")),
+        (Orig, &asked),
+        (Resp, &answer),
+    ]);
+    assert_eq!(found, ["hello -", "LIST Catalogue", "result - 11 0x2100"]);
+}
+
+#[test]
 fn old_versions_number_streams_in_a_byte() {
     let old = |kind: u8, answers: u8, body: &[u8]| {
         let length = (body.len() as u32).to_be_bytes();

@@ -436,18 +436,46 @@ fn fingerprints_leave_values_out() {
 }
 
 #[test]
-fn compressed_messages_are_seen_as_such() {
+fn compressed_messages_are_unpacked() {
     let inner = [&b"\0\0\0\0\0"[..], &document(&[&int("ping", 1)])].concat();
     let wrapped = |id, answers, compressor: u8, data: &[u8]| {
         let body = [&MSG.to_le_bytes()[..], &[0; 4], &[compressor], data].concat();
         message(COMPRESSED, id, answers, &body)
     };
+    let zlib = |data: &[u8]| {
+        let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut out, data).unwrap();
+        out.finish().unwrap()
+    };
+    let zstd = |data: &[u8]| zstd::stream::encode_all(data, 1).unwrap();
+    let ok = |code| {
+        let fields = [double("ok", 0.0), int("code", code)];
+        [&b"\0\0\0\0\0"[..], &document(&[&fields[0], &fields[1]])].concat()
+    };
     let found = events(&[
-        (Orig, &wrapped(1, 0, 2, b"zzzz")),
-        (Resp, &wrapped(9, 1, 2, b"zzzzzz")),
+        (Orig, &wrapped(1, 0, 9, b"zzzz")),
+        (Resp, &wrapped(9, 1, 9, b"zzzzzz")),
         (Orig, &wrapped(2, 0, 0, &inner)),
+        (Orig, &wrapped(3, 0, 2, &zlib(&inner))),
+        (Orig, &wrapped(4, 0, 3, &zstd(&inner))),
+        (Resp, &wrapped(9, 4, 3, &zstd(&ok(13)))),
+        (Resp, &wrapped(9, 3, 2, &zlib(&ok(26)))),
     ]);
-    assert_eq!(found, ["COMPRESSED Other", "result - 31 -", "ping Other"]);
+    // Lengths are those of what was sent, and so the packers' business.
+    let (last, others) = found.split_last().unwrap();
+    let (last_but_one, others) = others.split_last().unwrap();
+    assert_eq!(
+        others,
+        [
+            "COMPRESSED Other",
+            "result - 31 -",
+            "ping Other",
+            "ping Other",
+            "ping Other",
+        ]
+    );
+    assert!(last_but_one.starts_with("result -") && last_but_one.ends_with(" 13"));
+    assert!(last.starts_with("result -") && last.ends_with(" 26"));
 }
 
 #[test]

@@ -209,8 +209,17 @@ fn encryption_and_compression_end_it() {
         (Resp, packet(2, OK)),
     ]);
     assert_eq!((found.len(), progress), (3, Progress::Done));
-    let leaves = [(Resp, greeting(0)), (Orig, packet(0, b"\x01"))];
-    assert_eq!(events(&leaves), (vec![hello()], Progress::Done));
+    // Who leaves at once may be told off.
+    let leaves = [
+        (Resp, greeting(0)),
+        (Orig, packet(0, b"\x01")),
+        (
+            Resp,
+            packet(1, b"\xff\x84\x04#08S01Got packets out of order"),
+        ),
+    ];
+    let complaint = result(None, 0, Some("1156"));
+    assert_eq!(events(&leaves), (vec![hello(), complaint], Progress::Done));
     assert_eq!(events(&[(Resp, packet(0, b"\x09x"))]).1, Progress::Desynced);
 }
 
