@@ -36,7 +36,7 @@ pub use cover::{Cover, Withheld};
 pub use habit::{Period, Schedule};
 pub use learner::Learner;
 pub use lineage::Lineage;
-pub use profile::{Accepted, Peer, Profile};
+pub use profile::{Accepted, Peer, Profile, RELEASE_WINDOW};
 pub use standing::{Feature, Maturity, Standing};
 pub use store::{Store, StoreError};
 pub use table::PeerStat;

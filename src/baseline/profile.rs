@@ -17,7 +17,7 @@ use crate::features::{Contact, LogHistogram, PeerClass, Rate, Role, Vocabulary};
 use crate::time::Timestamp;
 
 /// How long a release's window is open: what is new in it is told once, and learned.
-pub(super) const RELEASE_WINDOW: Duration = Duration::from_hours(24);
+pub const RELEASE_WINDOW: Duration = Duration::from_hours(24);
 
 /// What is too little to matter of a flow's bytes, whatever was seen before.
 pub(super) const FLOW_BYTES_FLOOR: f64 = 16_384.0;
@@ -375,9 +375,10 @@ impl Profile {
         ((answered + 8.0) / (answered + failed + 10.0)).clamp(0.5, 0.97)
     }
 
-    /// Whether a release of the workload was seen before; true where no release ever was, for then nothing can be told.
-    pub fn knows_release(&self, revision: &str) -> bool {
-        self.releases.is_empty() || self.release(revision).is_some()
+    /// Whether a release is the first that was seen of the workload, by which its baseline began.
+    pub fn began_with(&self, revision: &str) -> bool {
+        let first = self.releases.first();
+        first.is_some_and(|release| &**release.revision == revision)
     }
 
     /// When the release was first seen.

@@ -43,9 +43,11 @@ mod ssh_bruteforce;
 mod service_enumeration;
 mod websocket_tunnel;
 
-use crate::baseline::{Baseline, Lineage, Profile};
+use std::sync::Arc;
+
+use crate::baseline::{Baseline, Lineage, Profile, RELEASE_WINDOW};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, Debuts, Habits, PeerNamer};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
 use crate::identity::{Allocation, Journal};
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
@@ -68,12 +70,45 @@ pub struct Context<'a> {
     pub habits: &'a Habits,
     /// What began while we watched.
     pub debuts: &'a Debuts,
+    /// Which releases ran in this run, and since when.
+    pub releases: &'a Releases,
+    /// What the pods of each workload have done in this run, side by side.
+    pub replicas: &'a Replicas,
+}
+
+/// A release whose window is open: what is new in it has a cause.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Release {
+    /// Template hash, controller revision or image.
+    pub revision: Arc<str>,
+    /// When it was first seen, by the baseline or in this run.
+    pub since: Timestamp,
 }
 
 impl<'a> Context<'a> {
     /// The profile of an endpoint's workload, if one was learned.
     pub fn profile(&self, end: &Endpoint) -> Option<&'a Profile> {
         self.baseline?.profile(end.who.identity.workload.as_ref()?)
+    }
+
+    /// The release that a pod runs, if it is younger than a day: one that its workload's baseline didn't begin with, or
+    /// that replaced another in this run.
+    pub fn release(&self, end: &Endpoint, now: Timestamp) -> Option<Release> {
+        let identity = &end.who.identity;
+        let (workload, revision) = (identity.workload.as_ref()?, identity.revision.as_ref()?);
+        let in_run = self.releases.since(workload, revision);
+        let known = self
+            .profile(end)
+            .filter(|profile| profile.releases().len() > 0);
+        let since = match known {
+            Some(profile) if profile.began_with(revision) => return None,
+            Some(profile) => profile.released(revision).or(in_run)?,
+            None => in_run.filter(|_| self.releases.is_later(workload, revision))?,
+        };
+        (now.since(since) <= RELEASE_WINDOW).then(|| Release {
+            revision: Arc::clone(revision),
+            since,
+        })
     }
 
     /// An endpoint's workload with its namespace and its cluster, which stand in for what its own history doesn't tell;

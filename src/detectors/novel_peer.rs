@@ -1,7 +1,9 @@
 //! `novel-peer`: a workload meets somebody it never met in its baseline.
 //!
 //! The general departure, quieter than everything else: without a baseline it is silent, and how much a new peer
-//! surprises follows from how often the workload met new ones before (see [`crate::baseline`]).
+//! surprises follows from how often the workload met new ones before (see [`crate::baseline`]). A workload too young to
+//! have habits is compared pod by pod with itself: one replica that calls somebody outside whom its siblings never call.
+//! What is new while a release is young is told once for all of its pods, as new with this release.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Contact, Role, SourceKey, source_key};
+use crate::features::{Contact, PeerClass, Role, SourceKey, source_key};
 use crate::flow::Outcome;
+use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -43,8 +46,17 @@ struct Thresholds {
 struct NovelPeer {
     thresholds: Thresholds,
     alert_bits: f64,
-    sources: LruCache<SourceKey, Newcomer>,
+    sources: LruCache<Subject, Newcomer>,
+    /// Which subject met somebody first, so that a workload's other pods don't tell it again.
+    met: LruCache<(WorkloadId, Contact), Subject>,
     evicted: u64,
+}
+
+/// Whose news it is: a pod's own, or that of a release, whichever pods run it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Subject {
+    Pod(SourceKey),
+    Release(WorkloadId, Arc<str>),
 }
 
 struct Newcomer {
@@ -54,28 +66,86 @@ struct Newcomer {
     peers: Vec<(Contact, Target)>,
     more: u64,
     flows: Vec<Arc<FlowInfo>>,
+    evidence: Vec<Evidence>,
 }
 
 impl NovelPeer {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+        let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
         Self {
-            sources: LruCache::new(
-                NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN),
-            ),
+            sources: LruCache::new(room),
+            met: LruCache::new(room),
             evicted: 0,
             thresholds,
             alert_bits,
         }
     }
 
+    /// How surprising a contact is, by the workload's own history, else by what its pod's siblings do.
+    fn weigh(&self, flow: &FlowInfo, contact: &Contact, context: &Context<'_>) -> Option<Evidence> {
+        let baseline = context.baseline?;
+        let workload = flow.orig.who.identity.workload.as_ref()?;
+        let profile = baseline.profile(workload);
+        if profile.is_some_and(|profile| profile.knows(contact)) {
+            return None;
+        }
+        let settled = profile.filter(|profile| {
+            profile.observed() >= Duration::from_secs(self.thresholds.min_observed_secs)
+                && profile.contacts(Role::Client) >= self.thresholds.min_contacts
+        });
+        if let Some(profile) = settled {
+            return Some(Evidence {
+                feature: "peer.novelty",
+                family: Family::Novelty,
+                observed: 1.0,
+                expected: format!(
+                    "one of {} peers known from {} contacts",
+                    profile.peer_count(Role::Client),
+                    profile.contacts(Role::Client)
+                ),
+                bits: baseline.lineage(workload).contact_bits(contact),
+                signature_grade: false,
+                text: String::new(),
+            });
+        }
+        // Pods of a StatefulSet have roles, and inside a cluster one replica leads; outside all call the same.
+        let comparable = &*workload.kind != "StatefulSet";
+        if !comparable || PeerClass::of(&flow.resp) != PeerClass::Outside {
+            return None;
+        }
+        let siblings = context.replicas.siblings(&flow.orig, contact);
+        Some(Evidence {
+            feature: "peer.siblings",
+            family: Family::Novelty,
+            observed: 1.0,
+            expected: format!(
+                "what one of {} siblings did in {} contacts",
+                siblings.pods, siblings.contacts
+            ),
+            bits: siblings.novelty_bits(),
+            signature_grade: false,
+            text: String::new(),
+        })
+    }
+
+    /// Notes a contact; `None` if it is no news.
     fn meet(
         &mut self,
+        subject: &Subject,
         flow: &Arc<FlowInfo>,
         contact: Contact,
         time: Timestamp,
-    ) -> Option<&Newcomer> {
-        let key = source_key(&flow.orig);
-        if !self.sources.contains(&key) {
+    ) -> Option<&mut Newcomer> {
+        let workload = flow.orig.who.identity.workload.clone()?;
+        let key = (workload, contact);
+        match self.met.get(&key) {
+            Some(first) if first != subject => return None,
+            Some(_) => {}
+            None => {
+                self.met.put(key.clone(), subject.clone());
+            }
+        }
+        if !self.sources.contains(subject) {
             let source = Newcomer {
                 actor: flow.orig.clone(),
                 first: time,
@@ -83,12 +153,14 @@ impl NovelPeer {
                 peers: Vec::new(),
                 more: 0,
                 flows: Vec::new(),
+                evidence: Vec::new(),
             };
-            let evicted = self.sources.push(key.clone(), source);
+            let evicted = self.sources.push(subject.clone(), source);
             self.evicted += u64::from(evicted.is_some());
         }
-        let source = self.sources.get_mut(&key)?;
+        let source = self.sources.get_mut(subject)?;
         source.last = source.last.max(time);
+        let (_, contact) = key;
         if source.peers.iter().any(|(known, _)| *known == contact) {
             return None;
         }
@@ -108,40 +180,23 @@ impl NovelPeer {
     }
 }
 
-impl Detector for NovelPeer {
-    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
-        let EventKind::FlowOutcome {
-            flow,
-            outcome: Outcome::Answered,
-        } = &event.kind
-        else {
-            return;
-        };
-        let Some(profile) = context.profile(&flow.orig) else {
-            return;
-        };
-        let Some(contact) = context.peers.client_contact(flow) else {
-            return;
-        };
-        let contacts = profile.contacts(Role::Client);
-        if profile.knows(&contact)
-            || profile.observed() < Duration::from_secs(self.thresholds.min_observed_secs)
-            || contacts < self.thresholds.min_contacts
+impl Newcomer {
+    /// Takes in the evidence of the latest contact: of each feature the strongest stays.
+    fn take(&mut self, evidence: Evidence) {
+        match self
+            .evidence
+            .iter_mut()
+            .find(|known| known.feature == evidence.feature)
         {
-            return;
+            Some(known) if known.bits >= evidence.bits => {}
+            Some(known) => *known = evidence,
+            None => self.evidence.push(evidence),
         }
-        let bits = context
-            .lineage(&flow.orig)
-            .map_or(0.0, |lineage| lineage.contact_bits(&contact));
-        if bits < self.alert_bits {
-            return;
-        }
-        let peers_known = profile.peer_count(Role::Client);
-        let Some(source) = self.meet(flow, contact, event.time) else {
-            return;
-        };
-        let count = source.peers.len() as u64 + source.more;
-        let names: Vec<&str> = source
+    }
+
+    fn finding(&self, subject: &Subject) -> Finding {
+        let count = self.peers.len() as u64 + self.more;
+        let names: Vec<&str> = self
             .peers
             .iter()
             .take(3)
@@ -152,30 +207,66 @@ impl Detector for NovelPeer {
         } else {
             String::new()
         };
-        out.push(Finding {
+        let names = format!("{}{more}", names.join(", "));
+        let (group, summary) = match subject {
+            Subject::Pod(_) => (String::new(), format!("met {count} new: {names}")),
+            Subject::Release(_, revision) => (
+                format!("release {revision}"),
+                format!("met {count} new with this release ({revision}): {names}"),
+            ),
+        };
+        let evidence = self.evidence.iter().map(|evidence| Evidence {
+            observed: count as f64,
+            text: format!("first contact with {names}"),
+            ..evidence.clone()
+        });
+        Finding {
             signature: SPEC.id,
-            subject: String::new(),
-            actor: source.actor.clone(),
-            first: source.first,
-            last: source.last,
-            targets: source
+            subject: group,
+            actor: self.actor.clone(),
+            first: self.first,
+            last: self.last,
+            targets: self
                 .peers
                 .iter()
                 .map(|(_, target)| target.clone())
                 .collect(),
             target_count: count,
-            evidence: vec![Evidence {
-                feature: "peer.novelty",
-                family: Family::Novelty,
-                observed: count as f64,
-                expected: format!("one of {peers_known} peers known from {contacts} contacts"),
-                bits,
-                signature_grade: false,
-                text: format!("first contact with {}{more}", names.join(", ")),
-            }],
-            flows: source.flows.clone(),
-            summary: format!("met {count} new: {}{more}", names.join(", ")),
-        });
+            evidence: evidence.collect(),
+            flows: self.flows.clone(),
+            summary,
+        }
+    }
+}
+
+impl Detector for NovelPeer {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        let EventKind::FlowOutcome {
+            flow,
+            outcome: Outcome::Answered,
+        } = &event.kind
+        else {
+            return;
+        };
+        let Some(contact) = context.peers.client_contact(flow) else {
+            return;
+        };
+        let Some(evidence) = self.weigh(flow, &contact, context) else {
+            return;
+        };
+        if evidence.bits < self.alert_bits {
+            return;
+        }
+        let workload = flow.orig.who.identity.workload.clone();
+        let release = context.release(&flow.orig, event.time);
+        let subject = match workload.zip(release) {
+            Some((workload, release)) => Subject::Release(workload, release.revision),
+            None => Subject::Pod(source_key(&flow.orig)),
+        };
+        if let Some(source) = self.meet(&subject, flow, contact, event.time) {
+            source.take(evidence);
+            out.push(source.finding(&subject));
+        }
     }
 
     fn state_size(&self) -> StateSize {
@@ -194,7 +285,10 @@ impl Detector for NovelPeer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::testing::{Bench, end, pod};
+    use crate::event::Endpoint;
     use crate::flow::Outcome;
     use crate::identity::IdentityKind;
 
@@ -261,5 +355,108 @@ mod tests {
         let stranger = end("198.51.100.9", IdentityKind::External, None);
         bench.tcp(9000.0, (&api, &stranger), 443, Outcome::Refused, 0);
         assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+
+    /// A pod of a release.
+    fn released(ip: &str, name: &str, revision: &str) -> Endpoint {
+        let mut pod = pod(ip, name);
+        Arc::make_mut(&mut pod.who.identity).revision = Some(revision.into());
+        pod
+    }
+
+    #[test]
+    fn what_is_new_with_a_release_is_told_once() {
+        let mut bench = Bench::new("novel-peer");
+        let db = pod("10.244.1.3", "db");
+        for n in 0..600_u16 {
+            let api = released("10.244.1.7", "api", "v1");
+            bench.tcp(
+                f64::from(n) * 10.0,
+                (&api, &db),
+                5432,
+                Outcome::Answered,
+                500,
+            );
+        }
+        let mut bench = bench.learned("novel-peer");
+        let new = [pod("10.244.1.40", "search"), pod("10.244.1.41", "mail")];
+        let later = 7000.0;
+        for round in 0..3 {
+            for replica in 0..3_u8 {
+                for peer in &new {
+                    let api = released(&format!("10.244.1.{}", 50 + replica), "api", "v2");
+                    let at = later + f64::from(round * 60 + replica);
+                    bench.tcp(at, (&api, peer), 443, Outcome::Answered, 500);
+                }
+            }
+        }
+        assert!(bench.alerts());
+        let last = bench.findings.last().unwrap();
+        assert_eq!(
+            bench.findings.len(),
+            2,
+            "once per peer, whichever pod meets it"
+        );
+        assert_eq!(
+            (last.subject.as_str(), last.target_count),
+            ("release v2", 2)
+        );
+        assert!(
+            last.summary.contains("new with this release (v2)"),
+            "{}",
+            last.summary
+        );
+        // Two days later the release explains nothing any more.
+        let late = later + 2.0 * 86_400.0;
+        let api = released("10.244.1.50", "api", "v2");
+        let stranger = end("198.51.100.9", IdentityKind::External, None);
+        bench.tcp(late, (&api, &stranger), 443, Outcome::Answered, 500);
+        assert_eq!(bench.findings.last().unwrap().subject, "");
+    }
+
+    #[test]
+    fn one_replica_that_does_what_its_siblings_never_do() {
+        let stranger = end("198.51.100.9", IdentityKind::External, None);
+        let site = end("203.0.113.9", IdentityKind::External, None);
+        let run = |replicas: u8, all: bool| {
+            // The workload is in nobody's baseline; another is, for there must be one.
+            let mut bench = Bench::new("novel-peer");
+            bench.tcp(
+                0.0,
+                (&pod("10.244.9.9", "other"), &site),
+                443,
+                Outcome::Answered,
+                9,
+            );
+            let mut bench = bench.learned("novel-peer");
+            let pods: Vec<_> = (0..replicas)
+                .map(|n| pod(&format!("10.244.1.{n}"), "web"))
+                .collect();
+            for n in 0..100_u16 {
+                for web in &pods {
+                    bench.tcp(
+                        f64::from(n) * 10.0,
+                        (web, &site),
+                        443,
+                        Outcome::Answered,
+                        500,
+                    );
+                }
+            }
+            for (n, web) in (0_u8..).zip(&pods).take(if all { 3 } else { 1 }) {
+                let at = 2000.0 + f64::from(n);
+                bench.tcp(at, (web, &stranger), 4444, Outcome::Answered, 500);
+            }
+            bench
+        };
+        let bench = run(4, false);
+        assert!(bench.alerts(), "{} bits", bench.bits());
+        assert_eq!(bench.findings[0].evidence[0].feature, "peer.siblings");
+        assert!(run(2, false).findings.is_empty(), "two are no crowd");
+        assert_eq!(
+            run(4, true).findings.len(),
+            1,
+            "the others do it, too, and it is told once"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::address::NetworkId;
 use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, Debuts, Habits, PeerNamer};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
 use crate::flow::{ConnState, Direction, EndReason, FlowId, FlowRecord, Outcome, Protocol, Turn};
 use crate::identity::{
     Attribution, Confidence, Identity, IdentityKind, Journal, Source, WorkloadId,
@@ -71,6 +71,8 @@ pub(super) struct Bench {
     acquaintances: Acquaintances,
     habits: Habits,
     debuts: Debuts,
+    releases: Releases,
+    replicas: Replicas,
     baseline: Option<Baseline>,
     learner: Learner,
     flows: u64,
@@ -91,6 +93,8 @@ impl Bench {
             acquaintances: Acquaintances::default(),
             habits: Habits::default(),
             debuts: Debuts::default(),
+            releases: Releases::default(),
+            replicas: Replicas::default(),
             baseline: None,
             learner: Learner::default(),
             flows: 0,
@@ -116,6 +120,7 @@ impl Bench {
         let time = Timestamp::from_secs_f64(secs);
         let event = Event { time, kind };
         self.peers.observe(&event);
+        self.releases.observe(&event);
         self.learner.observe(&event, &self.peers);
         self.debuts.observe(&event, &self.peers);
         let context = Context {
@@ -125,6 +130,8 @@ impl Bench {
             acquaintances: &self.acquaintances,
             habits: &self.habits,
             debuts: &self.debuts,
+            releases: &self.releases,
+            replicas: &self.replicas,
         };
         if self.sees.has(&event.kind) {
             self.detector.observe(&event, &context, &mut self.findings);
@@ -132,6 +139,7 @@ impl Bench {
         self.detector.tick(time, &context, &mut self.findings);
         self.acquaintances.observe(&event);
         self.habits.observe(&event);
+        self.replicas.observe(&event, &self.peers);
     }
 
     /// A flow with its outcome, and its end if it was answered, after `said` bytes each way.
@@ -331,6 +339,8 @@ impl Bench {
             acquaintances: &self.acquaintances,
             habits: &self.habits,
             debuts: &self.debuts,
+            releases: &self.releases,
+            replicas: &self.replicas,
         };
         let time = Timestamp::from_secs_f64(secs);
         self.detector.tick(time, &context, &mut self.findings);

@@ -5,7 +5,7 @@ use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorCon
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
-use crate::features::{Acquaintances, Debuts, Habits, PeerNamer};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
 use crate::identity::Journal;
 use crate::signature::{Category, SignatureSet};
 use crate::telemetry::{Loss, LossCounts};
@@ -27,6 +27,8 @@ pub(super) struct Analysis {
     acquaintances: Acquaintances,
     habits: Habits,
     debuts: Debuts,
+    releases: Releases,
+    replicas: Replicas,
     knowledge: Knowledge,
     detection: Detection,
 }
@@ -88,6 +90,8 @@ impl Analysis {
             acquaintances: Acquaintances::default(),
             habits: Habits::default(),
             debuts: Debuts::default(),
+            releases: Releases::default(),
+            replicas: Replicas::default(),
             knowledge,
             detection: Detection::new(&signatures)?,
         })
@@ -102,6 +106,7 @@ impl Analysis {
     ) {
         self.peers.observe(event);
         self.debuts.observe(event, &self.peers);
+        self.releases.observe(event);
         let context = Context {
             baseline: self.knowledge.baseline(),
             journal,
@@ -109,6 +114,8 @@ impl Analysis {
             acquaintances: &self.acquaintances,
             habits: &self.habits,
             debuts: &self.debuts,
+            releases: &self.releases,
+            replicas: &self.replicas,
         };
         let detection = &mut self.detection;
         for (sees, detector) in &mut detection.detectors {
@@ -125,6 +132,7 @@ impl Analysis {
         }
         self.acquaintances.observe(event);
         self.habits.observe(event);
+        self.replicas.observe(event, &self.peers);
     }
 
     pub(super) fn tick(
@@ -141,6 +149,8 @@ impl Analysis {
             acquaintances: &self.acquaintances,
             habits: &self.habits,
             debuts: &self.debuts,
+            releases: &self.releases,
+            replicas: &self.replicas,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
@@ -169,6 +179,8 @@ impl Analysis {
             acquaintances: &self.acquaintances,
             habits: &self.habits,
             debuts: &self.debuts,
+            releases: &self.releases,
+            replicas: &self.replicas,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
