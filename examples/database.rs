@@ -30,6 +30,7 @@ fn main() -> anyhow::Result<()> {
                     shown(database),
                     shown(client)
                 ),
+                DatabaseEvent::Secret(_) => continue,
                 DatabaseEvent::LoginResult { success, code } => {
                     format!("outcome\t{success}\t{}", shown(code))
                 }

@@ -16,15 +16,13 @@ mod suspects;
 mod testing;
 #[cfg(test)]
 mod testing_db;
-
-mod beacon;
-mod credential_dump;
-mod db_abuse;
 mod watch;
 
 mod beacon;
 mod control_plane_probe;
+mod credential_dump;
 mod darknet;
+mod db_abuse;
 mod db_bruteforce;
 mod db_enumeration;
 mod db_injection;
@@ -39,8 +37,8 @@ mod port_scan;
 mod registry_pull;
 mod registry_push;
 mod reverse_shell;
-mod ssh_bruteforce;
 mod service_enumeration;
+mod ssh_bruteforce;
 mod websocket_tunnel;
 
 use std::sync::Arc;
@@ -202,10 +200,10 @@ impl std::fmt::Debug for DetectorSpec {
 /// Every detector, sorted by id.
 pub const DETECTORS: &[&DetectorSpec] = &[
     &beacon::SPEC,
-    &credential_dump::SPEC,
-    &db_abuse::SPEC,
     &control_plane_probe::SPEC,
+    &credential_dump::SPEC,
     &darknet::SPEC,
+    &db_abuse::SPEC,
     &db_bruteforce::SPEC,
     &db_enumeration::SPEC,
     &db_injection::SPEC,
@@ -220,7 +218,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &registry_pull::SPEC,
     &registry_push::SPEC,
     &reverse_shell::SPEC,
-    &ssh_bruteforce::SPEC,
     &service_enumeration::SPEC,
+    &ssh_bruteforce::SPEC,
     &websocket_tunnel::SPEC,
 ];

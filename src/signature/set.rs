@@ -20,10 +20,10 @@ macro_rules! builtin {
 #[rustfmt::skip]
 const BUILTIN: &[(&str, &str)] = builtin![
     "beacon",
-    "credential-dump",
-    "db-abuse",
     "control-plane-probe",
+    "credential-dump",
     "darknet",
+    "db-abuse",
     "db-bruteforce",
     "db-enumeration",
     "db-injection",
@@ -38,8 +38,8 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "registry-pull",
     "registry-push",
     "reverse-shell",
-    "ssh-bruteforce",
     "service-enumeration",
+    "ssh-bruteforce",
     "websocket-tunnel",
 ];
 

@@ -55,7 +55,7 @@ fn ours(capture: &str) -> Facts {
                 vec![Some(format!("command {word}"))]
             }
             DatabaseEvent::Result { error, .. } => vec![error.map(|code| format!("error {code}"))],
-            DatabaseEvent::Hello { .. } => Vec::new(),
+            DatabaseEvent::Hello { .. } | DatabaseEvent::Secret(_) => Vec::new(),
         };
         let end = |(ip, port): (std::net::IpAddr, u16)| (ip.to_string(), port.to_string());
         let mut ends = [end(dissected.orig), end(dissected.resp)];

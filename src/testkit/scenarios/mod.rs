@@ -3,10 +3,10 @@
 //! One file per detector, named like it. A case says what must be found; the catalogue turns cases into files.
 
 pub mod beacon;
-pub mod credential_dump;
-pub mod db_abuse;
 pub mod control_plane_probe;
+pub mod credential_dump;
 pub mod darknet;
+pub mod db_abuse;
 pub mod db_bruteforce;
 pub mod db_enumeration;
 pub mod db_injection;
@@ -23,8 +23,8 @@ mod registry;
 pub mod registry_pull;
 pub mod registry_push;
 pub mod reverse_shell;
-pub mod ssh_bruteforce;
 pub mod service_enumeration;
+pub mod ssh_bruteforce;
 pub mod websocket_tunnel;
 
 use std::time::Duration;
