@@ -31,6 +31,7 @@ mod dns_tunnel;
 mod exfiltration;
 mod host_sweep;
 mod http_bruteforce;
+mod http_tunnel;
 mod icmp_tunnel;
 mod novel_peer;
 mod port_scan;
@@ -212,6 +213,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &exfiltration::SPEC,
     &host_sweep::SPEC,
     &http_bruteforce::SPEC,
+    &http_tunnel::SPEC,
     &icmp_tunnel::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,

@@ -4,6 +4,7 @@
 //! accepted CONNECT or upgrade the connection is another conversation's, which is followed in turn. Which direction asks and which answers is told by each
 //! head, so that a flow taken up in the middle reads as well.
 
+mod body;
 mod chunked;
 mod exchange;
 mod head;
@@ -11,10 +12,12 @@ mod head;
 mod tests;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+pub use body::BodyLooks;
 use chunked::{Chunked, Verdict};
 use exchange::Exchange;
-pub use exchange::HttpExchange;
+pub use exchange::{HttpBody, HttpExchange};
 use head::{Asks, Body, is_token, trim_blank_lines};
 
 use super::tunnel::{Inside, TunnelOpened};
@@ -152,13 +155,13 @@ impl Dissector for Http1 {
         while !data.is_empty() {
             let side = self.sides.of(segment.direction);
             let mut skipped = 0;
-            let mut body = 0;
+            let mut body: &[u8] = &[];
             match &mut side.place {
                 Place::Body(left) => {
                     let len = usize::try_from(*left).unwrap_or(usize::MAX);
                     let (part, rest) = data.split_at_checked(len).unwrap_or((data, &[]));
                     skipped = part.len() as u64;
-                    body = skipped;
+                    body = part;
                     side.place = Place::body(left.saturating_sub(skipped));
                     data = rest;
                 }
@@ -170,12 +173,13 @@ impl Dissector for Http1 {
                         Verdict::Bad => return Progress::Desynced,
                     }
                     skipped = unread;
-                    body = data.len().saturating_sub(rest.len()) as u64;
+                    let passed = data.len().saturating_sub(rest.len());
+                    body = data.get(..passed).unwrap_or_default();
                     data = rest;
                 }
                 Place::Rest => {
                     skipped = data.len() as u64;
-                    body = skipped;
+                    body = data;
                     data = &[];
                 }
                 Place::Held => {
@@ -203,7 +207,7 @@ impl Dissector for Http1 {
                 },
             }
             self.skipped = self.skipped.saturating_add(skipped);
-            if body > 0 {
+            if !body.is_empty() {
                 self.pass_body(segment, body, out);
             }
         }
@@ -253,7 +257,7 @@ impl Http1 {
                 }
                 100..=199 => None,
                 _ => {
-                    self.exchange.answered(status);
+                    self.exchange.answered(status, head.declared);
                     self.databases.answered(status, head.exception, length, out);
                     self.unanswered.pop()
                 }
@@ -277,12 +281,17 @@ impl Http1 {
             let Some(head) = head::request(head) else {
                 return Progress::Desynced;
             };
+            let path = Arc::clone(&head.request.path);
             out.push(Transaction::HttpRequest(head.request));
             self.databases
                 .asked(head.database, self.unanswered.count, out);
             self.unanswered.push(head.asks);
-            self.exchange
-                .requested(segment.time, self.unanswered.count == 1);
+            self.exchange.requested(
+                segment.time,
+                self.unanswered.count == 1,
+                &path,
+                head.declared,
+            );
             if head.opening.is_some() {
                 self.opening = head.opening;
             }
@@ -298,7 +307,7 @@ impl Http1 {
         let side = self.sides.of(direction);
         side.place = place;
         side.answers = answers;
-        self.pass_body(segment, 0, out);
+        self.pass_body(segment, &[], out);
         Progress::More
     }
 
@@ -352,13 +361,13 @@ impl Http1 {
     }
 
     /// Bytes of a message's body have passed, perhaps the last.
-    fn pass_body(&mut self, segment: &Segment<'_>, bytes: u64, out: &mut Vec<Transaction>) {
+    fn pass_body(&mut self, segment: &Segment<'_>, data: &[u8], out: &mut Vec<Transaction>) {
         let side = self.sides.of(segment.direction);
         let asks = !side.answers;
         let ended = matches!(side.place, Place::Head);
         let mut told = None;
-        if bytes > 0 {
-            told = self.exchange.body(asks, bytes, segment.time);
+        if !data.is_empty() {
+            told = self.exchange.body(asks, data, segment.time);
         }
         if ended {
             told = self.exchange.finished(asks, segment.time).or(told);

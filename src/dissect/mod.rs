@@ -51,7 +51,7 @@ mod websocket;
 pub use by_name::Login;
 pub use driver::FlowDissector;
 pub use echo::{Echo, EchoFill, Echoes, Returned};
-pub use http1::HttpExchange;
+pub use http1::{BodyLooks, HttpBody, HttpExchange};
 pub use kubernetes::KubernetesCall;
 pub use marks::Marks;
 pub use oci::{OciCall, OciKind};

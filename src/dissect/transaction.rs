@@ -121,6 +121,8 @@ pub struct HttpRequest {
     /// How the client shows who it is, to the server or else to a proxy: `basic`, `bearer`, `digest`, `negotiate`, `ntlm`,
     /// `aws`, or `other`.
     pub authorization: Option<&'static str>,
+    /// A tunnel that the request gives away: `httptunnel`, `reGeorg`.
+    pub tool: Option<&'static str>,
     /// A mark of what it shows, where that is the same for the same user and password: for `basic` alone.
     pub secret: Option<SecretMark>,
     /// Signs of SQL injection in the parameters of its target.

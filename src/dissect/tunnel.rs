@@ -3,7 +3,7 @@
 //! The same catalogue recognises and follows them, to a bounded depth; marks tell a protocol that stands behind a tunnel's
 //! own header. Knows no carrier's framing.
 
-mod marks;
+pub(super) mod marks;
 #[cfg(test)]
 mod tests;
 

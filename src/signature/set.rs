@@ -32,6 +32,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "exfiltration",
     "host-sweep",
     "http-bruteforce",
+    "http-tunnel",
     "icmp-tunnel",
     "novel-peer",
     "port-scan",

@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use super::body::Declared;
 use httparse::{Header, ParserConfig, Request, Response, Status};
 
 use crate::dissect::sql::parameter_marks;
@@ -53,6 +54,7 @@ pub(super) struct RequestHead {
     pub(super) request: HttpRequest,
     pub(super) asks: Asks,
     pub(super) body: Body,
+    pub(super) declared: Declared,
     /// The conversation that the connection is to be handed over to, if the request asks for that.
     pub(super) opening: Option<Box<TunnelOpened>>,
     /// What it asks of a database, if it is to one.
@@ -63,6 +65,7 @@ pub(super) struct RequestHead {
 pub(super) struct ResponseHead {
     pub(super) response: HttpResponse,
     pub(super) body: Body,
+    pub(super) declared: Declared,
     /// What the connection becomes, if it does.
     pub(super) upgrade: Option<Arc<str>>,
     /// The WebSocket subprotocol chosen.
@@ -109,6 +112,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         content_length: fields.length.declared().unwrap_or_default(),
     });
     let parameters = web_database::parameters(target);
+    let tool = tool(target, fields.command);
     let target = Target::split(target, asks);
     let body = match (fields.coding, fields.length) {
         (Coding::Chunked, _) => Body::Chunked,
@@ -129,6 +133,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
         authorization: shown.map(scheme),
+        tool,
         secret: shown
             .filter(|value| scheme(value) == "basic")
             .map(SecretMark::of),
@@ -141,10 +146,31 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
     Some(RequestHead {
         opening: opening(&transaction, asks, &fields),
         database,
+        declared: Declared::of(fields.content_type, fields.content_encoding),
         request: transaction,
         asks,
         body,
     })
+}
+
+/// The tunnel that a request gives away: GNU httptunnel's query, reGeorg's commands in query or header.
+fn tool(target: &[u8], command: Option<&[u8]>) -> Option<&'static str> {
+    let (_, query) = split_at_byte(target, b'?')?;
+    let parts = || query.split(|byte| *byte == b'&');
+    let number = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if query.strip_prefix(b"crap=").is_some_and(number) {
+        return Some("httptunnel");
+    }
+    let commands: [&[u8]; 4] = [b"connect", b"read", b"forward", b"disconnect"];
+    let known = |value: &[u8]| {
+        commands
+            .iter()
+            .any(|command| value.trim_ascii().eq_ignore_ascii_case(command))
+    };
+    let asked = parts().find_map(|part| part.strip_prefix(b"cmd="));
+    (asked.is_some_and(known)
+        && (command.is_some_and(known) || parts().any(|part| part.starts_with(b"target="))))
+    .then_some("reGeorg")
 }
 
 /// What a request would make of the connection, if the server agrees.
@@ -223,6 +249,7 @@ pub(super) fn response(head: &[u8]) -> Option<ResponseHead> {
         content_type: fields.content_type.map(media_type),
     };
     Some(ResponseHead {
+        declared: Declared::of(fields.content_type, fields.content_encoding),
         response: transaction,
         body,
         upgrade: fields
@@ -355,11 +382,13 @@ struct Fields<'a> {
     upgrade: Option<&'a [u8]>,
     server: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
+    content_encoding: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     proxy_login: Option<&'a [u8]>,
     subprotocol: Option<&'a [u8]>,
     clickhouse_user: Option<&'a [u8]>,
     exception: Option<&'a [u8]>,
+    command: Option<&'a [u8]>,
     length: Length,
     coding: Coding,
 }
@@ -372,6 +401,8 @@ impl<'a> Fields<'a> {
             upgrade: None,
             server: None,
             content_type: None,
+            content_encoding: None,
+            command: None,
             authorization: None,
             proxy_login: None,
             subprotocol: None,
@@ -391,6 +422,10 @@ impl<'a> Fields<'a> {
                 &mut fields.server
             } else if name.eq_ignore_ascii_case("content-type") {
                 &mut fields.content_type
+            } else if name.eq_ignore_ascii_case("content-encoding") {
+                &mut fields.content_encoding
+            } else if name.eq_ignore_ascii_case("x-cmd") {
+                &mut fields.command
             } else if name.eq_ignore_ascii_case("authorization") {
                 &mut fields.authorization
             } else if name.eq_ignore_ascii_case("proxy-authorization") {

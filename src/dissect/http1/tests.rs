@@ -86,6 +86,7 @@ fn request_fields() {
         content_length: Some(7),
         upgrade: Some("websocket".into()),
         authorization: Some("basic"),
+        tool: None,
         secret: Some(SecretMark::of(b"Basic czpz")),
         injection: Marks::empty(),
     };
@@ -134,6 +135,26 @@ fn targets_and_hosts() {
         (long.path.len(), long.target_len, long.host),
         (256, 5001, None)
     );
+}
+
+#[test]
+fn tools_that_give_themselves_away() {
+    let tool = |target: &str, header: &str| {
+        request(&format!(
+            "POST {target} HTTP/1.1\r\nHost: h\r\n{header}\r\n"
+        ))
+        .tool
+    };
+    assert_eq!(tool("/index.html?crap=1700000000", ""), Some("httptunnel"));
+    assert_eq!(tool("/index.html?crap=1700000000&x=1", ""), None);
+    let connect = "/tunnel.jsp?cmd=connect&target=10.0.0.5&port=22";
+    assert_eq!(tool(connect, ""), Some("reGeorg"));
+    assert_eq!(
+        tool("/tunnel.jsp?cmd=read", "X-CMD: READ\r\n"),
+        Some("reGeorg")
+    );
+    assert_eq!(tool("/player?cmd=connect", ""), None);
+    assert_eq!(tool("/", "X-CMD: READ\r\n"), None);
 }
 
 #[test]
@@ -365,8 +386,8 @@ fn exchanges_with_bodies_are_summed_up() {
         .iter()
         .filter_map(|transaction| match transaction {
             Transaction::HttpExchange(exchange) => Some((
-                exchange.request_bytes,
-                exchange.response_bytes,
+                exchange.request.bytes,
+                exchange.response.bytes,
                 exchange.complete,
             )),
             _ => None,

@@ -10,7 +10,7 @@ const MAX_HEADER: usize = 320;
 const MAX_ENCODED: usize = 512;
 
 /// A protocol whose mark stands in the first bytes of a direction, perhaps after a tunnel's own header or in base64.
-pub(super) fn find(data: &[u8]) -> Option<&'static str> {
+pub(in crate::dissect) fn find(data: &[u8]) -> Option<&'static str> {
     find_plain(data).or_else(|| find_plain(&decoded(data)?))
 }
 

@@ -16,6 +16,7 @@ pub mod dns_tunnel;
 pub mod exfiltration;
 pub mod host_sweep;
 pub mod http_bruteforce;
+pub mod http_tunnel;
 pub mod icmp_tunnel;
 pub mod novel_peer;
 pub mod port_scan;
@@ -136,6 +137,7 @@ pub fn all() -> Vec<Case> {
         exfiltration::case(),
         host_sweep::case(),
         http_bruteforce::case(),
+        http_tunnel::case(),
         icmp_tunnel::case(),
         novel_peer::case(),
         port_scan::case(),

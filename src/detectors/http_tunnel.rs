@@ -1,0 +1,210 @@
+//! `http-tunnel`: a conversation of another kind carried by plain HTTP.
+//!
+//! HTTP asks and answers, so a tunnel has to bend it, in one of four ways. It asks a proxy for a raw connection (CONNECT)
+//! to what no web client goes to, or speaks something else there than it should. It sends and receives at once in one
+//! exchange. It holds a request open to trickle data up, and another to trickle them down. Or it polls one address for
+//! short, with bodies that hide what they are. Some tools also give themselves away in the request.
+
+mod connects;
+mod held;
+mod polls;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::channels::{Channel, Channels, Verdict, channel_key};
+use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, StateSize};
+use crate::dissect::{BodyLooks, Content, HttpExchange, Transaction};
+use crate::event::{Event, EventKind, EventKinds, FlowInfo};
+use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
+use connects::Connects;
+use held::Held;
+use polls::Polls;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "http-tunnel",
+    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    build: |signature| {
+        let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(HttpTunnel {
+            channels: Channels::new(SPEC.id, signature.alert_bits, thresholds.max_channels),
+            thresholds,
+        }))
+    },
+};
+
+/// A tool that gives itself away.
+const BITS_TOOL: f64 = 26.0;
+/// A body that begins like SSH or TLS: no upload does.
+const BITS_CARRIES: f64 = 24.0;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thresholds {
+    max_channels: usize,
+    /// Fewer exchanges with one address are no polling.
+    min_polls: u64,
+    /// Exchanges slower than one in so many seconds are no polling.
+    slowest_poll_secs: f64,
+    /// A request is held open when it has been sending for so long,
+    held_secs: f64,
+    /// in at least so many bursts.
+    held_bursts: u32,
+}
+
+struct HttpTunnel {
+    channels: Channels<Seen>,
+    thresholds: Thresholds,
+}
+
+/// What was seen on a line.
+#[derive(Debug, Default)]
+struct Seen {
+    host: Option<Arc<str>>,
+    tool: Option<&'static str>,
+    carries: Option<&'static str>,
+    connects: Connects,
+    held: Held,
+    polls: Polls,
+}
+
+fn judge(
+    channel: &Channel<Seen>,
+    thresholds: &Thresholds,
+    context: &Context<'_>,
+) -> Option<Verdict> {
+    let seen = &channel.seen;
+    let mut evidence = Vec::new();
+    let mut stands = |feature, expected: &str, bits, text| {
+        evidence.push(Evidence {
+            feature,
+            family: Family::Protocol,
+            observed: 1.0,
+            expected: expected.to_owned(),
+            bits,
+            signature_grade: true,
+            text,
+        });
+    };
+    if let Some(tool) = seen.tool {
+        let text = format!("the request is that of the tunnel {tool}");
+        stands("http.tool", "an application's requests", BITS_TOOL, text);
+    }
+    if let Some(name) = seen.carries {
+        let text = format!("a body that begins like {}", name.to_uppercase());
+        stands(
+            "http.body_carries",
+            "a document, a form, a file",
+            BITS_CARRIES,
+            text,
+        );
+    }
+    let connects = seen.connects.evidence(channel);
+    let held = seen.held.evidence(thresholds);
+    let polls = seen.polls.evidence(thresholds);
+    let what = match (seen.tool, seen.carries) {
+        (Some(tool), _) => format!("what {tool} carries"),
+        (None, Some(name)) => name.to_uppercase(),
+        _ if !connects.is_empty() => seen.connects.summary(),
+        _ if !held.is_empty() => "a stream both ways".to_owned(),
+        _ if !polls.is_empty() => "hidden data both ways".to_owned(),
+        _ => return None,
+    };
+    evidence.extend(connects);
+    evidence.extend(held);
+    evidence.extend(polls);
+    evidence.extend(channel.novelty(context));
+    let other = channel.other_name(seen.host.as_deref());
+    let summary = if channel.outward {
+        format!("tunnels {what} through HTTP to {other}")
+    } else {
+        format!(
+            "serves a tunnel: {what} through HTTP from {}",
+            channel.other.ip
+        )
+    };
+    Some(Verdict {
+        evidence,
+        protocol: "http",
+        summary,
+    })
+}
+
+impl HttpTunnel {
+    /// Takes what was seen into the flow's line; says whether it may be news.
+    fn take(&mut self, flow: &Arc<FlowInfo>, time: Timestamp, transaction: &Transaction) -> bool {
+        match transaction {
+            Transaction::HttpRequest(request) if request.tool.is_some() => {
+                let seen = &mut self.channels.see(flow, time).seen;
+                seen.tool = request.tool;
+                seen.host.clone_from(&request.host);
+                true
+            }
+            Transaction::HttpExchange(exchange) => self.exchange(flow, time, exchange),
+            Transaction::TunnelOpened(opened) if opened.carrier == "connect" => {
+                let seen = &mut self.channels.see(flow, time).seen;
+                seen.connects.opened(flow.id, opened);
+                true
+            }
+            Transaction::Carried(carried) if carried.carrier == "connect" => {
+                let seen = &mut self.channels.see(flow, time).seen;
+                match &carried.content {
+                    Content::Protocol(name) => seen.connects.inside(flow.id, name),
+                    Content::Message(message) => match &**message {
+                        Transaction::Opening(opening) => seen.connects.unknown(flow.id, opening),
+                        _ => return false,
+                    },
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn exchange(&mut self, flow: &Arc<FlowInfo>, time: Timestamp, exchange: &HttpExchange) -> bool {
+        let seen = &mut self.channels.see(flow, time).seen;
+        for body in [&exchange.request, &exchange.response] {
+            if let BodyLooks::Carries(name) = body.looks {
+                seen.carries = Some(name);
+            }
+        }
+        seen.held.take(flow.id, time, exchange);
+        seen.polls.take(time, exchange);
+        true
+    }
+}
+
+impl Detector for HttpTunnel {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        match &event.kind {
+            EventKind::Transaction { flow, transaction }
+                if self.take(flow, event.time, transaction) =>
+            {
+                let thresholds = self.thresholds;
+                let judge = |channel: &Channel<Seen>| judge(channel, &thresholds, context);
+                self.channels
+                    .report(&channel_key(flow), context, judge, out);
+            }
+            EventKind::FlowEnded { flow, record } => self.channels.ended(flow, record),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        let judge = |channel: &Channel<Seen>| judge(channel, &self.thresholds, context);
+        self.channels.finish(context, judge, out);
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.channels.state_size()
+    }
+
+    fn losses(&self) -> LossCounts {
+        self.channels.losses()
+    }
+}
