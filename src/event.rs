@@ -18,7 +18,8 @@ pub struct Endpoint {
     pub who: Attribution,
 }
 
-/// What stays the same over a flow's life; shared by all its events.
+/// What stays the same over a flow's life; shared by all its events. Its ends may yet be found out to be behind other
+/// addresses than those it was first seen under: later events then have another copy, under the same id.
 #[derive(Clone, Debug)]
 pub struct FlowInfo {
     /// Unique within a run, in order of opening.
@@ -37,6 +38,10 @@ pub struct FlowInfo {
     pub orig_port: u16,
     /// Responder's port (ICMP: the message's code).
     pub resp_port: u16,
+    /// The address and port that were called, if the responder was reached through them: a service's, a node port.
+    pub service: Option<Arc<(Endpoint, u16)>>,
+    /// The address and port under which the originator was let out or passed on, if others than its own.
+    pub masquerade: Option<Arc<(Endpoint, u16)>>,
 }
 
 /// Something that happened, at a moment.
@@ -52,6 +57,20 @@ impl Event {
     /// The flow it happened to.
     pub const fn flow(&self) -> Option<&Arc<FlowInfo>> {
         match &self.kind {
+            EventKind::FlowOpened(flow)
+            | EventKind::FlowOutcome { flow, .. }
+            | EventKind::Recognised { flow, .. }
+            | EventKind::Turn { flow, .. }
+            | EventKind::Exchange { flow, .. }
+            | EventKind::Transaction { flow, .. }
+            | EventKind::FlowEnded { flow, .. } => Some(flow),
+            EventKind::Resolution { .. } => None,
+        }
+    }
+
+    /// The flow it happened to, to be told of as something else.
+    pub const fn flow_mut(&mut self) -> Option<&mut Arc<FlowInfo>> {
+        match &mut self.kind {
             EventKind::FlowOpened(flow)
             | EventKind::FlowOutcome { flow, .. }
             | EventKind::Recognised { flow, .. }

@@ -74,6 +74,8 @@ pub(crate) fn flow(id: u64, orig: &Endpoint, resp: &Endpoint, port: u16) -> Arc<
         resp: resp.clone(),
         orig_port: 40_000,
         resp_port: port,
+        service: None,
+        masquerade: None,
     })
 }
 

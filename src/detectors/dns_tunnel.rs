@@ -220,13 +220,13 @@ impl DnsTunnel {
     }
 
     /// A client calls an address: the names that led there were for resolving.
-    fn called(&mut self, flow: &FlowInfo, context: &Context<'_>) {
-        if let Some(name) = context.peers.domain(flow.orig.ip, flow.resp.ip)
+    fn called(&mut self, flow: &FlowInfo, address: IpAddr, context: &Context<'_>) {
+        if let Some(name) = context.peers.domain(flow.orig.ip, address)
             && let Some(domain) = self
                 .domains
                 .peek_mut(&(source_key(&flow.orig), Arc::clone(name)))
         {
-            domain.called |= domain.addresses.contains(&flow.resp.ip);
+            domain.called |= domain.addresses.contains(&address);
         }
     }
 
@@ -418,7 +418,13 @@ impl Detector for DnsTunnel {
                     self.report(&key, false, context, out);
                 }
             }
-            EventKind::FlowOpened(flow) => self.called(flow, context),
+            // By the answer it may turn out which service was called.
+            EventKind::FlowOpened(flow) | EventKind::FlowOutcome { flow, .. } => {
+                self.called(flow, flow.resp.ip, context);
+                if let Some(service) = &flow.service {
+                    self.called(flow, service.0.ip, context);
+                }
+            }
             _ => {}
         }
     }

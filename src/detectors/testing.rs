@@ -205,6 +205,8 @@ impl Bench {
                 40_000
             },
             resp_port: port,
+            service: None,
+            masquerade: None,
         })
     }
 

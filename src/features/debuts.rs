@@ -192,6 +192,8 @@ mod tests {
             resp,
             orig_port: 40_000,
             resp_port: 443,
+            service: None,
+            masquerade: None,
         };
         Event {
             time,

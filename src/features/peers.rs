@@ -139,9 +139,14 @@ impl PeerNamer {
     /// The originator's side of a flow, if it is a workload's.
     pub fn client_contact(&self, flow: &FlowInfo) -> Option<Contact> {
         workload(&flow.orig)?;
+        // A service's name says more than the address of a backend that nobody knows.
+        let called = match &flow.service {
+            Some(service) if workload(&flow.resp).is_none() => &service.0,
+            _ => &flow.resp,
+        };
         Some(Contact {
             role: Role::Client,
-            peer: self.name(&flow.orig, &flow.resp),
+            peer: self.name(&flow.orig, called),
             port: server_port(flow),
             protocol: flow.protocol.number(),
         })

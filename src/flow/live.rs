@@ -1,7 +1,7 @@
 //! One live flow: its counters, its clock, and what it hands on.
 
 use super::stream::{Budget, Stream};
-use super::table::{Chunk, FlowConfig, FlowSink, Interest};
+use super::table::{Chunk, FlowConfig, FlowSink, Further, Interest};
 use super::tcp::Connection;
 use super::turn::Turn;
 use super::{ConnState, Direction, EndReason, FlowKey, FlowRecord, Outcome, Protocol};
@@ -30,6 +30,10 @@ pub(super) struct Flow<S> {
     copies: [u64; 2],
     copied_bytes: [u64; 2],
     pub(super) tcp: Connection,
+    /// The first two bytes of the latest datagram: in DNS, the number of a query and its answer.
+    pub(super) latest_number: u16,
+    /// Keys under which it was seen beside its first.
+    pub(super) further: Box<[Further]>,
     streams: [Stream; 2],
     turn: Option<Turn>,
     pub(super) state: S,
@@ -60,6 +64,8 @@ impl<S> Flow<S> {
             copies: [0; 2],
             copied_bytes: [0; 2],
             tcp: Connection::default(),
+            latest_number: 0,
+            further: Box::default(),
             streams: Default::default(),
             turn: None,
             state,
@@ -77,6 +83,9 @@ impl<S> Flow<S> {
         add(&mut self.packets, direction, u64::from(packet.frames));
         add(&mut self.wire_bytes, direction, u64::from(packet.wire_len));
         let Transport::Tcp(tcp) = &ip.transport else {
+            if let Some(&number) = ip.payload.first_chunk() {
+                self.latest_number = u16::from_be_bytes(number);
+            }
             add(
                 &mut self.payload_bytes,
                 direction,
@@ -158,6 +167,16 @@ impl<S> Flow<S> {
 
     fn is_tcp(&self) -> bool {
         self.key.protocol() == Protocol::Tcp
+    }
+
+    /// The only end that was heard so far.
+    pub(super) const fn only_speaker(&self) -> Option<Direction> {
+        let [orig, resp] = self.packets;
+        match (orig > 0, resp > 0) {
+            (true, false) => Some(Direction::Orig),
+            (false, true) => Some(Direction::Resp),
+            _ => None,
+        }
     }
 
     pub(super) fn is_conversation(&self) -> bool {

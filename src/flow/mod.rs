@@ -17,6 +17,7 @@ mod ends;
 mod exchange;
 mod key;
 mod live;
+mod recent;
 mod record;
 mod sightings;
 mod stream;
@@ -30,7 +31,7 @@ pub use defrag::Defrag;
 pub use exchange::{Dialogue, Exchange};
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord};
-pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest};
+pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest, Translation, View};
 pub use turn::Turn;
 
 /// A flow's number within a run, in order of opening.

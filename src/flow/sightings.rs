@@ -10,13 +10,14 @@
 //! packet passes a place once, save that a mirror of both a switch's ports, or a bridge that delivers twice, shows it
 //! again at once ([`HERE`]); if it passes later, it is another one, and what was seen of the former elsewhere is forgotten.
 //!
-//! Bounded: the latest so many sightings are remembered, in a ring. Nothing is allocated per packet. The hash is seeded at
-//! random, but decides nothing: the order of packets alone says what is forgotten.
+//! Bounded: the latest so many sightings are remembered. Nothing is allocated per packet.
 
 use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
 
 use foldhash::quality::RandomState;
 
+use super::recent::Recent;
 use crate::decode::{IpPacket, Packet, Transport};
 use crate::time::Timestamp;
 
@@ -35,11 +36,7 @@ const ENDS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Sightings {
     hasher: RandomState,
-    /// By the end of their numbers, which count all sightings there ever were.
-    ring: Box<[Entry]>,
-    /// The latest sighting of each bucket.
-    heads: Box<[u32]>,
-    next: u32,
+    seen: Recent<Seen>,
 }
 
 /// A packet as it looks wherever it is seen, and where it was seen.
@@ -50,38 +47,32 @@ pub(super) struct Sight {
     at: u32,
 }
 
-/// Interface, TTL and link layer, the latter hashed: 8, 8 and 16 bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place(u32);
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    hash: u64,
-    slot: u32,
-    place: Place,
-    at: u32,
-    /// The sighting before it in its bucket.
-    older: u32,
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Place {
+    /// Number and index of the interface, folded.
+    interface: u32,
+    /// Hash of the link layer and of all wraps.
+    link: u16,
+    ttl: u8,
 }
 
-const NOTHING: Entry = Entry {
-    hash: 0,
-    slot: u32::MAX,
-    place: Place(0),
-    at: 0,
-    older: 0,
-};
+/// A sighting of a packet of the flow at `slot`; at none if it is forgotten.
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen {
+    slot: Option<Slot>,
+    place: Place,
+    at: u32,
+}
+
+/// A slot of the flow table, plus one.
+type Slot = NonZeroU32;
 
 impl Sightings {
     /// Remembers at least `max` sightings.
     pub(super) fn new(max: usize) -> Self {
-        let len = max.clamp(1, 1 << 30).next_power_of_two();
         Self {
             hasher: RandomState::default(),
-            ring: vec![NOTHING; len].into(),
-            heads: vec![0; len.saturating_mul(2)].into(),
-            // Number 0, in the heads, is out of reach.
-            next: (len as u32).saturating_add(1),
+            seen: Recent::new(max),
         }
     }
 
@@ -110,41 +101,45 @@ impl Sightings {
         }
         let mut place = self.hasher.build_hasher();
         place.write(packet.link);
-        let interface = packet.interface ^ (packet.interface >> 32);
+        let [number, index] = [packet.interface >> 32, packet.interface].map(|half| half as u32);
         Sight {
             hash: hasher.finish(),
-            place: Place::new(interface as u8, ip.ttl, place.finish() as u16),
+            place: Place {
+                // Numbers are small, and spread far apart by an odd factor.
+                interface: number.wrapping_mul(0x9e37_79b1) ^ index,
+                link: place.finish() as u16,
+                ttl: ip.ttl,
+            },
             at: tick(packet.time),
         }
     }
 
     /// Whether a packet of the flow at `slot` was seen before. Remembers this sighting of it.
     pub(super) fn is_copy(&mut self, sight: &Sight, slot: u32) -> bool {
+        let now = Seen::new(sight, slot);
         let (mut here, mut youngest, mut taps) = (None, None, 0_usize);
-        let mut step = self.latest(sight);
-        while let Some((number, entry)) = step {
-            if entry.is_of(sight, slot) {
-                taps = taps.saturating_add(1);
-                youngest = youngest.or(Some(number));
-                if entry.place == sight.place {
-                    here = Some((number, entry.age(sight)));
-                }
+        for (number, seen) in self.of(sight, slot) {
+            taps = taps.saturating_add(1);
+            youngest = youngest.or(Some(number));
+            if seen.place == sight.place {
+                here = Some((number, seen.age(sight)));
             }
-            step = self.older(number, entry);
         }
         match here {
             Some((_, age)) if age <= HERE => true,
-            Some((number, _)) => {
-                self.forget(sight, slot);
-                self.renew(number, sight, slot);
+            // It passes for the second time: it is another packet, of which nothing was seen elsewhere yet.
+            Some((again, _)) => {
+                while let Some(number) = self.newest_of(sight, slot) {
+                    self.seen.renew(number, Seen::default());
+                }
+                self.seen.renew(again, now);
                 false
             }
-            None if taps >= MAX_TAPS => {
-                youngest.inspect(|&number| self.renew(number, sight, slot));
-                true
-            }
             None => {
-                self.remember(sight, slot);
+                match youngest.filter(|_| taps >= MAX_TAPS) {
+                    Some(number) => self.seen.renew(number, now),
+                    None => self.seen.push(sight.hash, now),
+                }
                 taps > 0
             }
         }
@@ -152,81 +147,62 @@ impl Sightings {
 
     /// Remembers the sighting of a packet that belongs to the flow at `slot`.
     pub(super) fn remember(&mut self, sight: &Sight, slot: u32) {
-        let number = self.next;
-        let head = self.head(sight.hash);
-        let older = std::mem::replace(head, number);
-        self.next = number.wrapping_add(1);
-        *self.entry(number) = Entry {
-            hash: sight.hash,
-            slot,
-            place: sight.place,
-            at: sight.at,
-            older,
-        };
+        self.seen.push(sight.hash, Seen::new(sight, slot));
     }
 
-    /// Puts another sighting in the place of one of the same packet.
-    fn renew(&mut self, number: u32, sight: &Sight, slot: u32) {
-        let entry = self.entry(number);
-        (entry.slot, entry.place, entry.at) = (slot, sight.place, sight.at);
-    }
-
-    /// A packet passes a place for the second time: it is another one, of which nothing was seen elsewhere yet.
-    fn forget(&mut self, sight: &Sight, slot: u32) {
-        let mut step = self.latest(sight);
-        while let Some((number, entry)) = step {
-            if entry.is_of(sight, slot) {
-                self.entry(number).slot = NOTHING.slot;
+    /// The slot of a flow whose packet this may be on another stretch of its way, addressed otherwise: the very packet was
+    /// seen of that flow lately, where it may have come from or gone to from here, and not here.
+    pub(super) fn elsewhere(&self, sight: &Sight) -> Option<u32> {
+        let mut lately = self
+            .seen
+            .under(sight.hash)
+            .filter(|(_, seen)| seen.age(sight) <= ELSEWHERE);
+        let slot = lately
+            .find_map(|(_, seen)| seen.slot)?
+            .get()
+            .wrapping_sub(1);
+        let mut linked = false;
+        for (_, seen) in self.of(sight, slot) {
+            if seen.place == sight.place {
+                return None;
             }
-            step = self.older(number, entry);
+            linked |= sight.place.may_follow(seen.place);
         }
+        linked.then_some(slot)
     }
 
-    /// The latest sighting in a packet's bucket, with its number.
-    fn latest(&mut self, sight: &Sight) -> Option<(u32, Entry)> {
-        let number = *self.head(sight.hash);
-        self.within_reach(number)
-            .then(|| (number, *self.entry(number)))
+    fn newest_of(&self, sight: &Sight, slot: u32) -> Option<u32> {
+        self.of(sight, slot).next().map(|(number, _)| number)
     }
 
-    /// The one before it.
-    fn older(&mut self, number: u32, entry: Entry) -> Option<(u32, Entry)> {
-        let further = self.next.wrapping_sub(entry.older) > self.next.wrapping_sub(number);
-        (further && self.within_reach(entry.older)).then(|| (entry.older, *self.entry(entry.older)))
-    }
-
-    /// Whether a number is one of the latest, whose places in the ring are their own.
-    const fn within_reach(&self, number: u32) -> bool {
-        self.next.wrapping_sub(number) as usize <= self.ring.len()
-    }
-
-    fn entry(&mut self, number: u32) -> &mut Entry {
-        let at = number as usize & self.ring.len().wrapping_sub(1);
-        #[expect(clippy::indexing_slicing, reason = "masked by a power of two")]
-        &mut self.ring[at]
-    }
-
-    fn head(&mut self, hash: u64) -> &mut u32 {
-        let at = hash as usize & self.heads.len().wrapping_sub(1);
-        #[expect(clippy::indexing_slicing, reason = "masked by a power of two")]
-        &mut self.heads[at]
+    fn of(&self, sight: &Sight, slot: u32) -> impl Iterator<Item = (u32, Seen)> {
+        let slot = Slot::new(slot.wrapping_add(1));
+        self.seen.under(sight.hash).filter(move |(_, seen)| {
+            seen.slot == slot && seen.slot.is_some() && seen.age(sight) <= ELSEWHERE
+        })
     }
 }
 
 impl Place {
-    const fn new(interface: u8, ttl: u8, link: u16) -> Self {
-        Self((interface as u32) << 24 | (ttl as u32) << 16 | link as u32)
+    /// Whether a packet seen here may have been addressed otherwise there: at another interface, or, at the same one, before
+    /// something routed it. What passes one point of the way twice, a hop no older, is two packets.
+    const fn may_follow(self, there: Self) -> bool {
+        self.interface != there.interface || (self.ttl < there.ttl && self.link != there.link)
     }
 }
 
-impl Entry {
+impl Seen {
+    const fn new(sight: &Sight, slot: u32) -> Self {
+        Self {
+            slot: Slot::new(slot.wrapping_add(1)),
+            place: sight.place,
+            at: sight.at,
+        }
+    }
+
     /// Time between this sighting and another, whichever was first: taps have clocks of their own.
     const fn age(&self, sight: &Sight) -> u32 {
         sight.at.wrapping_sub(self.at).cast_signed().unsigned_abs()
-    }
-
-    const fn is_of(&self, sight: &Sight, slot: u32) -> bool {
-        self.hash == sight.hash && self.slot == slot && self.age(sight) <= ELSEWHERE
     }
 }
 

@@ -116,6 +116,12 @@ pub trait FlowSink {
     type State;
     /// A flow began.
     fn opened(&mut self, start: &FlowStart) -> Self::State;
+    /// Whether of two addresses one may stand for the other, as far as is known.
+    fn translation(&self, _: Timestamp, _: NetworkId, _: IpAddr, _: IpAddr) -> Translation {
+        Translation::Possible
+    }
+    /// A flow was seen under other addresses as well.
+    fn seen_as(&mut self, _: &mut Self::State, _: &View) {}
     /// How the other end took it; at most once per flow, and never if the capture ended before an answer was due.
     fn outcome(&mut self, state: &mut Self::State, time: Timestamp, outcome: Outcome);
     /// Somebody has finished speaking, or has spoken for long.
@@ -139,6 +145,7 @@ pub struct FlowTable<S> {
     free: Vec<u32>,
     sightings: Sightings,
     copies: u64,
+    views: Views,
     wheel: Wheel,
     due: Vec<Timer>,
     budget: Budget,
@@ -165,6 +172,7 @@ impl<S> FlowTable<S> {
             free: Vec::new(),
             sightings: Sightings::new(config.max_sightings),
             copies: 0,
+            views: Views::new(),
             wheel: Wheel::new(),
             due: Vec::new(),
             budget: Budget {
@@ -229,23 +237,28 @@ impl<S> FlowTable<S> {
             (ip.dst, ends.dst_port),
         );
         let hash = self.hasher.hash_one(key);
-        let found = self.find(hash, &key);
         let sight = self.sightings.look(packet, ip);
-        if let Some(slot) = found
+        let found = self
+            .lookup(hash, &key, src_is_low)
+            .or_else(|| self.stitch(&sight, (hash, &key, src_is_low), (packet, ip), sink));
+        if let Some((slot, src_is_low)) = found
             && self.sightings.is_copy(&sight, slot)
         {
             self.copied(slot, src_is_low, packet);
             return;
         }
-        let slot = match found {
-            Some(slot) if !self.reopened(slot, src_is_low, &ip.transport) => slot,
+        let (slot, src_is_low) = match found {
+            Some((slot, src_is_low)) if !self.reopened(slot, src_is_low, &ip.transport) => {
+                (slot, src_is_low)
+            }
             known => {
-                if let Some(slot) = known {
+                if let Some((slot, _)) = known {
                     self.end(slot, EndReason::Closed, sink);
                 }
                 let slot = self.open(hash, key, src_is_low, packet, ip, sink);
                 self.sightings.remember(&sight, slot);
-                slot
+                self.views.opened(&key, src_is_low, &ip.transport, slot);
+                (slot, src_is_low)
             }
         };
         self.update(slot, src_is_low, packet, ip, sink);
@@ -281,6 +294,17 @@ impl<S> FlowTable<S> {
         self.index
             .find(hash, |&slot| is_flow(&self.slots, slot, key))
             .copied()
+    }
+
+    /// The slot of the flow that has a key, first or further, and whether the packet's source is the lesser end of the first.
+    fn lookup(&self, hash: u64, key: &FlowKey, src_is_low: bool) -> Option<(u32, bool)> {
+        let further = || {
+            let (slot, flipped) = self.views.find(hash, key)?;
+            Some((slot, src_is_low != flipped))
+        };
+        self.find(hash, key)
+            .map(|slot| (slot, src_is_low))
+            .or_else(further)
     }
 
     /// Whether a packet begins another connection on the ports of a known one: a SYN with a number of its own. (Zeek and
@@ -411,7 +435,7 @@ impl<S> FlowTable<S> {
             (quoted.dst, quoted.dst_port),
         );
         let hash = self.hasher.hash_one(key);
-        if let Some(slot) = self.find(hash, &key)
+        if let Some((slot, src_is_low)) = self.lookup(hash, &key, src_is_low)
             && let Some(flow) = self.flow(slot)
             && flow.orig_is_low == src_is_low
             && !flow.outcome_known
@@ -498,6 +522,7 @@ impl<S> FlowTable<S> {
             entry.remove();
         }
         self.free.push(number);
+        self.forget_views(&flow);
         flow.drain(&mut self.budget, &mut self.losses, sink);
         if let Some(turn) = flow.last_turn().copied() {
             sink.turn(&mut flow.state, &turn);
@@ -522,6 +547,12 @@ fn is_flow<S>(slots: &[Slot<S>], slot: u32, key: &FlowKey) -> bool {
         .and_then(|slot| slot.flow.as_ref())
         .is_some_and(|flow| flow.key == *key)
 }
+
+mod nat;
+
+pub(super) use nat::Further;
+use nat::Views;
+pub use nat::{Translation, View};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@ use crate::decode::{Tcp, TcpFlags};
 
 /// Holes remembered per direction; older ones stay missing.
 const MAX_HOLES: usize = 8;
+/// How far the halves of one connection may be apart when the second is seen: bytes on their way, a lost packet or two.
+const HALVES_APART: u32 = 1 << 20;
 /// A jump in sequence numbers wider than any window (RFC 7323 allows 2^30) is not loss but another connection's packet.
 const MAX_JUMP: u32 = 1 << 30;
 
@@ -41,6 +43,8 @@ type Hole = (u32, u32);
 struct Half {
     /// The sequence number after the highest byte seen; meaningful once `started`.
     right: u32,
+    /// The last acknowledgment sent, if there was one.
+    ack: Option<u32>,
     started: bool,
     flags: u8,
     /// The initial sequence number, if a SYN was seen.
@@ -52,6 +56,9 @@ impl Connection {
     pub(super) fn packet(&mut self, from: Direction, tcp: &Tcp, payload_len: u32) -> Seen {
         let half = self.half(from);
         half.flags |= tcp.flags.0;
+        if tcp.flags.any(TcpFlags::ACK) {
+            half.ack = Some(tcp.ack);
+        }
         let mut seq = tcp.seq;
         if tcp.flags.any(TcpFlags::SYN) {
             half.isn = Some(tcp.seq);
@@ -175,6 +182,29 @@ impl Connection {
         match from {
             Direction::Orig => orig.isn,
             Direction::Resp => resp.isn,
+        }
+    }
+
+    /// Whether a packet that nobody addressed to this connection, and that the other end than `from` may have sent, goes on
+    /// with what was heard from `from` alone: it opens or accepts or refuses the very connection, or both its numbers are
+    /// where that end expects them.
+    pub(super) fn is_answered_by(&self, from: Direction, tcp: &Tcp) -> bool {
+        let [orig, resp] = &self.halves;
+        let half = match from {
+            Direction::Orig => orig,
+            Direction::Resp => resp,
+        };
+        let ack = tcp.flags.any(TcpFlags::ACK).then_some(tcp.ack);
+        if tcp.flags.is_open() {
+            return half.isn.is_some() && half.ack == Some(tcp.seq.wrapping_add(1));
+        }
+        if ack.is_some() && half.isn.map(|isn| isn.wrapping_add(1)) == ack {
+            return true;
+        }
+        let near = |a: u32, b: u32| a.wrapping_sub(b).cast_signed().unsigned_abs() <= HALVES_APART;
+        match (ack, half.ack) {
+            (Some(ack), Some(expected)) => near(ack, half.right) && near(tcp.seq, expected),
+            _ => false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Stats;
+use super::translation::{self, Unsettled};
 use crate::address::NetworkId;
 use crate::capture::Frame;
 use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, decode_trusting};
@@ -11,7 +12,7 @@ use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transact
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
     Chunk, Defrag, Dialogue, Exchange, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable,
-    Interest, Outcome, Protocol, Turn,
+    Interest, Outcome, Protocol, Translation, Turn, View,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
@@ -24,6 +25,9 @@ pub(super) struct Front {
     losses: LossCounts,
     stats: Stats,
     transactions: Vec<Transaction>,
+    unsettled: Unsettled,
+    /// Flows found to be behind other addresses by the current frame.
+    settled: Vec<Arc<FlowInfo>>,
 }
 
 /// What the packet half keeps per flow, beside the table's own.
@@ -44,6 +48,8 @@ impl Front {
             losses: LossCounts::default(),
             stats: Stats::default(),
             transactions: Vec::new(),
+            unsettled: Unsettled::default(),
+            settled: Vec::new(),
         }
     }
 
@@ -56,10 +62,13 @@ impl Front {
         if packet.anomalies.contains(Anomalies::SNAPLEN) {
             self.losses.add(Loss::Snaplen);
         }
+        let before = events.len();
         self.packet(&packet, journal, events);
         while let Some(part) = self.defrag.given_up(frame.time, &mut self.losses) {
             self.datagram(part, journal, events);
         }
+        self.unsettled
+            .sift(frame.time, &mut self.settled, events, before);
     }
 
     /// Takes a packet, or what it completes if it is a fragment.
@@ -79,6 +88,7 @@ impl Front {
                     losses: &mut self.losses,
                     stats: &mut self.stats,
                     transactions: &mut self.transactions,
+                    settled: &mut self.settled,
                 };
                 self.table.packet(packet, ip, &mut sink);
                 if let Transport::Icmp(icmp) = ip.transport
@@ -126,8 +136,10 @@ impl Front {
             losses: &mut self.losses,
             stats: &mut self.stats,
             transactions: &mut self.transactions,
+            settled: &mut self.settled,
         };
         self.table.finish(&mut sink);
+        self.unsettled.finish(events);
     }
 
     pub(super) const fn packets(&self) -> u64 {
@@ -202,6 +214,7 @@ struct Sink<'a> {
     losses: &'a mut LossCounts,
     stats: &'a mut Stats,
     transactions: &'a mut Vec<Transaction>,
+    settled: &'a mut Vec<Arc<FlowInfo>>,
 }
 
 impl Sink<'_> {
@@ -264,6 +277,8 @@ impl FlowSink for Sink<'_> {
             resp: self.end(start, resp),
             orig_port,
             resp_port,
+            service: None,
+            masquerade: None,
         });
         self.event(start.time, EventKind::FlowOpened(Arc::clone(&info)));
         FlowState {
@@ -273,6 +288,26 @@ impl FlowSink for Sink<'_> {
             app: None,
             dialogue: Dialogue::default(),
         }
+    }
+
+    fn translation(
+        &self,
+        time: Timestamp,
+        network: NetworkId,
+        a: IpAddr,
+        b: IpAddr,
+    ) -> Translation {
+        let [a, b] = [a, b].map(|ip| self.journal.resolve(network, ip, time).identity);
+        translation::translation(self.journal, &a, &b)
+    }
+
+    fn seen_as(&mut self, state: &mut FlowState, view: &View) {
+        let end = |ip| Endpoint {
+            ip,
+            who: self.journal.resolve(view.network, ip, view.time),
+        };
+        state.info = Arc::new(translation::seen_as(&state.info, view, end));
+        self.settled.push(Arc::clone(&state.info));
     }
 
     fn outcome(&mut self, state: &mut FlowState, time: Timestamp, outcome: Outcome) {

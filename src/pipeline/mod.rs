@@ -7,6 +7,7 @@
 mod analysis;
 mod front;
 mod stats;
+mod translation;
 
 use std::sync::Arc;
 

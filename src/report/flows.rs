@@ -8,6 +8,9 @@
 //!  "tcp_flags":["APSF","AS"],"state":"SF","reason":"closed","vlan":[100]}
 //! ```
 //!
+//! Where an end was seen under two addresses, `src` and `dst` are its own, and `service` is what was called to reach `dst`, or
+//! `masquerade` what `src` was let out as; both have the form of an end.
+//!
 //! Pairs are `[src to dst, dst to src]`; `src` is the end that began. Whatever isn't known or doesn't apply (ports of a
 //! protocol without any, TCP's fields, names of an unnamed end, VLANs of an untagged network) is left out, never `null`.
 //! Names and meanings hold still within version 1; new fields may appear.
@@ -38,6 +41,12 @@ pub struct FlowRecordV1 {
     pub src: FlowEndV1,
     /// The end that was addressed.
     pub dst: FlowEndV1,
+    /// The service address (or node port) that was called, if `dst` was reached through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<FlowEndV1>,
+    /// The address by which `src` was let out or passed on, if not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masquerade: Option<FlowEndV1>,
     /// Bytes of whole frames.
     pub bytes: [u64; 2],
     /// Packets.
@@ -93,11 +102,11 @@ pub struct FlowEndV1 {
 }
 
 impl FlowEndV1 {
-    fn new(end: &Endpoint, address: &EndV1) -> Self {
+    fn new(end: &Endpoint, port: Option<u16>) -> Self {
         let actor = ActorV1::from(end);
         Self {
             ip: actor.ip,
-            port: address.port,
+            port,
             identity: actor.identity,
             namespace: actor.namespace,
             pod: actor.pod,
@@ -119,8 +128,10 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
             end: UtcTime(record.end),
             proto: flow.protocol.to_string(),
             app: record.app.map(str::to_owned),
-            src: FlowEndV1::new(&flow.orig, &src),
-            dst: FlowEndV1::new(&flow.resp, &dst),
+            src: FlowEndV1::new(&flow.orig, src.port),
+            dst: FlowEndV1::new(&flow.resp, dst.port),
+            service: flow.service.as_deref().map(lent),
+            masquerade: flow.masquerade.as_deref().map(lent),
             bytes: record.wire_bytes,
             packets: record.packets,
             payload_bytes: record.payload_bytes,
@@ -134,6 +145,11 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
             vlan: tags(flow.network.0),
         }
     }
+}
+
+/// An address that was lent to an end.
+fn lent((end, port): &(Endpoint, u16)) -> FlowEndV1 {
+    FlowEndV1::new(end, Some(*port).filter(|&port| port != 0))
 }
 
 /// The flags of RFC 9293 that are set, the highest bit first.
@@ -160,7 +176,7 @@ fn tags(network: u32) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::address::NetworkId;
-    use crate::alert::testing::{external, flow, pod, record, unknown};
+    use crate::alert::testing::{external, flow, pod, record, service, unknown};
 
     #[test]
     fn a_tcp_flow_looks_as_documented_and_reads_back() {
@@ -186,6 +202,29 @@ mod tests {
             assert_eq!(json.get(absent), None, "{absent}");
         }
         assert_eq!(json["src"].get("port"), None);
+        assert_eq!(serde_json::from_value::<FlowRecordV1>(json).unwrap(), wire);
+    }
+
+    #[test]
+    fn lent_addresses_and_copies_are_told_where_there_are_any() {
+        let cart = pod("shop", "cart", "x2x9k", "10.244.1.7");
+        let mut info = flow(1, &cart, &external("203.0.113.9"), 443)
+            .as_ref()
+            .clone();
+        let bare = serde_json::to_value(FlowRecordV1::from((&info, &record(None)))).unwrap();
+        for absent in ["service", "masquerade", "copies", "copied_bytes"] {
+            assert_eq!(bare.get(absent), None, "{absent}");
+        }
+        info.service = Some((service("shop", "pay", "10.96.7.7"), 443).into());
+        info.masquerade = Some((unknown("172.18.0.2"), 61_000).into());
+        let mut counters = record(None);
+        (counters.copies, counters.copied_bytes) = ([2, 1], [120, 60]);
+        let wire = FlowRecordV1::from((&info, &counters));
+        let json = serde_json::to_value(&wire).unwrap();
+        assert_eq!(json["service"]["workload"], "shop/Service/pay");
+        assert_eq!(json["service"]["port"], 443);
+        assert_eq!(json["masquerade"]["ip"], "172.18.0.2");
+        assert_eq!(json["copies"], serde_json::json!([2, 1]));
         assert_eq!(serde_json::from_value::<FlowRecordV1>(json).unwrap(), wire);
     }
 

@@ -25,6 +25,8 @@ mod learn;
 mod oracle;
 /// Databases against tshark.
 mod oracle_databases;
+/// Services and masquerading.
+mod services;
 /// Catalogue, pages, checks.
 mod signatures;
 /// The same packets at several taps.

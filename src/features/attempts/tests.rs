@@ -27,6 +27,8 @@ fn flow(id: u64, from: u32, to: u32) -> Arc<FlowInfo> {
         resp: end(to),
         orig_port: 40_000,
         resp_port: 22,
+        service: None,
+        masquerade: None,
     })
 }
 
