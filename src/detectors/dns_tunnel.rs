@@ -8,7 +8,7 @@
 //!
 //! A query forwarded by a resolver counts for the client that asked it, wherever both are seen.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::Deserialize;
 
+use super::channels::total_bits;
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
@@ -389,16 +390,6 @@ fn is_listed_address(left: &str) -> bool {
         octets += 1;
     }
     octets == 4
-}
-
-/// The strongest of each family, summed.
-fn total_bits(evidence: &[Evidence]) -> f64 {
-    let mut families: BTreeMap<Family, f64> = BTreeMap::new();
-    for item in evidence {
-        let best = families.entry(item.family).or_default();
-        *best = best.max(item.bits);
-    }
-    families.values().sum()
 }
 
 impl Detector for DnsTunnel {

@@ -5,7 +5,7 @@
 //! rate, size or tool. Words of the payload are compared with those the same end sent before, so that several tools, sizes
 //! and restarts of an honest monitor count once each. A whole IP packet inside an echo stands on its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::Deserialize;
 
+use super::channels::total_bits;
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
@@ -325,16 +326,6 @@ fn is_inside(end: &Endpoint) -> bool {
         end.who.identity.kind,
         IdentityKind::External | IdentityKind::Unknown
     )
-}
-
-/// The strongest of each family, summed.
-fn total_bits(evidence: &[Evidence]) -> f64 {
-    let mut families: BTreeMap<Family, f64> = BTreeMap::new();
-    for item in evidence {
-        let best = families.entry(item.family).or_default();
-        *best = best.max(item.bits);
-    }
-    families.values().sum()
 }
 
 impl IcmpTunnel {

@@ -33,6 +33,7 @@ mod host_sweep;
 mod http_bruteforce;
 mod http_tunnel;
 mod icmp_tunnel;
+mod miner;
 mod novel_peer;
 mod port_scan;
 mod registry_pull;
@@ -40,6 +41,7 @@ mod registry_push;
 mod reverse_shell;
 mod service_enumeration;
 mod ssh_bruteforce;
+mod vpn_tunnel;
 mod websocket_tunnel;
 
 use std::sync::Arc;
@@ -215,6 +217,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &http_bruteforce::SPEC,
     &http_tunnel::SPEC,
     &icmp_tunnel::SPEC,
+    &miner::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,
     &registry_pull::SPEC,
@@ -222,5 +225,6 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &reverse_shell::SPEC,
     &service_enumeration::SPEC,
     &ssh_bruteforce::SPEC,
+    &vpn_tunnel::SPEC,
     &websocket_tunnel::SPEC,
 ];

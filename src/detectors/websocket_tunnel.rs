@@ -296,6 +296,7 @@ mod tests {
             bytes: 200,
             printable: 80,
             longest_printable: 4,
+            framed: false,
             starts_printable: false,
             set_bits: 800,
             mix,

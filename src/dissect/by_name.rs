@@ -60,6 +60,7 @@ pub(super) const PROTOCOLS: &[DissectorSpec] = &[
     tcp("dnp3", streams::dnp3),
     udp("stun", datagrams::stun),
     udp("dtls", datagrams::dtls),
+    udp("anyconnect", datagrams::anyconnect),
     udp("dhcp", datagrams::dhcp),
     udp("dhcpv6", datagrams::dhcpv6),
     udp("ntp", datagrams::ntp),

@@ -183,7 +183,13 @@ impl FlowDissector {
         if *self.foreign.of(segment.direction) {
             return self.wait(segment);
         }
-        match judge(self.carrier, segment, false) {
+        let mut verdict = judge(self.carrier, segment, false);
+        if matches!(verdict, Verdict::Unsure)
+            && let Verdict::Certain(spec) = judge(self.carrier, segment, true)
+        {
+            verdict = Verdict::Certain(spec);
+        }
+        match verdict {
             Verdict::Certain(spec) => {
                 self.begin(spec);
                 self.follow(segment, out)

@@ -24,6 +24,8 @@ pub struct Opening {
     pub longest_printable: u16,
     /// Whether the first six are printable ASCII.
     pub starts_printable: bool,
+    /// Whether the first two, read as a number, say how many follow: a message after its length.
+    pub framed: bool,
     /// Bits set in all of them.
     pub set_bits: u16,
     /// How its bytes are mixed.
@@ -203,6 +205,8 @@ impl Opening {
             printable: count(printable),
             longest_printable: count(runs.max().unwrap_or_default()),
             starts_printable: first.len() == 6 && first.iter().all(|byte| is_printable(*byte)),
+            framed: matches!(data, [high, low, rest @ ..]
+                if usize::from(u16::from_be_bytes([*high, *low])) == rest.len() && !rest.is_empty()),
             set_bits: count(set_bits as usize),
             mix: ByteMix::of(data, printable),
             shell,

@@ -30,7 +30,7 @@ pub use control_plane::{Component, Wanted, is_metadata};
 pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
-pub use names::{ClusterName, DomainName, information_bits, reverse_address};
+pub use names::{ClusterName, DomainName, information_bits, randomness_bits, reverse_address};
 pub use peers::{Contact, PeerClass, PeerNamer, Role};
 pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;

@@ -34,6 +34,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "http-bruteforce",
     "http-tunnel",
     "icmp-tunnel",
+    "miner",
     "novel-peer",
     "port-scan",
     "registry-pull",
@@ -41,6 +42,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "reverse-shell",
     "service-enumeration",
     "ssh-bruteforce",
+    "vpn-tunnel",
     "websocket-tunnel",
 ];
 

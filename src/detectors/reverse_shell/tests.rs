@@ -92,6 +92,7 @@ impl Talk {
             printable: 30,
             longest_printable: 30,
             starts_printable: true,
+            framed: false,
             set_bits: 100,
             mix: ByteMix::Text,
             shell: ShellMarks(marks),

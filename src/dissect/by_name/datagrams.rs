@@ -24,16 +24,24 @@ pub(super) fn stun(segment: &Segment<'_>) -> Probe {
 
 /// RFC 6347 4.1: a record, and the next one where it ends.
 pub(super) fn dtls(segment: &Segment<'_>) -> Probe {
-    let is_record =
-        |data: &[u8]| matches!(data, [20..=25, 0xfe, 0xfd..=0xff, ..] | [20..=23, 1, 0, ..]);
-    let data = segment.data;
+    let is = |data: &[u8]| matches!(data, [20..=25, 0xfe, 0xfd..=0xff, ..]);
+    sure(are_records(segment.data, is))
+}
+
+/// Cisco's VPN and its kin: DTLS of a draft, whose version nobody else uses (OpenSSL's `DTLS1_BAD_VER`).
+pub(super) fn anyconnect(segment: &Segment<'_>) -> Probe {
+    let is = |data: &[u8]| matches!(data, [20..=23, 1, 0, 0, ..]);
+    sure(are_records(segment.data, is))
+}
+
+fn are_records(data: &[u8], is_record: fn(&[u8]) -> bool) -> bool {
     let Some(length) = be16(data, 11) else {
-        return sure(false);
+        return false;
     };
-    let next = data
-        .get(usize::from(length).saturating_add(13)..)
-        .unwrap_or_default();
-    sure(is_record(data) && length > 0 && (next.is_empty() || is_record(next)))
+    let end = usize::from(length).saturating_add(13);
+    let next = data.get(end..).unwrap_or_default();
+    // One that the capture cut is longer than what is here.
+    is_record(data) && length > 0 && (next.is_empty() || is_record(next))
 }
 
 /// RFC 2131 2, with the cookie of its options.

@@ -121,6 +121,11 @@ fn datagrams_are_known_by_themselves() {
             (40_000, 4433),
             b"\x16\xfe\xfd\0\0\0\0\0\0\0\0\0\x04abcd",
         ),
+        (
+            "anyconnect",
+            (40_000, 443),
+            b"\x16\x01\0\0\0\0\0\0\0\0\0\0\x04abcd",
+        ),
         ("dhcp", (68, 67), &dhcp),
         ("dhcpv6", (546, 547), b"\x01\x10\x08\x74\0\x01\0\x0e"),
         ("ntp", (123, 123), &ntp),

@@ -18,6 +18,7 @@ pub mod host_sweep;
 pub mod http_bruteforce;
 pub mod http_tunnel;
 pub mod icmp_tunnel;
+pub mod miner;
 pub mod novel_peer;
 pub mod port_scan;
 mod registry;
@@ -26,6 +27,7 @@ pub mod registry_push;
 pub mod reverse_shell;
 pub mod service_enumeration;
 pub mod ssh_bruteforce;
+pub mod vpn_tunnel;
 pub mod websocket_tunnel;
 
 use std::time::Duration;
@@ -139,8 +141,11 @@ pub fn all() -> Vec<Case> {
         http_bruteforce::case(),
         http_tunnel::case(),
         icmp_tunnel::case(),
+        miner::case(),
         novel_peer::case(),
         port_scan::case(),
+        vpn_tunnel::case(),
+        websocket_tunnel::case(),
         registry_pull::case(),
         registry_push::case(),
         reverse_shell::case(),

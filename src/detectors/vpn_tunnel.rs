@@ -1,0 +1,626 @@
+//! `vpn-tunnel`: a workload opens a way out that hides all traffic: WireGuard, OpenVPN, Tor, or IP packets in IP packets.
+//!
+//! The protocols are told by the structure of their handshakes, on any port; an OpenVPN that masks its bytes still has
+//! handshakes of its lengths. Tor's clients greet relays with a random name that nobody ever looked up. Nodes are left
+//! out: network plugins encrypt between them by the same protocols, but no pod has a part in that.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use serde::Deserialize;
+
+use super::channels::total_bits;
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+};
+use crate::dissect::{ByteMix, Opening, Transaction};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
+use crate::features::{DomainName, Role, SourceKey, randomness_bits, source_key};
+use crate::flow::{Direction, FlowId, Outcome, Protocol};
+use crate::identity::IdentityKind;
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+/// The catalogue entry.
+pub(super) const SPEC: DetectorSpec = DetectorSpec {
+    id: "vpn-tunnel",
+    sees: EventKinds::FLOW_OPENED
+        .and(EventKinds::FLOW_OUTCOME)
+        .and(EventKinds::RECOGNISED)
+        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::FLOW_ENDED),
+    build: |signature| {
+        let thresholds = signature.thresholds.clone().try_into()?;
+        Ok(Box::new(VpnTunnel::new(thresholds, signature.alert_bits)))
+    },
+};
+
+/// Applications, as dissectors name them, that are nothing else.
+const VPNS: [&str; 3] = ["wireguard", "openvpn", "anyconnect"];
+/// A handshake's whole structure, or a protocol whose only use is this.
+const BITS_HANDSHAKE: f64 = 18.0;
+/// Two messages framed and as long as OpenVPN's, and nothing else to be told from them.
+const BITS_MASKED: f64 = 16.0;
+const BITS_ANSWERED: f64 = 6.0;
+const BITS_SERVICE: f64 = 22.0;
+/// A name that was never looked up says more than its letters.
+const BITS_NOT_LOOKED_UP: f64 = 6.0;
+/// What a single random name is worth at most: short ones may be words of some language.
+const MAX_BITS_PER_NAME: f64 = 12.0;
+const MAX_BITS: f64 = 40.0;
+/// Names told apart per client.
+const MAX_NAMES: usize = 32;
+const MAX_SAMPLES: usize = 8;
+/// Lengths of OpenVPN's client resets with the HMACs in use, and what the server's is longer.
+const RESET_LENGTHS: [u16; 6] = [38, 42, 50, 54, 70, 86];
+const RESET_ANSWER: u16 = 12;
+/// Cilium's, and Calico's for IPv6; its other one, 51820, is everybody's.
+const PLUGIN_PORTS: [u16; 2] = [51871, 51821];
+/// Flows whose opening waits for the other end's.
+const MAX_OPENINGS: usize = 8192;
+const MAX_CLIENTS: usize = 4096;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thresholds {
+    /// Hosts by which the clients of VPN and tunnel services are recognised: they and all names below them.
+    service_hosts: Vec<String>,
+    max_tunnels: usize,
+}
+
+/// What kind of way out.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Kind {
+    /// By a protocol with a handshake of its own, towards a host.
+    Protocol(&'static str, IpAddr),
+    Tor,
+    /// A service, by its host's registered domain.
+    Service(Arc<str>),
+}
+
+type Key = (SourceKey, Kind);
+
+struct VpnTunnel {
+    thresholds: Thresholds,
+    alert_bits: f64,
+    tunnels: LruCache<Key, Tunnel>,
+    /// Flows of tunnels, and whether each was answered.
+    flows: LruCache<FlowId, (Key, bool)>,
+    openings: LruCache<FlowId, Opening>,
+    /// Clients whose DNS answers are seen: what they call by a name they must have looked up.
+    resolving: LruCache<IpAddr, ()>,
+    evicted: u64,
+    reported: BTreeSet<Key>,
+}
+
+struct Tunnel {
+    actor: Endpoint,
+    peer: Endpoint,
+    port: u16,
+    first: Timestamp,
+    last: Timestamp,
+    flows: u64,
+    answered: u64,
+    masked: bool,
+    /// Bytes out and in, of flows that ended.
+    bytes: [u64; 2],
+    names: BTreeSet<Arc<str>>,
+    /// Evidence of names in bits: it never falls below 0, so that a crawler's many ordinary names count for nothing.
+    name_bits: f64,
+    not_looked_up: u64,
+    samples: Vec<Arc<FlowInfo>>,
+    reported_flows: Option<u64>,
+}
+
+impl Tunnel {
+    fn new(actor: &Endpoint, peer: &Endpoint, port: u16, time: Timestamp) -> Self {
+        Self {
+            actor: actor.clone(),
+            peer: peer.clone(),
+            port,
+            first: time,
+            last: time,
+            flows: 0,
+            answered: 0,
+            masked: false,
+            bytes: [0, 0],
+            names: BTreeSet::new(),
+            name_bits: 0.0,
+            not_looked_up: 0,
+            samples: Vec::new(),
+            reported_flows: None,
+        }
+    }
+
+    fn evidence(&self, kind: &Kind, context: &Context<'_>) -> Vec<Evidence> {
+        let mut evidence = Vec::new();
+        let mut add = |feature, family, observed: f64, expected: &str, bits, text| {
+            evidence.push(Evidence {
+                feature,
+                family,
+                observed,
+                expected: expected.into(),
+                bits,
+                signature_grade: false,
+                text,
+            });
+        };
+        match kind {
+            Kind::Protocol(name, _) => {
+                let (bits, text) = if INSIDE_IP.contains(name) {
+                    (BITS_HANDSHAKE, "by IP's own protocol number")
+                } else if self.masked {
+                    (
+                        BITS_MASKED,
+                        "the first messages are framed and as long as OpenVPN's, and masked",
+                    )
+                } else {
+                    (
+                        BITS_HANDSHAKE,
+                        "the first message has its structure throughout",
+                    )
+                };
+                add(
+                    "vpn.handshakes",
+                    Family::Protocol,
+                    self.flows as f64,
+                    "0: workloads leave the cluster in the open",
+                    bits,
+                    format!("{} flows begin as {name}'s do: {text}", self.flows),
+                );
+                if self.answered > 0 {
+                    add(
+                        "vpn.answered",
+                        Family::Outcome,
+                        self.answered as f64,
+                        "0",
+                        BITS_ANSWERED,
+                        format!("{} of them were answered", self.answered),
+                    );
+                }
+            }
+            Kind::Tor => {
+                add(
+                    "tor.random_names",
+                    Family::Protocol,
+                    self.names.len() as f64,
+                    "0: servers have names that people can read",
+                    self.name_bits.min(MAX_BITS),
+                    format!(
+                        "TLS to {} random names such as {}",
+                        self.names.len(),
+                        self.names.first().map_or("?", |name| name)
+                    ),
+                );
+                if self.not_looked_up > 0 {
+                    add(
+                        "tor.names_never_looked_up",
+                        Family::Outcome,
+                        self.not_looked_up as f64,
+                        "0: a name is looked up before it is called",
+                        BITS_NOT_LOOKED_UP,
+                        format!(
+                            "{} connections to a name that no DNS answer led to",
+                            self.not_looked_up
+                        ),
+                    );
+                }
+            }
+            Kind::Service(domain) => add(
+                "vpn.service_hosts",
+                Family::Protocol,
+                self.flows as f64,
+                "0",
+                BITS_SERVICE,
+                format!(
+                    "{} connections to hosts of {domain} that its client program calls: {}",
+                    self.flows,
+                    self.names.iter().next().map_or("?", |name| name)
+                ),
+            ),
+        }
+        if let Some(profile) = context.profile(&self.actor) {
+            add(
+                "vpn.new_peer",
+                Family::Novelty,
+                1.0,
+                "a peer it has met before",
+                profile.novelty_bits(Role::Client),
+                "the workload never did this in its baseline".into(),
+            );
+        }
+        evidence
+    }
+
+    fn finding(&self, kind: &Kind, evidence: Vec<Evidence>) -> Finding {
+        let [out, back] = self.bytes;
+        let moved = if out.saturating_add(back) > 0 {
+            format!("; {out} bytes went out and {back} came back")
+        } else {
+            String::new()
+        };
+        let (subject, protocol, domain, summary) = match kind {
+            Kind::Protocol(name, ip) => (
+                format!("{name}:{ip}"),
+                *name,
+                None,
+                format!(
+                    "opened a tunnel by {name} to {ip}, port {}{moved}",
+                    self.port
+                ),
+            ),
+            Kind::Tor => (
+                "tor".to_owned(),
+                "tor",
+                None,
+                format!(
+                    "called {} hosts as a Tor client does, by random names{moved}",
+                    self.flows
+                ),
+            ),
+            Kind::Service(domain) => (
+                domain.to_string(),
+                "tls",
+                Some(Arc::clone(domain)),
+                format!("runs the client of the tunnel service {domain}{moved}"),
+            ),
+        };
+        Finding {
+            signature: SPEC.id,
+            subject,
+            actor: self.actor.clone(),
+            first: self.first,
+            last: self.last,
+            targets: vec![Target {
+                endpoint: Some(self.peer.clone()),
+                port: (self.port != 0).then_some(self.port),
+                protocol: Some(protocol),
+                domain,
+            }],
+            target_count: 1,
+            evidence,
+            flows: self.samples.clone(),
+            summary,
+        }
+    }
+}
+
+fn is_inside(end: &Endpoint) -> bool {
+    matches!(
+        end.who.identity.kind,
+        IdentityKind::Pod | IdentityKind::Service
+    )
+}
+
+/// Whose tunnel it is: the workload's, whoever began. Nodes have tunnels of their own.
+fn sides(flow: &FlowInfo) -> Option<(&Endpoint, &Endpoint)> {
+    let (orig, resp) = (&flow.orig, &flow.resp);
+    let is_node = |end: &Endpoint| end.who.identity.kind == IdentityKind::Node;
+    if is_inside(orig) {
+        Some((orig, resp))
+    } else if is_inside(resp) {
+        Some((resp, orig))
+    } else {
+        let nodes = is_node(orig) || is_node(resp) || may_be_nodes(flow);
+        (!nodes).then_some((orig, resp))
+    }
+}
+
+/// Where nobody is known: two hosts of one site on the ports that network plugins took for their own encryption.
+fn may_be_nodes(flow: &FlowInfo) -> bool {
+    let unknown = |end: &Endpoint| end.who.identity.kind == IdentityKind::Unknown;
+    unknown(&flow.orig) && unknown(&flow.resp) && PLUGIN_PORTS.contains(&flow.resp_port)
+}
+
+/// The names of [`carrier`].
+const INSIDE_IP: [&str; 4] = ["ip-in-ip", "gre", "esp", "l2tp"];
+
+/// Protocols that carry IP packets, or hide them, right inside IP.
+fn carrier(protocol: Protocol) -> Option<&'static str> {
+    match protocol {
+        Protocol::Other(4 | 41) => Some("ip-in-ip"),
+        Protocol::Other(47) => Some("gre"),
+        Protocol::Other(50) => Some("esp"),
+        Protocol::Other(115) => Some("l2tp"),
+        _ => None,
+    }
+}
+
+/// The label of a name as Tor makes them: `www.`, 4 to 25 letters of base32, `.com` or `.net`.
+fn tor_label(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix("www.")?;
+    let label = rest
+        .strip_suffix(".com")
+        .or_else(|| rest.strip_suffix(".net"))?;
+    let fits = (4..=25).contains(&label.len())
+        && label
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    fits.then_some(label)
+}
+
+impl VpnTunnel {
+    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+        let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            tunnels: LruCache::new(limit(thresholds.max_tunnels)),
+            flows: LruCache::new(limit(thresholds.max_tunnels)),
+            openings: LruCache::new(limit(MAX_OPENINGS)),
+            resolving: LruCache::new(limit(MAX_CLIENTS)),
+            evicted: 0,
+            reported: BTreeSet::new(),
+            thresholds,
+            alert_bits,
+        }
+    }
+
+    /// The tunnel that a flow belongs to; a new one if need be.
+    fn tunnel(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        kind: Kind,
+        time: Timestamp,
+    ) -> Option<(Key, &mut Tunnel)> {
+        let (actor, peer) = sides(flow)?;
+        let key = (source_key(actor), kind);
+        if !self.tunnels.contains(&key) {
+            let tunnel = Tunnel::new(actor, peer, flow.resp_port, time);
+            if let Some((old, _)) = self.tunnels.push(key.clone(), tunnel) {
+                self.evicted += 1;
+                self.reported.remove(&old);
+            }
+        }
+        let known = self.flows.contains(&flow.id);
+        // What is recognised in a stream was accepted before.
+        let answered = flow.protocol == Protocol::Tcp;
+        if !known {
+            self.flows.push(flow.id, (key.clone(), answered));
+        }
+        let tunnel = self.tunnels.get_mut(&key)?;
+        tunnel.last = tunnel.last.max(time);
+        if known {
+            return Some((key, tunnel));
+        }
+        tunnel.flows += 1;
+        tunnel.answered += u64::from(answered);
+        if tunnel.samples.len() < MAX_SAMPLES {
+            tunnel.samples.push(Arc::clone(flow));
+        }
+        Some((key, tunnel))
+    }
+
+    /// A flow is a tunnel by this protocol.
+    fn recognised(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        protocol: &'static str,
+        masked: bool,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) -> Option<Key> {
+        if is_usual(flow, context) {
+            return None;
+        }
+        let (_, peer) = sides(flow)?;
+        let kind = Kind::Protocol(protocol, peer.ip);
+        let (key, tunnel) = self.tunnel(flow, kind, time)?;
+        tunnel.masked = masked;
+        Some(key)
+    }
+
+    fn answered(&mut self, flow: &FlowInfo, time: Timestamp) -> Option<Key> {
+        let (key, answered) = self.flows.get_mut(&flow.id)?;
+        if !std::mem::replace(answered, true) {
+            let tunnel = self.tunnels.get_mut(key)?;
+            tunnel.answered += 1;
+            tunnel.last = tunnel.last.max(time);
+        }
+        Some(key.clone())
+    }
+
+    /// A TLS client asks for a server by name.
+    fn greeted(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        name: &Arc<str>,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) -> Option<Key> {
+        let is_below = |host: &String| {
+            name.strip_suffix(host.as_str())
+                .is_some_and(|left| left.is_empty() || left.ends_with('.'))
+        };
+        let is_service = self.thresholds.service_hosts.iter().any(is_below);
+        let label = tor_label(name);
+        if label.is_none() && !is_service || is_usual(flow, context) {
+            return None;
+        }
+        if is_service {
+            let domain = DomainName::split(name).map_or(&**name, |name| name.registered);
+            let (key, tunnel) = self.tunnel(flow, Kind::Service(domain.into()), time)?;
+            if tunnel.names.len() < MAX_NAMES {
+                tunnel.names.insert(Arc::clone(name));
+            }
+            return Some(key);
+        }
+        let label = label?;
+        let led = context.peers.domain(flow.orig.ip, flow.resp.ip);
+        if led.is_some_and(|led| name.ends_with(&**led)) {
+            return None;
+        }
+        let bits = randomness_bits(label).min(MAX_BITS_PER_NAME);
+        let (actor, _) = sides(flow)?;
+        let key = (source_key(actor), Kind::Tor);
+        // Names that anybody would give a site only take away.
+        if bits <= 0.0 {
+            if let Some(tunnel) = self.tunnels.peek_mut(&key) {
+                tunnel.name_bits = (tunnel.name_bits + bits).max(0.0);
+            }
+            return None;
+        }
+        let looks_up = self.resolving.contains(&flow.orig.ip);
+        let (key, tunnel) = self.tunnel(flow, Kind::Tor, time)?;
+        let room = tunnel.names.len() < MAX_NAMES;
+        if room && tunnel.names.insert(Arc::clone(name)) {
+            tunnel.name_bits += bits;
+        }
+        tunnel.not_looked_up += u64::from(looks_up);
+        Some(key)
+    }
+
+    /// Both ends' first messages are there: are they OpenVPN's, masked?
+    fn opened(&mut self, flow: &FlowInfo, opening: &Opening) -> bool {
+        match opening.direction {
+            Direction::Orig => {
+                let may_be = RESET_LENGTHS.contains(&body(opening)) && looks_masked(opening);
+                if may_be && flow.protocol == Protocol::Tcp {
+                    self.openings.push(flow.id, *opening);
+                }
+                false
+            }
+            Direction::Resp => self.openings.pop(&flow.id).is_some_and(|asked| {
+                looks_masked(opening) && body(opening) == body(&asked).saturating_add(RESET_ANSWER)
+            }),
+        }
+    }
+
+    fn report(&mut self, key: &Key, context: &Context<'_>, out: &mut Findings) {
+        let Some(tunnel) = self.tunnels.peek_mut(key) else {
+            return;
+        };
+        if tunnel
+            .reported_flows
+            .is_some_and(|before| tunnel.flows < before.saturating_mul(2))
+        {
+            return;
+        }
+        let evidence = tunnel.evidence(&key.1, context);
+        if total_bits(&evidence) >= self.alert_bits {
+            tunnel.reported_flows = Some(tunnel.flows);
+            out.push(tunnel.finding(&key.1, evidence));
+            self.reported.insert(key.clone());
+        }
+    }
+}
+
+/// Whether the workload has done this all along.
+fn is_usual(flow: &FlowInfo, context: &Context<'_>) -> bool {
+    let serves = || {
+        context.profile(&flow.resp).is_some_and(|profile| {
+            context
+                .peers
+                .server_contact(flow)
+                .is_some_and(|contact| profile.knows(&contact))
+        })
+    };
+    context.is_learned(flow) || serves()
+}
+
+/// Length of a first message without the length before it.
+const fn body(opening: &Opening) -> u16 {
+    opening.bytes.saturating_sub(2)
+}
+
+fn looks_masked(opening: &Opening) -> bool {
+    opening.framed && !opening.starts_printable && opening.mix != ByteMix::Text
+}
+
+impl Detector for VpnTunnel {
+    fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        let time = event.time;
+        let touched = match &event.kind {
+            EventKind::FlowOpened(flow) => match carrier(flow.protocol) {
+                Some(name) if is_inside(&flow.orig) || is_inside(&flow.resp) => {
+                    self.recognised(flow, name, false, time, context)
+                }
+                _ => None,
+            },
+            EventKind::Recognised { flow, app } if VPNS.contains(app) => {
+                self.recognised(flow, app, false, time, context)
+            }
+            EventKind::FlowOutcome {
+                flow,
+                outcome: Outcome::Answered,
+            } if matches!(
+                flow.protocol,
+                Protocol::Udp | Protocol::Tcp | Protocol::Other(_)
+            ) =>
+            {
+                self.answered(flow, time)
+            }
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::TlsClient(hello),
+            } => hello
+                .sni
+                .as_ref()
+                .and_then(|name| self.greeted(flow, name, time, context)),
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Dns(message),
+            } => {
+                if message.response && !message.answers.is_empty() {
+                    self.resolving.put(flow.orig.ip, ());
+                }
+                None
+            }
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Opening(opening),
+            } => self
+                .opened(flow, opening)
+                .then(|| self.recognised(flow, "openvpn", true, time, context))
+                .flatten(),
+            EventKind::FlowEnded { flow, record } => {
+                self.openings.pop(&flow.id);
+                if let Some((key, _)) = self.flows.pop(&flow.id)
+                    && let Some(tunnel) = self.tunnels.peek_mut(&key)
+                {
+                    let [mut out, mut back] = record.payload_bytes;
+                    if flow.orig.ip != tunnel.actor.ip {
+                        std::mem::swap(&mut out, &mut back);
+                    }
+                    let [known_out, known_back] = &mut tunnel.bytes;
+                    *known_out = known_out.saturating_add(out);
+                    *known_back = known_back.saturating_add(back);
+                    tunnel.last = tunnel.last.max(record.end);
+                }
+                None
+            }
+            _ => None,
+        };
+        if let Some(key) = touched {
+            self.report(&key, context, out);
+        }
+    }
+
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for key in std::mem::take(&mut self.reported) {
+            if let Some(tunnel) = self.tunnels.peek(&key) {
+                out.push(tunnel.finding(&key.1, tunnel.evidence(&key.1, context)));
+            }
+        }
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize {
+            entries: self.tunnels.len()
+                + self.flows.len()
+                + self.openings.len()
+                + self.resolving.len(),
+            limit: self.thresholds.max_tunnels * 2 + MAX_OPENINGS + MAX_CLIENTS,
+        }
+    }
+
+    fn losses(&self) -> LossCounts {
+        let mut losses = LossCounts::default();
+        losses.add_n(Loss::DetectorEvicted, self.evicted);
+        losses
+    }
+}
+
+#[cfg(test)]
+mod tests;
