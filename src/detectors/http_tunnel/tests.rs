@@ -64,6 +64,7 @@ fn noise() -> Content {
         printable: 80,
         longest_printable: 4,
         starts_printable: false,
+        framed: false,
         set_bits: 800,
         mix: ByteMix::Random,
         shell: ShellMarks::default(),
