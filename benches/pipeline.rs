@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use spanwatch::alert::Exceptions;
 use spanwatch::capture::{CaptureFile, Frame, LinkType, PacketSource};
 use spanwatch::decode::{Content, decode};
 use spanwatch::flow::{
@@ -128,6 +129,7 @@ fn whole(path: &Path, journal: &Arc<Journal>) {
     let task = Task::Analyze {
         signatures: SignatureSet::builtin().unwrap(),
         baseline: None,
+        exceptions: Exceptions::default(),
     };
     let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::clone(journal), task).unwrap();
     let mut source = CaptureFile::open(path).unwrap();

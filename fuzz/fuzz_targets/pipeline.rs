@@ -7,6 +7,7 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
+use spanwatch::alert::Exceptions;
 use spanwatch::capture::{Frame, LinkType};
 use spanwatch::flow::FlowConfig;
 use spanwatch::identity::Journal;
@@ -21,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
     let task = Task::Analyze {
         signatures: SIGNATURES.clone(),
         baseline: None,
+        exceptions: Exceptions::default(),
     };
     let flow = FlowConfig {
         max_flows: 64,

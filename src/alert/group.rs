@@ -263,6 +263,7 @@ impl Group {
                 .iter()
                 .map(|step| actor::fill(step, &self.actor))
                 .collect(),
+            suppressed: None,
         })
     }
 }

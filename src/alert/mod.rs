@@ -6,6 +6,7 @@
 mod actor;
 mod correlate;
 mod coverage;
+mod exceptions;
 mod flows;
 mod group;
 mod score;
@@ -19,12 +20,13 @@ use std::time::Duration;
 pub use actor::{holder, subject_of_sentence};
 pub use correlate::{Correlator, CorrelatorConfig};
 pub use coverage::Coverage;
+pub use exceptions::{ExceptionError, Exceptions, Suppression};
 pub use flows::FlowTotals;
 pub use score::counted;
 pub use wire::{
     ActorV1, AlertV1, AttackV1, AttributionV1, BaselineStateV1, BaselineV1, CategoryV1, CoverageV1,
-    EndV1, EvidenceV1, FamilyV1, FlowV1, IdentityV1, SCHEMA, SeverityV1, StatusV1, TargetV1,
-    TimesV1, UtcTime, flow_community_id, schema,
+    EndV1, EvidenceV1, FamilyV1, FlowV1, IdentityV1, SCHEMA, SeverityV1, StatusV1, SuppressedV1,
+    TargetV1, TimesV1, UtcTime, flow_community_id, schema,
 };
 
 use crate::detectors::{Evidence, Target};
@@ -112,6 +114,8 @@ pub struct Alert {
     pub summary: String,
     /// First steps, with the actor's names filled in; commands in backticks.
     pub response: Vec<String>,
+    /// Why it isn't told, if somebody allowed it.
+    pub suppressed: Option<Suppression>,
 }
 
 impl Alert {

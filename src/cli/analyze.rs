@@ -1,14 +1,17 @@
 //! `spanwatch analyze`: capture files in, alerts out.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use tracing::warn;
 
 use super::options::Input;
 use super::reading::Read;
 use super::{End, output, reading};
+use crate::alert::Alert;
 use crate::baseline::Store;
 use crate::pipeline::{EndedFlow, Stats, Task};
 use crate::report::{FlowRecordV1, RunSummary, TextOptions, alert_text};
@@ -31,6 +34,12 @@ pub(super) struct Args {
     /// The learned normal, made by 'spanwatch learn'
     #[arg(long, value_name = "PATH")]
     baseline: Option<PathBuf>,
+    /// What somebody has allowed (docs/exceptions.md): alerts that it covers are counted and not told
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
+    /// Also write the alerts that exceptions and acceptances silence, marked so
+    #[arg(long)]
+    show_suppressed: bool,
     /// Signatures that override the built-in ones, file by file
     #[arg(long, value_name = "DIR")]
     signatures: Option<PathBuf>,
@@ -78,6 +87,7 @@ impl From<FailOn> for Severity {
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     // Everything that can be wrong with what was asked is said before a long capture is read.
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
+    let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
     let journal = reading::journal(&args.input)?;
     let captures = reading::captures(&args.input)?;
@@ -104,6 +114,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let task = Task::Analyze {
         signatures: signatures.clone(),
         baseline,
+        exceptions: exceptions.clone(),
     };
     let read = match &mut flow_log {
         Some(log) => {
@@ -115,18 +126,26 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     if let Some(log) = &mut flow_log {
         log.flush()?;
     }
-    for alert in &read.verdict.alerts {
+    if let Some((_, last)) = read.verdict.stats.span {
+        for expired in exceptions.expired(last) {
+            warn!("exception expired: {expired}");
+        }
+    }
+    let shown = args.show_suppressed.then_some(&read.verdict.suppressed);
+    for alert in read
+        .verdict
+        .alerts
+        .iter()
+        .chain(shown.into_iter().flatten())
+    {
         if alerts.deliver(alert)? == Delivery::Stop {
             break;
         }
     }
     alerts.flush()?;
     if !quiet {
-        let gap = if text && !read.verdict.alerts.is_empty() {
-            "\n"
-        } else {
-            ""
-        };
+        let told = read.verdict.alerts.len() + shown.map_or(0, Vec::len);
+        let gap = if text && told > 0 { "\n" } else { "" };
         output::note(&format!("{gap}{}", summary(&read, &signatures)));
     }
     reading::whole(&read)?;
@@ -184,8 +203,24 @@ fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
         named_ends: stats.named_ends,
         alerts,
         losses: read.losses.clone(),
+        suppressed: suppressed(&read.verdict.suppressed),
         blind: signatures.blind(&shown(stats, read.pods_known)),
     }
+}
+
+/// What silenced alerts, and how many of each signature.
+fn suppressed(alerts: &[Alert]) -> Vec<String> {
+    let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    for alert in alerts {
+        if let Some(suppression) = &alert.suppressed {
+            let key = (suppression.to_string(), alert.signature.id.as_str());
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    counts
+        .into_iter()
+        .map(|((why, id), count)| format!("{count} × {id}: {why}"))
+        .collect()
 }
 
 /// What the tap turned out to show. Nobody told us where the capture was made, so only what is plainly absent counts.

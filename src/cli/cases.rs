@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::{End, output};
-use crate::alert::Alert;
+use crate::alert::{Alert, Exceptions};
 use crate::baseline::Baseline;
 use crate::capture::{CaptureFile, PacketSource};
 use crate::flow::FlowConfig;
@@ -78,6 +78,7 @@ fn case(set: &SignatureSet, id: &str, folder: &Path) -> anyhow::Result<Vec<Strin
             let task = Task::Learn {
                 signatures: set.clone(),
                 baseline: Baseline::default(),
+                exceptions: Exceptions::default(),
             };
             verdict(folder, part, task)?.baseline
         }
@@ -87,6 +88,7 @@ fn case(set: &SignatureSet, id: &str, folder: &Path) -> anyhow::Result<Vec<Strin
         let task = Task::Analyze {
             signatures: set.clone(),
             baseline: baseline.clone(),
+            exceptions: Exceptions::default(),
         };
         Ok(verdict(folder, part, task)?.alerts)
     };

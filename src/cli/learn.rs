@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// The baseline file to make or update
     #[arg(long, value_name = "PATH")]
     baseline: PathBuf,
+    /// What somebody has allowed (docs/exceptions.md), and so is learned
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
     /// Signatures that override the built-in ones, file by file
     #[arg(long, value_name = "DIR")]
     signatures: Option<PathBuf>,
@@ -32,6 +35,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
+    let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
     let journal = reading::journal(&args.input)?;
     let captures = reading::captures(&args.input)?;
     // Locked from here on, so that nobody else's update is lost.
@@ -39,6 +43,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let task = Task::Learn {
         signatures,
         baseline: store.load()?,
+        exceptions,
     };
     let read = reading::read(captures, journal, task, quiet, None)?;
     if let Some(baseline) = &read.verdict.baseline {

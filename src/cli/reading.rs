@@ -1,18 +1,20 @@
 //! From files on disk through the pipeline: what `analyze` and `learn` have in common.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::{info, warn};
 
 use super::options::Input;
+use crate::alert::Exceptions;
 use crate::capture::{CaptureError, Filter, Merged, PacketSource};
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, Journal, load_inventory};
 use crate::pipeline::{EndedFlow, Pipeline, Task, Verdict};
+use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
 
 /// Frames between two looks at the progress.
@@ -56,6 +58,20 @@ pub(super) fn journal(input: &Input) -> anyhow::Result<Arc<Journal>> {
         );
     }
     Ok(Arc::new(journal))
+}
+
+/// The exceptions in a file; none without one.
+pub(super) fn exceptions(
+    path: Option<&Path>,
+    signatures: &SignatureSet,
+) -> anyhow::Result<Exceptions> {
+    let Some(path) = path else {
+        return Ok(Exceptions::default());
+    };
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let ids: Vec<&str> = signatures.iter().map(|one| one.id.as_str()).collect();
+    Ok(Exceptions::parse(path, &text, &ids)?)
 }
 
 /// Capture files opened, and what is wrong with those that can't be.

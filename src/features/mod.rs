@@ -31,7 +31,7 @@ pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
 pub use names::{ClusterName, DomainName, information_bits, randomness_bits, reverse_address};
-pub use peers::{Contact, PeerClass, PeerNamer, Role};
+pub use peers::{Contact, PeerClass, PeerNamer, Role, network_name};
 pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;
 pub use regularity::{Regularity, regularity};

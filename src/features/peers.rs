@@ -178,7 +178,7 @@ impl PeerNamer {
         self.domain(flow.orig.ip, flow.resp.ip)?;
         Some(Contact {
             role: Role::Client,
-            peer: network(flow.resp.ip).into(),
+            peer: network_name(flow.resp.ip).into(),
             port: server_port(flow),
             protocol: flow.protocol.number(),
         })
@@ -199,7 +199,7 @@ impl PeerNamer {
             }
             IdentityKind::External => match self.domain(me.ip, other.ip) {
                 Some(domain) => format!("domain:{domain}").into(),
-                None => network(other.ip).into(),
+                None => network_name(other.ip).into(),
             },
             IdentityKind::Pod | IdentityKind::Unknown => format!("ip:{}", other.ip).into(),
         }
@@ -217,8 +217,9 @@ fn workload(end: &Endpoint) -> Option<&WorkloadId> {
     end.who.identity.workload.as_ref()
 }
 
-/// The /24 or /48 an address is in: clouds move services about inside such blocks.
-fn network(ip: IpAddr) -> String {
+/// What an outside address without a better name is called: the /24 or /48 it is in, for clouds move services about inside
+/// such blocks.
+pub fn network_name(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();

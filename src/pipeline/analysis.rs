@@ -1,7 +1,8 @@
 //! The analysis half: events in their order to alerts, or to a baseline. One thread, whatever the number of packet threads.
 
 use super::Task;
-use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig};
+use super::silence::Silence;
+use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions};
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
@@ -29,6 +30,7 @@ pub(super) struct Analysis {
     debuts: Debuts,
     releases: Releases,
     replicas: Replicas,
+    exceptions: Exceptions,
     knowledge: Knowledge,
     detection: Detection,
 }
@@ -59,6 +61,7 @@ struct Detection {
 /// What the analysis comes to.
 pub(super) struct Outcome {
     pub(super) alerts: Vec<Alert>,
+    pub(super) suppressed: Vec<Alert>,
     pub(super) baseline: Option<Baseline>,
     pub(super) withheld: Vec<Withheld>,
     pub(super) losses: LossCounts,
@@ -72,18 +75,28 @@ impl std::fmt::Debug for Analysis {
 
 impl Analysis {
     pub(super) fn new(task: Task) -> Result<Self, BuildError> {
-        let (signatures, knowledge) = match task {
+        let (signatures, exceptions, knowledge) = match task {
             Task::Learn {
                 signatures,
                 baseline,
+                exceptions,
             } => {
                 let learner = Learner::new(baseline);
-                (signatures, Knowledge::Learning(Box::new(learner)))
+                (
+                    signatures,
+                    exceptions,
+                    Knowledge::Learning(Box::new(learner)),
+                )
             }
             Task::Analyze {
                 signatures,
                 baseline,
-            } => (signatures, Knowledge::Given(baseline.map(Box::new))),
+                exceptions,
+            } => (
+                signatures,
+                exceptions,
+                Knowledge::Given(baseline.map(Box::new)),
+            ),
         };
         Ok(Self {
             peers: PeerNamer::default(),
@@ -92,6 +105,7 @@ impl Analysis {
             debuts: Debuts::default(),
             releases: Releases::default(),
             replicas: Replicas::default(),
+            exceptions,
             knowledge,
             detection: Detection::new(&signatures)?,
         })
@@ -161,7 +175,13 @@ impl Analysis {
         if let Knowledge::Learning(learner) = &mut self.knowledge
             && learner.is_due(now)
         {
-            let alerts: Vec<Alert> = detection.correlator.alerts().collect();
+            let mut alerts: Vec<Alert> = detection.correlator.alerts().collect();
+            let silence = Silence {
+                exceptions: &self.exceptions,
+                baseline: Some(learner.baseline()),
+                peers: &self.peers,
+            };
+            alerts.retain(|alert| silence.judge(alert).is_none());
             learner.settle(now, &covers(&alerts, &self.peers));
         }
     }
@@ -199,6 +219,17 @@ impl Analysis {
                 .profile(&alert.actor)
                 .map_or_else(BaselineNote::default, note);
         }
+        let silence = Silence {
+            exceptions: &self.exceptions,
+            baseline: self.knowledge.baseline(),
+            peers: &self.peers,
+        };
+        for alert in &mut alerts {
+            alert.suppressed = silence.judge(alert);
+        }
+        let (suppressed, alerts): (Vec<_>, Vec<_>) = alerts
+            .into_iter()
+            .partition(|alert| alert.suppressed.is_some());
         let (baseline, withheld) = match self.knowledge {
             Knowledge::Given(_) => (None, Vec::new()),
             Knowledge::Learning(learner) => {
@@ -209,6 +240,7 @@ impl Analysis {
         };
         Outcome {
             alerts,
+            suppressed,
             baseline,
             withheld,
             losses: lost,

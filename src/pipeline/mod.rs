@@ -6,12 +6,13 @@
 
 mod analysis;
 mod front;
+mod silence;
 mod stats;
 mod translation;
 
 use std::sync::Arc;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Exceptions};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
 use crate::event::{Event, EventKind, FlowInfo};
@@ -36,6 +37,8 @@ pub enum Task {
         signatures: SignatureSet,
         /// The learned normal.
         baseline: Option<Baseline>,
+        /// What somebody has allowed.
+        exceptions: Exceptions,
     },
     /// Learn, going on from what was learned before, but for what an alert covers.
     Learn {
@@ -43,6 +46,8 @@ pub enum Task {
         signatures: SignatureSet,
         /// The learned normal so far.
         baseline: Baseline,
+        /// What somebody has allowed, which is learned.
+        exceptions: Exceptions,
     },
 }
 
@@ -51,6 +56,8 @@ pub enum Task {
 pub struct Verdict {
     /// The alerts, in the order of their raising.
     pub alerts: Vec<Alert>,
+    /// Those that somebody has allowed, likewise.
+    pub suppressed: Vec<Alert>,
     /// The updated baseline, when learning.
     pub baseline: Option<Baseline>,
     /// What was not learned because of alerts, when learning.
@@ -138,6 +145,7 @@ impl Pipeline {
         losses.merge(&outcome.losses);
         let verdict = Verdict {
             alerts: outcome.alerts,
+            suppressed: outcome.suppressed,
             baseline: outcome.baseline,
             withheld: outcome.withheld,
             stats: self.front.stats(),

@@ -36,6 +36,8 @@ pub struct RunSummary {
     pub alerts: [u64; 4],
     /// What was lost, by cause.
     pub losses: LossCounts,
+    /// What silenced alerts, one cause a line; empty if nothing did.
+    pub suppressed: Vec<String>,
     /// What the tap can't show, one detection a line.
     pub blind: Vec<String>,
 }
@@ -92,6 +94,11 @@ impl fmt::Display for RunSummary {
         }
         labelled(f, "flows", &self.flows_text())?;
         labelled(f, "alerts", &self.alerts_text())?;
+        let mut label = "allowed";
+        for suppressed in &self.suppressed {
+            labelled(f, label, &printable(suppressed))?;
+            label = "";
+        }
         let mut label = "lost";
         for (loss, n) in self.losses.iter() {
             labelled(f, label, &format!("{} × {loss}", count(n)))?;
@@ -134,6 +141,12 @@ mod tests {
             named_ends: 19_999,
             alerts: [1, 2, 1, 0],
             losses: LossCounts::default(),
+            suppressed: vec![
+                "2 × port-scan: authorised scan, ticket 4711 (exceptions.toml:3, secops)"
+                    .to_owned(),
+                "1 × novel-peer: moved to the new mail relay (accepted 0123456789abcdef)"
+                    .to_owned(),
+            ],
             blind: vec!["dns-tunnel needs application data that isn't encrypted".to_owned()],
         };
         summary.losses.add_n(Loss::StreamGap, 3);

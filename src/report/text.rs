@@ -48,6 +48,10 @@ pub fn alert_text(alert: &Alert, options: TextOptions) -> String {
             clipped(&targets, WIDTH - COLUMN, TARGET_LINES),
         );
     }
+    if let Some(suppression) = &alert.suppressed {
+        let text = printable(&suppression.to_string()).into_owned();
+        labelled(&mut lines, "allowed", clipped(&text, WIDTH - COLUMN, 2));
+    }
     labelled(&mut lines, "why", why(alert));
     let room = MOST_LINES.saturating_sub(lines.len() + FOOT_LINES);
     labelled(&mut lines, "do now", steps(alert, room));

@@ -17,6 +17,7 @@ mod wrap;
 
 pub use error::{Problem, SignatureError};
 pub use load::parse;
+pub(crate) use read::{Node, Reader, Scope};
 pub use render::{catalogue, markdown, page};
 pub use set::SignatureSet;
 pub(crate) use wrap::wrap;

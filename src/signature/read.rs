@@ -14,20 +14,20 @@ use super::error::Problem;
 const MOST_PROBLEMS: usize = 100;
 
 /// A value with its place in the text.
-pub(super) type Node<'t> = Spanned<DeValue<'t>>;
+pub(crate) type Node<'t> = Spanned<DeValue<'t>>;
 
 /// A table, with the place to name when something is missing from it.
 #[derive(Clone, Copy)]
-pub(super) struct Scope<'d, 't> {
-    pub(super) table: &'d DeTable<'t>,
+pub(crate) struct Scope<'d, 't> {
+    pub(crate) table: &'d DeTable<'t>,
     /// Byte offset of its header; `None` for the document itself.
-    pub(super) start: Option<usize>,
+    pub(crate) start: Option<usize>,
     /// What to put before its keys: `ads.`; empty for the document itself.
-    pub(super) prefix: &'d str,
+    pub(crate) prefix: &'d str,
 }
 
 /// Collects the problems of one file.
-pub(super) struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     file: PathBuf,
     text: &'t str,
     problems: Vec<Problem>,
@@ -35,7 +35,7 @@ pub(super) struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     /// Parses the document, or reports every error of syntax. With those, nothing else can be said for certain.
-    pub(super) fn open(
+    pub(crate) fn open(
         file: &Path,
         text: &'t str,
     ) -> Result<(Self, Spanned<DeTable<'t>>), Vec<Problem>> {
@@ -57,13 +57,13 @@ impl<'t> Reader<'t> {
     }
 
     /// The problems, in the order of the text.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems;
         problems.sort_by_key(|problem| problem.line);
         problems
     }
 
-    pub(super) fn report(&mut self, at: Option<usize>, message: impl Into<String>) {
+    pub(crate) fn report(&mut self, at: Option<usize>, message: impl Into<String>) {
         if self.problems.len() >= MOST_PROBLEMS {
             return;
         }
@@ -80,7 +80,7 @@ impl<'t> Reader<'t> {
 
     /// Reads `key` of a table by `read`, which reports what it dislikes; falls back on `inherited` where there is no such
     /// key, and reports it missing where there is nothing to fall back on.
-    pub(super) fn field<'d, 'n, T>(
+    pub(crate) fn field<'d, 'n, T>(
         &mut self,
         scope: Scope<'d, 'n>,
         key: &str,
@@ -99,7 +99,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Reports keys that aren't in `known`.
-    pub(super) fn refuse_unknown(&mut self, scope: Scope<'_, '_>, known: &[&str]) {
+    pub(crate) fn refuse_unknown(&mut self, scope: Scope<'_, '_>, known: &[&str]) {
         for key in scope.table.keys() {
             if !known.contains(&key.get_ref().as_ref()) {
                 let message = format!(
@@ -114,7 +114,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A text with something in it.
-    pub(super) fn text<'d>(&mut self, name: &str, node: &'d Node<'_>) -> Option<&'d str> {
+    pub(crate) fn text<'d>(&mut self, name: &str, node: &'d Node<'_>) -> Option<&'d str> {
         let Some(text) = node.get_ref().as_str() else {
             self.wrong_type(name, "a string", node);
             return None;
@@ -127,7 +127,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A text of one line, fit for a heading or a step.
-    pub(super) fn line<'d>(&mut self, name: &str, node: &'d Node<'_>) -> Option<&'d str> {
+    pub(crate) fn line<'d>(&mut self, name: &str, node: &'d Node<'_>) -> Option<&'d str> {
         let text = self.text(name, node)?;
         if text.chars().any(char::is_control) {
             self.report(
@@ -140,7 +140,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A number, written with or without a point.
-    pub(super) fn number(&mut self, name: &str, node: &Node<'_>) -> Option<f64> {
+    pub(crate) fn number(&mut self, name: &str, node: &Node<'_>) -> Option<f64> {
         let number = match scalar(node.get_ref()) {
             Some(toml::Value::Integer(number)) => Some(number as f64),
             Some(toml::Value::Float(number)) => Some(number),
@@ -153,7 +153,7 @@ impl<'t> Reader<'t> {
     }
 
     /// One of a closed list of words.
-    pub(super) fn word<T: Copy>(
+    pub(crate) fn word<T: Copy>(
         &mut self,
         name: &str,
         node: &Node<'_>,
@@ -177,7 +177,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The items of an array, each read by `read`; `None` if one of them was no good.
-    pub(super) fn list<'d, 'n, T>(
+    pub(crate) fn list<'d, 'n, T>(
         &mut self,
         name: &str,
         node: &'d Node<'n>,
@@ -196,7 +196,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A table as a scope of its own.
-    pub(super) fn scope<'d, 'n>(
+    pub(crate) fn scope<'d, 'n>(
         &mut self,
         name: &str,
         prefix: &'d str,
@@ -213,7 +213,7 @@ impl<'t> Reader<'t> {
         })
     }
 
-    pub(super) fn wrong_type(&mut self, name: &str, expected: &str, node: &Node<'_>) {
+    pub(crate) fn wrong_type(&mut self, name: &str, expected: &str, node: &Node<'_>) {
         let Range { start, .. } = node.span();
         let found = node.get_ref().type_str();
         self.report(
@@ -230,7 +230,7 @@ impl<'t> Reader<'t> {
 const MOST_WORDS: usize = 1024;
 
 /// A boolean, number, string or list of strings as an owned value; `None` for anything else, and for numbers out of range.
-pub(super) fn scalar(value: &DeValue<'_>) -> Option<toml::Value> {
+pub(crate) fn scalar(value: &DeValue<'_>) -> Option<toml::Value> {
     Some(match value {
         DeValue::Boolean(value) => toml::Value::Boolean(*value),
         DeValue::String(value) => toml::Value::String(value.to_string()),
@@ -261,6 +261,6 @@ fn article(noun: &str) -> &'static str {
 }
 
 /// A word from a file as it may be shown on a terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(60).flat_map(char::escape_debug).collect()
 }

@@ -17,6 +17,8 @@ mod captures;
 mod cases;
 /// Runs the command; no tests.
 mod command;
+/// What somebody has allowed.
+mod exceptions;
 /// Traffic in pieces.
 mod fragments;
 /// Baselines.

@@ -2,9 +2,9 @@
 
 use super::{
     ActorV1, AlertV1, AttackV1, AttributionV1, BaselineV1, CoverageV1, EndV1, EvidenceV1, FlowV1,
-    SCHEMA, TargetV1, TimesV1, UtcTime,
+    SCHEMA, SuppressedV1, TargetV1, TimesV1, UtcTime,
 };
-use crate::alert::{Alert, AlertFlow};
+use crate::alert::{Alert, AlertFlow, Suppression};
 use crate::detectors::{Evidence, Target};
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::{Protocol, community_id};
@@ -118,6 +118,16 @@ impl From<&AlertFlow> for FlowV1 {
     }
 }
 
+impl From<&Suppression> for SuppressedV1 {
+    fn from(suppression: &Suppression) -> Self {
+        Self {
+            reason: suppression.reason.clone(),
+            owner: suppression.owner.clone(),
+            by: suppression.by.clone(),
+        }
+    }
+}
+
 impl From<&Alert> for AlertV1 {
     fn from(alert: &Alert) -> Self {
         let attack = alert.signature.attack.iter().map(|attack| AttackV1 {
@@ -163,6 +173,7 @@ impl From<&Alert> for AlertV1 {
             flows: alert.flows.iter().map(FlowV1::from).collect(),
             summary: alert.sentence(),
             response: alert.response.clone(),
+            suppressed: alert.suppressed.as_ref().map(SuppressedV1::from),
         }
     }
 }

@@ -73,6 +73,21 @@ pub struct AlertV1 {
     pub summary: String,
     /// First steps; commands in backticks.
     pub response: Vec<String>,
+    /// Why it isn't told, on an alert that somebody allowed; shown on request only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<SuppressedV1>,
+}
+
+/// What silences an alert.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SuppressedV1 {
+    /// Why.
+    pub reason: String,
+    /// Who answers for it; nobody for what was accepted into a baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The exception's file and line, or the alert that was accepted.
+    pub by: String,
 }
 
 /// When an attack happened.

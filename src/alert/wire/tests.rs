@@ -6,6 +6,7 @@ use super::*;
 use crate::alert::testing::*;
 use crate::alert::{
     Alert, AlertFlow, AlertStatus, BaselineNote, BaselineState, Correlator, CorrelatorConfig,
+    Suppression,
 };
 use crate::detectors::{Family, Target};
 use crate::flow::Protocol;
@@ -43,6 +44,11 @@ fn full() -> Alert {
         state: BaselineState::Learning,
         observed: Duration::from_hours(24),
     };
+    alert.suppressed = Some(Suppression {
+        reason: "authorised scan".to_owned(),
+        owner: Some("secops".to_owned()),
+        by: "exceptions.toml:3".to_owned(),
+    });
     alert
 }
 
@@ -55,6 +61,7 @@ fn bare() -> Alert {
     alert.evidence.clear();
     alert.flows.clear();
     alert.response.clear();
+    alert.suppressed = None;
     alert.coverage = crate::alert::Coverage::default();
     alert
 }
