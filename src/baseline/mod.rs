@@ -19,11 +19,13 @@ mod surprise;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::features::{Contact, Vocabulary};
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -40,6 +42,7 @@ pub use profile::{Accepted, Peer, Profile, RELEASE_WINDOW};
 pub use standing::{Feature, Maturity, Standing};
 pub use store::{Store, StoreError};
 pub use table::PeerStat;
+pub use text::TextError;
 
 /// The learned normal of all workloads.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +107,29 @@ impl Baseline {
             self.take(workload, &theirs, Profile::merge);
         }
         self.losses.merge(&other.losses);
+    }
+
+    /// Makes what an alert told of a workload normal, and remembers why.
+    pub fn accept(
+        &mut self,
+        workload: &WorkloadId,
+        accepted: Accepted,
+        contacts: &[Contact],
+        time: Timestamp,
+    ) {
+        self.change(workload, |profile, names| {
+            for contact in contacts {
+                let side = profile.side_mut(contact.role);
+                // Twice, for what was met once makes the next stranger likelier.
+                for time in [time.before(Duration::from_mins(1)), time] {
+                    side.meet(contact, time, None, || names.get(&contact.peer));
+                }
+                if let Some(domain) = contact.peer.strip_prefix("domain:") {
+                    side.say(Vocabulary::Domain, domain, time, || names.get(domain));
+                }
+            }
+            profile.accept(accepted);
+        });
     }
 
     /// Forgets a workload. False if it wasn't known.

@@ -309,7 +309,7 @@ impl Side {
     }
 
     /// Drops the habits with peers that are not listed any more.
-    fn drop_habits(&mut self) -> usize {
+    pub(super) fn drop_habits(&mut self) -> usize {
         let before = self.habits.len();
         let peers = &self.peers;
         self.habits.retain(|peer| peers.get(peer.key()).is_some());

@@ -3,6 +3,7 @@
 //! Results go to standard output alone; progress, warnings and the summary go to standard error.
 
 mod analyze;
+mod baseline;
 mod cases;
 mod learn;
 mod options;
@@ -48,6 +49,7 @@ struct Cli {
 enum Command {
     Analyze(analyze::Args),
     Learn(learn::Args),
+    Baseline(baseline::Args),
     Signatures(signatures::Args),
 }
 
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
     let end = match cli.command {
         Command::Analyze(args) => analyze::run(&args, cli.quiet),
         Command::Learn(args) => learn::run(&args, cli.quiet),
+        Command::Baseline(args) => baseline::run(&args, cli.quiet),
         Command::Signatures(args) => signatures::run(&args),
     };
     match end {

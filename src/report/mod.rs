@@ -2,11 +2,13 @@
 //!
 //! Owns wording and layout. Writes nothing itself, and decides nothing: everything shown was decided before.
 
+mod baseline;
 mod flows;
 mod human;
 mod summary;
 mod text;
 
+pub use baseline::{baseline_diff, baseline_overview, workload_text};
 pub use flows::{FlowEndV1, FlowRecordV1};
 pub use human::counted;
 pub use summary::RunSummary;

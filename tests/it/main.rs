@@ -11,6 +11,8 @@ mod analyze;
 mod attribution;
 /// Damaged files and requests that can't be met.
 mod bad_input;
+/// The `baseline` command, and what befalls its file.
+mod baseline;
 /// The bundled captures: made from a seed, and found as expected.
 mod captures;
 /// Every bundled case, expectations and words.

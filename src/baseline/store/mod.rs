@@ -86,6 +86,15 @@ impl Store {
         })
     }
 
+    /// An error if there is no file to change.
+    pub fn exists(path: &Path) -> Result<(), StoreError> {
+        if path.exists() {
+            Ok(())
+        } else {
+            Err(StoreError::Missing(path.into()))
+        }
+    }
+
     /// Reads the baseline at `path` without changing it. Any number of readers may at a time.
     pub fn read(path: &Path) -> Result<Baseline, StoreError> {
         if !path.exists() {
