@@ -31,6 +31,8 @@ mod oracle;
 mod oracle_databases;
 /// Services and masquerading.
 mod services;
+/// Planted secrets stay inside.
+mod secrets;
 /// Catalogue, pages, checks.
 mod signatures;
 /// The same packets at several taps.
