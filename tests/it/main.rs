@@ -29,10 +29,10 @@ mod learn;
 mod oracle;
 /// Databases against tshark.
 mod oracle_databases;
-/// Services and masquerading.
-mod services;
 /// Planted secrets stay inside.
 mod secrets;
+/// Services and masquerading.
+mod services;
 /// Catalogue, pages, checks.
 mod signatures;
 /// The same packets at several taps.
