@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::address::NetworkId;
 use crate::detectors::{Evidence, Family, Finding, Target};
 use crate::event::{Endpoint, FlowInfo};
-use crate::flow::{ConnState, EndReason, FlowId, FlowRecord, Protocol};
+use crate::flow::{ConnState, EndReason, FlowId, FlowRecord, Inspection, Protocol};
 use crate::identity::{Attribution, Confidence, Identity, IdentityKind, Source, WorkloadId};
 use crate::time::Timestamp;
 
@@ -93,6 +93,8 @@ pub(crate) fn record(app: Option<&'static str>) -> FlowRecord {
         state: ConnState::Sf,
         reason: EndReason::Closed,
         app,
+        inspection: Inspection::Whole,
+        tunnel: None,
     }
 }
 

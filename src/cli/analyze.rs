@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::ValueEnum;
 use tracing::warn;
 
@@ -14,7 +13,7 @@ use super::{End, output, reading};
 use crate::alert::Alert;
 use crate::baseline::Store;
 use crate::pipeline::{EndedFlow, Stats, Task};
-use crate::report::{FlowRecordV1, RunSummary, TextOptions, alert_text};
+use crate::report::{RunSummary, TextOptions, alert_text};
 use crate::signature::{Requirement, Severity, SignatureSet};
 use crate::sinks::{AlertFormat, AlertWriter, Delivery, RecordWriter};
 
@@ -91,14 +90,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
     let journal = reading::journal(&args.input)?;
     let captures = reading::captures(&args.input)?;
-    for path in args.output.iter().chain(&args.flows) {
-        if args.input.files.contains(path) && path.as_os_str() != "-" {
-            bail!(
-                "{} is to be read, so nothing can be written there",
-                path.display()
-            );
-        }
-    }
+    reading::refuse_to_overwrite(&args.input, args.output.iter().chain(&args.flows))?;
     let text = match args.format {
         Some(format) => format == Format::Text,
         None => output::is_terminal(args.output.as_deref()),
@@ -173,8 +165,8 @@ fn alert_writer(args: &Args, text: bool) -> anyhow::Result<AlertWriter<Box<dyn W
 }
 
 fn write_flows(log: &mut RecordWriter<Box<dyn Write>>, flows: &[EndedFlow]) -> anyhow::Result<()> {
-    for (flow, record) in flows {
-        if log.json(&FlowRecordV1::from((&**flow, &**record)))? == Delivery::Stop {
+    for flow in flows {
+        if log.json(&reading::flow_record(flow))? == Delivery::Stop {
             break;
         }
     }
@@ -182,7 +174,6 @@ fn write_flows(log: &mut RecordWriter<Box<dyn Write>>, flows: &[EndedFlow]) -> a
 }
 
 fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
-    let stats = &read.verdict.stats;
     let mut alerts = [0; 4];
     for alert in &read.verdict.alerts {
         let level = Severity::ALL
@@ -193,18 +184,10 @@ fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
         }
     }
     RunSummary {
-        files: read.files as u64,
-        packets: stats.packets,
-        bytes: stats.bytes,
-        copies: stats.copies,
-        span: stats.span,
-        flows: stats.flows,
-        private_ends: stats.inside_ends,
-        named_ends: stats.named_ends,
-        alerts,
-        losses: read.losses.clone(),
+        alerts: Some(alerts),
         suppressed: suppressed(&read.verdict.suppressed),
-        blind: signatures.blind(&shown(stats, read.pods_known)),
+        blind: signatures.blind(&shown(&read.verdict.stats, read.pods_known)),
+        ..reading::summary(read)
     }
 }
 

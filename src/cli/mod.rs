@@ -5,6 +5,7 @@
 mod analyze;
 mod baseline;
 mod cases;
+mod flows;
 mod learn;
 mod options;
 mod output;
@@ -49,6 +50,7 @@ struct Cli {
 enum Command {
     Analyze(analyze::Args),
     Learn(learn::Args),
+    Flows(flows::Args),
     Baseline(baseline::Args),
     Signatures(signatures::Args),
 }
@@ -66,6 +68,7 @@ pub fn run() -> ExitCode {
     let end = match cli.command {
         Command::Analyze(args) => analyze::run(&args, cli.quiet),
         Command::Learn(args) => learn::run(&args, cli.quiet),
+        Command::Flows(args) => flows::run(&args, cli.quiet),
         Command::Baseline(args) => baseline::run(&args, cli.quiet),
         Command::Signatures(args) => signatures::run(&args),
     };

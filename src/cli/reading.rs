@@ -14,6 +14,7 @@ use crate::capture::{CaptureError, Filter, Merged, PacketSource};
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, Journal, load_inventory};
 use crate::pipeline::{EndedFlow, Pipeline, Task, Verdict};
+use crate::report::{FlowRecordV1, RunSummary};
 use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
 
@@ -183,6 +184,45 @@ fn progress_bar(quiet: bool, total: Option<u64>) -> ProgressBar {
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+/// An error if a result is to be written where a capture is to be read.
+pub(super) fn refuse_to_overwrite<'a>(
+    input: &Input,
+    mut outputs: impl Iterator<Item = &'a PathBuf>,
+) -> anyhow::Result<()> {
+    match outputs.find(|path| input.files.contains(path) && path.as_os_str() != "-") {
+        Some(path) => bail!(
+            "{} is to be read, so nothing can be written there",
+            path.display()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The published form of a flow that ended.
+pub(super) fn flow_record(ended: &EndedFlow) -> FlowRecordV1 {
+    FlowRecordV1 {
+        gist: ended.gist.clone(),
+        ..FlowRecordV1::from((&*ended.flow, &*ended.record))
+    }
+}
+
+/// The figures of a run, without anything about alerts.
+pub(super) fn summary(read: &Read) -> RunSummary {
+    let stats = &read.verdict.stats;
+    RunSummary {
+        files: read.files as u64,
+        packets: stats.packets,
+        bytes: stats.bytes,
+        copies: stats.copies,
+        span: stats.span,
+        flows: stats.flows,
+        private_ends: stats.inside_ends,
+        named_ends: stats.named_ends,
+        losses: read.losses.clone(),
+        ..RunSummary::default()
     }
 }
 

@@ -9,7 +9,9 @@ use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
-use crate::flow::{ConnState, Direction, EndReason, FlowId, FlowRecord, Outcome, Protocol, Turn};
+use crate::flow::{
+    ConnState, Direction, EndReason, FlowId, FlowRecord, Inspection, Outcome, Protocol, Turn,
+};
 use crate::identity::{
     Attribution, Confidence, Identity, IdentityKind, Journal, Source, WorkloadId,
 };
@@ -59,6 +61,8 @@ fn record(secs: f64, said: u64) -> FlowRecord {
         state: ConnState::Sf,
         reason: EndReason::Closed,
         app: None,
+        inspection: Inspection::Whole,
+        tunnel: None,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, Opening, PATIENCE,
     PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction,
 };
-use crate::flow::Direction;
+use crate::flow::{Direction, Inspection};
 
 /// The application side of one flow: recognises the protocol, then runs its dissector.
 ///
@@ -110,6 +110,19 @@ impl FlowDissector {
     /// Whether a recognised flow was given up before its end: it went on as something else, or passed a bound.
     pub const fn gave_up(&self) -> bool {
         self.gave_up
+    }
+
+    /// How far the flow was looked at.
+    pub const fn inspection(&self) -> Inspection {
+        let bound = match self.app {
+            Some(_) => LOOK_BUDGET,
+            None => PATIENCE,
+        };
+        match self.state {
+            State::Over if self.fruitless > bound => Inspection::OverBudget,
+            State::Over if self.gave_up => Inspection::Lost,
+            _ => Inspection::Whole,
+        }
     }
 
     /// Bytes that the dissector has passed over unread; 0 before and after it.

@@ -4,8 +4,8 @@ use super::stream::{Budget, Stream};
 use super::table::{Chunk, FlowConfig, FlowSink, Further, Interest};
 use super::tcp::Connection;
 use super::turn::Turn;
-use super::{ConnState, Direction, EndReason, FlowKey, FlowRecord, Outcome, Protocol};
-use crate::decode::{IpPacket, Packet, TcpFlags, Transport};
+use super::{ConnState, Direction, EndReason, FlowKey, FlowRecord, Inspection, Outcome, Protocol};
+use crate::decode::{IpPacket, Packet, TcpFlags, Transport, Tunnel};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -36,6 +36,7 @@ pub(super) struct Flow<S> {
     pub(super) further: Box<[Further]>,
     streams: [Stream; 2],
     turn: Option<Turn>,
+    tunnel: Option<Box<Tunnel>>,
     pub(super) state: S,
 }
 
@@ -68,6 +69,7 @@ impl<S> Flow<S> {
             further: Box::default(),
             streams: Default::default(),
             turn: None,
+            tunnel: None,
             state,
         }
     }
@@ -80,6 +82,7 @@ impl<S> Flow<S> {
         ip: &IpPacket<'_>,
     ) -> Option<Turn> {
         self.last = self.last.max(packet.time);
+        self.note_tunnel(packet);
         add(&mut self.packets, direction, u64::from(packet.frames));
         add(&mut self.wire_bytes, direction, u64::from(packet.wire_len));
         let Transport::Tcp(tcp) = &ip.transport else {
@@ -109,12 +112,19 @@ impl<S> Flow<S> {
 
     /// Counts a packet that was counted before.
     pub(super) fn count_copy(&mut self, direction: Direction, packet: &Packet<'_>) {
+        self.note_tunnel(packet);
         add(&mut self.copies, direction, u64::from(packet.frames));
         add(
             &mut self.copied_bytes,
             direction,
             u64::from(packet.wire_len),
         );
+    }
+
+    fn note_tunnel(&mut self, packet: &Packet<'_>) {
+        if self.tunnel.is_none() {
+            self.tunnel = packet.tunnel.map(Box::new);
+        }
     }
 
     /// Takes payload into the current turn, or ends that and begins the next.
@@ -154,6 +164,8 @@ impl<S> Flow<S> {
             },
             reason,
             app: None,
+            inspection: Inspection::Whole,
+            tunnel: self.tunnel.clone(),
         }
     }
 

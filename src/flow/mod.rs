@@ -30,7 +30,7 @@ pub use community_id::community_id;
 pub use defrag::Defrag;
 pub use exchange::{Dialogue, Exchange};
 pub use key::FlowKey;
-pub use record::{ConnState, EndReason, FlowRecord};
+pub use record::{ConnState, EndReason, FlowRecord, Inspection};
 pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest, Translation, View};
 pub use turn::Turn;
 

@@ -1,5 +1,6 @@
 //! The summary of a flow, in the words analysts know from Zeek's conn.log.
 
+use crate::decode::Tunnel;
 use crate::time::Timestamp;
 
 /// How a TCP connection went, as Zeek's `conn_state` has it.
@@ -79,6 +80,29 @@ impl EndReason {
     }
 }
 
+/// How far a flow's payload was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Inspection {
+    /// As far as it has anything to tell.
+    #[default]
+    Whole,
+    /// Up to where it went on as something else than it had been recognised as. The rest was counted only.
+    Lost,
+    /// Up to the bound on bytes that nothing comes of. The rest was counted only.
+    OverBudget,
+}
+
+impl Inspection {
+    /// The word used in flow logs; none where there is nothing to say.
+    pub const fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::Lost => Some("lost"),
+            Self::OverBudget => Some("over-budget"),
+        }
+    }
+}
+
 /// A flow's counters. Pairs are `[originator, responder]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FlowRecord {
@@ -106,4 +130,8 @@ pub struct FlowRecord {
     pub reason: EndReason,
     /// Application protocol, once recognised by content.
     pub app: Option<&'static str>,
+    /// How far its payload was looked at.
+    pub inspection: Inspection,
+    /// In what its first wrapped packet came.
+    pub tunnel: Option<Box<Tunnel>>,
 }

@@ -59,6 +59,7 @@ struct Detection {
 }
 
 /// What the analysis comes to.
+#[derive(Default)]
 pub(super) struct Outcome {
     pub(super) alerts: Vec<Alert>,
     pub(super) suppressed: Vec<Alert>,
@@ -74,8 +75,10 @@ impl std::fmt::Debug for Analysis {
 }
 
 impl Analysis {
-    pub(super) fn new(task: Task) -> Result<Self, BuildError> {
+    /// None if there is nothing to analyze.
+    pub(super) fn new(task: Task) -> Result<Option<Self>, BuildError> {
         let (signatures, exceptions, knowledge) = match task {
+            Task::List => return Ok(None),
             Task::Learn {
                 signatures,
                 baseline,
@@ -98,7 +101,7 @@ impl Analysis {
                 Knowledge::Given(baseline.map(Box::new)),
             ),
         };
-        Ok(Self {
+        Ok(Some(Self {
             peers: PeerNamer::default(),
             acquaintances: Acquaintances::default(),
             habits: Habits::default(),
@@ -108,7 +111,7 @@ impl Analysis {
             exceptions,
             knowledge,
             detection: Detection::new(&signatures)?,
-        })
+        }))
     }
 
     pub(super) fn observe(

@@ -12,7 +12,7 @@ use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transact
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
     Chunk, Defrag, Dialogue, Exchange, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable,
-    Interest, Outcome, Protocol, Translation, Turn, View,
+    Inspection, Interest, Outcome, Protocol, Translation, Turn, View,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
@@ -37,6 +37,7 @@ struct FlowState {
     dissector: Option<Box<FlowDissector>>,
     echoes: Option<Box<Echoes>>,
     app: Option<&'static str>,
+    inspection: Inspection,
     dialogue: Dialogue,
 }
 
@@ -286,6 +287,7 @@ impl FlowSink for Sink<'_> {
             dissector: None,
             echoes: None,
             app: None,
+            inspection: Inspection::Whole,
             dialogue: Dialogue::default(),
         }
     }
@@ -363,6 +365,7 @@ impl FlowSink for Sink<'_> {
             });
         }
         state.app = app;
+        state.inspection = dissector.inspection();
         self.tell(&state.info, chunk.time);
         match progress {
             Progress::More => Interest::More,
@@ -389,6 +392,7 @@ impl FlowSink for Sink<'_> {
         }
         let record = Box::new(FlowRecord {
             app: state.app,
+            inspection: state.inspection,
             ..record
         });
         let flow = state.info;

@@ -10,13 +10,15 @@ mod silence;
 mod stats;
 mod translation;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::{Alert, Exceptions};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
+use crate::dissect::Gist;
 use crate::event::{Event, EventKind, FlowInfo};
-use crate::flow::{FlowConfig, FlowRecord};
+use crate::flow::{FlowConfig, FlowId, FlowRecord};
 use crate::identity::Journal;
 use crate::signature::SignatureSet;
 use crate::telemetry::LossCounts;
@@ -31,6 +33,8 @@ pub use stats::Stats;
 /// What to do with the events.
 #[derive(Debug)]
 pub enum Task {
+    /// Nothing but list the flows.
+    List,
     /// Detect, judged by a baseline if there is one.
     Analyze {
         /// What to look for, and how.
@@ -68,17 +72,48 @@ pub struct Verdict {
     pub losses: LossCounts,
 }
 
-/// A flow that ended, with its counters.
-pub type EndedFlow = (Arc<FlowInfo>, Box<FlowRecord>);
+/// A flow that ended.
+#[derive(Debug)]
+pub struct EndedFlow {
+    /// Who, with whom.
+    pub flow: Arc<FlowInfo>,
+    /// Its counters.
+    pub record: Box<FlowRecord>,
+    /// What it was about, in one line.
+    pub gist: Option<String>,
+}
+
+/// Flows that ended, for whoever lists them, and what is known so far of those that didn't.
+#[derive(Default, Debug)]
+struct FlowList {
+    ended: Vec<EndedFlow>,
+    /// As many as the table has flows, for each of which its end is told.
+    live: HashMap<FlowId, Gist>,
+}
+
+impl FlowList {
+    fn observe(&mut self, event: Event) {
+        match event.kind {
+            EventKind::Transaction { flow, transaction } => {
+                self.live.entry(flow.id).or_default().add(&transaction);
+            }
+            EventKind::FlowEnded { flow, record } => {
+                let gist = self.live.remove(&flow.id).and_then(|gist| gist.line());
+                self.ended.push(EndedFlow { flow, record, gist });
+            }
+            _ => {}
+        }
+    }
+}
 
 /// All stages of one run.
 #[derive(Debug)]
 pub struct Pipeline {
     journal: Arc<Journal>,
     front: Front,
-    analysis: Analysis,
+    analysis: Option<Analysis>,
     events: Vec<Event>,
-    ended: Option<Vec<EndedFlow>>,
+    flows: Option<FlowList>,
     ticked: Timestamp,
 }
 
@@ -96,7 +131,7 @@ impl Pipeline {
             analysis: Analysis::new(task)?,
             journal,
             events: Vec::new(),
-            ended: None,
+            flows: None,
             ticked: Timestamp::MIN,
         })
     }
@@ -104,7 +139,7 @@ impl Pipeline {
     /// Keeps ended flows for [`Pipeline::take_flows`].
     #[must_use]
     pub fn keeping_flows(mut self) -> Self {
-        self.ended = Some(Vec::new());
+        self.flows = Some(FlowList::default());
         self
     }
 
@@ -121,14 +156,18 @@ impl Pipeline {
         if tick {
             self.ticked = now;
             let losses = self.front.losses();
-            self.analysis
-                .tick(now, &self.journal, losses, self.front.packets());
+            if let Some(analysis) = &mut self.analysis {
+                analysis.tick(now, &self.journal, losses, self.front.packets());
+            }
         }
     }
 
     /// Flows that ended since the last call, in the order of their end.
     pub fn take_flows(&mut self) -> Vec<EndedFlow> {
-        self.ended.as_mut().map(std::mem::take).unwrap_or_default()
+        self.flows
+            .as_mut()
+            .map(|flows| std::mem::take(&mut flows.ended))
+            .unwrap_or_default()
     }
 
     /// The input is over. Flows still open end here; a last [`Pipeline::take_flows`] is in the result.
@@ -139,7 +178,8 @@ impl Pipeline {
         let packets = self.front.packets();
         let outcome = self
             .analysis
-            .finish(&self.journal, self.front.losses(), packets);
+            .map(|analysis| analysis.finish(&self.journal, self.front.losses(), packets))
+            .unwrap_or_default();
         let mut losses = self.front.losses().clone();
         losses.merge(self.front.flow_losses());
         losses.merge(&outcome.losses);
@@ -157,12 +197,11 @@ impl Pipeline {
     fn analyze(&mut self) {
         let (losses, packets) = (self.front.losses(), self.front.packets());
         for event in self.events.drain(..) {
-            self.analysis
-                .observe(&event, &self.journal, losses, packets);
-            if let Some(ended) = &mut self.ended
-                && let EventKind::FlowEnded { flow, record } = event.kind
-            {
-                ended.push((flow, record));
+            if let Some(analysis) = &mut self.analysis {
+                analysis.observe(&event, &self.journal, losses, packets);
+            }
+            if let Some(flows) = &mut self.flows {
+                flows.observe(event);
             }
         }
     }

@@ -5,7 +5,8 @@
 //!  "src":{"ip":"10.244.1.7","port":40000,"identity":"pod","namespace":"shop","pod":"cart-7d…","workload":"shop/Deployment/cart","attribution":"exact"},
 //!  "dst":{…the same…},
 //!  "bytes":[out,in],"packets":[out,in],"payload_bytes":[out,in],"retransmitted_bytes":[out,in],"missing_bytes":[out,in],"copies":[out,in],"copied_bytes":[out,in],
-//!  "tcp_flags":["APSF","AS"],"state":"SF","reason":"closed","vlan":[100]}
+//!  "tcp_flags":["APSF","AS"],"state":"SF","reason":"closed","vlan":[100],
+//!  "tunnel":{"kind":"vxlan","id":42,"outer":["192.168.50.7","192.168.50.10"],"depth":1},"inspection":"over-budget","gist":"GET shop.example/cart 200 ×3"}
 //! ```
 //!
 //! Where an end was seen under two addresses, `src` and `dst` are its own, and `service` is what was called to reach `dst`, or
@@ -18,6 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{ActorV1, EndV1, IdentityV1, UtcTime, flow_community_id};
+use crate::decode::Tunnel;
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::{FlowRecord, Protocol};
 
@@ -76,6 +78,41 @@ pub struct FlowRecordV1 {
     /// VLAN tags, the outer one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vlan: Vec<u32>,
+    /// In what its first wrapped packet came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelV1>,
+    /// Why not all of its payload was looked at: `over-budget` (a bound on bytes that nothing comes of) or `lost` (it went
+    /// on as something else than its beginning). Left out where nothing was missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<String>,
+    /// What it was about, in one line for people; its wording is no part of the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gist: Option<String>,
+}
+
+/// What a packet was wrapped in: of several wraps, the kind and number of the innermost, the ends of the outermost.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TunnelV1 {
+    /// `vxlan`, `geneve`, `gre`, `erspan`, `ip-in-ip`, `mpls`, `pppoe`, `gtp`.
+    pub kind: String,
+    /// Its number: VXLAN or GENEVE network identifier, GRE key, tunnel endpoint of GTP-U, MPLS label, session.
+    pub id: u32,
+    /// Who wrapped the packet, and for whom; the ends of the link that was watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<[std::net::IpAddr; 2]>,
+    /// How many wraps there were.
+    pub depth: u8,
+}
+
+impl From<&Tunnel> for TunnelV1 {
+    fn from(tunnel: &Tunnel) -> Self {
+        Self {
+            kind: tunnel.kind.label().to_owned(),
+            id: tunnel.id,
+            outer: tunnel.outer.map(|(from, to)| [from, to]),
+            depth: tunnel.depth,
+        }
+    }
 }
 
 /// One end of a flow, and who that was.
@@ -143,6 +180,9 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
             state: tcp.then(|| record.state.label().to_owned()),
             reason: record.reason.label().to_owned(),
             vlan: tags(flow.network.0),
+            tunnel: record.tunnel.as_deref().map(TunnelV1::from),
+            inspection: record.inspection.label().map(str::to_owned),
+            gist: None,
         }
     }
 }
@@ -177,6 +217,8 @@ mod tests {
     use super::*;
     use crate::address::NetworkId;
     use crate::alert::testing::{external, flow, pod, record, service, unknown};
+    use crate::decode::TunnelKind;
+    use crate::flow::Inspection;
 
     #[test]
     fn a_tcp_flow_looks_as_documented_and_reads_back() {
@@ -225,6 +267,31 @@ mod tests {
         assert_eq!(json["service"]["port"], 443);
         assert_eq!(json["masquerade"]["ip"], "172.18.0.2");
         assert_eq!(json["copies"], serde_json::json!([2, 1]));
+        assert_eq!(serde_json::from_value::<FlowRecordV1>(json).unwrap(), wire);
+    }
+
+    #[test]
+    fn tunnels_and_what_was_not_inspected_are_told() {
+        let cart = pod("shop", "cart", "x2x9k", "10.244.1.7");
+        let info = flow(1, &cart, &external("203.0.113.9"), 443);
+        let mut counters = record(None);
+        counters.inspection = Inspection::OverBudget;
+        counters.tunnel = Some(Box::new(Tunnel {
+            kind: TunnelKind::Vxlan,
+            id: 42,
+            outer: Some((
+                "192.168.50.7".parse().unwrap(),
+                "192.168.50.10".parse().unwrap(),
+            )),
+            depth: 1,
+        }));
+        let wire = FlowRecordV1::from((info.as_ref(), &counters));
+        let json = serde_json::to_value(&wire).unwrap();
+        assert_eq!(
+            json["tunnel"],
+            serde_json::json!({"kind": "vxlan", "id": 42, "outer": ["192.168.50.7", "192.168.50.10"], "depth": 1})
+        );
+        assert_eq!(json["inspection"], "over-budget");
         assert_eq!(serde_json::from_value::<FlowRecordV1>(json).unwrap(), wire);
     }
 

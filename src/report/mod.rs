@@ -6,10 +6,12 @@ mod baseline;
 mod flows;
 mod human;
 mod summary;
+mod table;
 mod text;
 
 pub use baseline::{baseline_diff, baseline_overview, workload_text};
-pub use flows::{FlowEndV1, FlowRecordV1};
+pub use flows::{FlowEndV1, FlowRecordV1, TunnelV1};
 pub use human::counted;
 pub use summary::RunSummary;
+pub use table::FlowRows;
 pub use text::{TextOptions, alert_text};

@@ -32,8 +32,8 @@ pub struct RunSummary {
     pub private_ends: u64,
     /// Those of them that were somebody: a pod, a service, a node.
     pub named_ends: u64,
-    /// Alerts by severity, in the order of [`Severity::ALL`].
-    pub alerts: [u64; 4],
+    /// Alerts by severity, in the order of [`Severity::ALL`], if it was looked for any.
+    pub alerts: Option<[u64; 4]>,
     /// What was lost, by cause.
     pub losses: LossCounts,
     /// What silenced alerts, one cause a line; empty if nothing did.
@@ -43,10 +43,10 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    fn alerts_text(&self) -> String {
+    fn alerts_text(alerts: [u64; 4]) -> String {
         let by_severity: Vec<String> = Severity::ALL
             .iter()
-            .zip(self.alerts)
+            .zip(alerts)
             .rev()
             .filter(|(_, n)| *n > 0)
             .map(|(severity, n)| format!("{} {}", count(n), severity.label()))
@@ -93,7 +93,9 @@ impl fmt::Display for RunSummary {
             labelled(f, "time", &span(first, last))?;
         }
         labelled(f, "flows", &self.flows_text())?;
-        labelled(f, "alerts", &self.alerts_text())?;
+        if let Some(alerts) = self.alerts {
+            labelled(f, "alerts", &Self::alerts_text(alerts))?;
+        }
         let mut label = "allowed";
         for suppressed in &self.suppressed {
             labelled(f, label, &printable(suppressed))?;
@@ -139,7 +141,7 @@ mod tests {
             flows: 12_345,
             private_ends: 20_000,
             named_ends: 19_999,
-            alerts: [1, 2, 1, 0],
+            alerts: Some([1, 2, 1, 0]),
             losses: LossCounts::default(),
             suppressed: vec![
                 "2 × port-scan: authorised scan, ticket 4711 (exceptions.toml:3, secops)"
@@ -156,7 +158,11 @@ mod tests {
 
     #[test]
     fn a_run_with_nothing() {
-        insta::assert_snapshot!(RunSummary::default().to_string());
+        let summary = RunSummary {
+            alerts: Some([0; 4]),
+            ..RunSummary::default()
+        };
+        insta::assert_snapshot!(summary.to_string());
     }
 
     #[test]
@@ -168,6 +174,7 @@ mod tests {
             span: Some((Timestamp::from_secs(0), Timestamp::from_secs(0))),
             flows: 1,
             private_ends: 2,
+            alerts: Some([0; 4]),
             ..RunSummary::default()
         };
         insta::assert_snapshot!(summary.to_string());

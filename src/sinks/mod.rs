@@ -152,7 +152,11 @@ impl<W: Write> RecordWriter<W> {
         self.attempt(Write::flush)
     }
 
-    fn raw(&mut self, text: &str) -> Result<Delivery, SinkError> {
+    /// Writes text for people as it is.
+    ///
+    /// # Errors
+    /// As [`RecordWriter::json`].
+    pub fn raw(&mut self, text: &str) -> Result<Delivery, SinkError> {
         self.attempt(|out| out.write_all(text.as_bytes()))
     }
 

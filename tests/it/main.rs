@@ -21,6 +21,8 @@ mod cases;
 mod command;
 /// What somebody has allowed.
 mod exceptions;
+/// The `flows` command.
+mod flows;
 /// Traffic in pieces.
 mod fragments;
 /// Baselines.

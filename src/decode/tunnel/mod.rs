@@ -76,6 +76,22 @@ pub enum TunnelKind {
     Gtp,
 }
 
+impl TunnelKind {
+    /// The word used in flow logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+            Self::Gre => "gre",
+            Self::Erspan => "erspan",
+            Self::IpInIp => "ip-in-ip",
+            Self::Mpls => "mpls",
+            Self::Pppoe => "pppoe",
+            Self::Gtp => "gtp",
+        }
+    }
+}
+
 /// A wrap's header, read, and what it holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wrap<'a> {
