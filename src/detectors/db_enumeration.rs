@@ -6,7 +6,6 @@
 //! one-statement visits, refused logins before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::Deserialize;
 
+use super::db_presence::Presence;
 use super::db_session::{Sessions, Statement, Step, is_typed_at};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
@@ -22,7 +22,6 @@ use crate::dissect::{DatabaseMessage, StatementClass, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Role, Server, SourceKey, Vocabulary, source_key, statement_word};
 use crate::flow::{FlowId, Outcome};
-use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -41,15 +40,12 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
             sources: LruCache::new(room),
-            seen: LruCache::new(MAX_ADDRESSES),
-            serves: LruCache::new(MAX_ADDRESSES),
+            presence: Presence::new(),
             evicted: 0,
         }))
     },
 };
 
-/// Addresses whose habits are remembered.
-const MAX_ADDRESSES: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// Different questions counted per source.
 const MAX_QUESTIONS: usize = 512;
 const MAX_TARGETS: usize = 16;
@@ -76,7 +72,6 @@ const REFUSED_BITS: f64 = 6.0;
 const MIN_REFUSED: u64 = 3;
 /// A pod that was there for a while and never spoke to this server.
 const STRANGER_BITS: f64 = 4.0;
-const SETTLED: Duration = Duration::from_secs(20);
 /// Two visits further apart are two.
 const VISIT_ENDS: Duration = Duration::from_hours(1);
 
@@ -92,10 +87,7 @@ struct DbEnumeration {
     alert_bits: f64,
     sessions: Sessions,
     sources: LruCache<SourceKey, Visitor>,
-    /// When an address was first seen.
-    seen: LruCache<IpAddr, Timestamp>,
-    /// Addresses that serve others.
-    serves: LruCache<IpAddr, ()>,
+    presence: Presence,
     evicted: u64,
 }
 
@@ -214,11 +206,7 @@ impl DbEnumeration {
 
     /// A conversation with a database begins: whether its client is a stranger to it.
     fn begins(&mut self, flow: &FlowInfo, time: Timestamp, context: &Context<'_>) {
-        let settled = self
-            .seen
-            .peek(&flow.orig.ip)
-            .is_some_and(|first| time.since(*first) >= SETTLED);
-        if settled && !context.acquaintances.met(flow) && !context.is_learned(flow) {
+        if self.presence.is_stranger(flow, time, context) {
             let visitor = self.visitor(flow, time);
             visitor.stranger = true;
         }
@@ -257,7 +245,7 @@ impl DbEnumeration {
     }
 
     fn judge(&mut self, flow: &FlowInfo, out: &mut Findings) {
-        let serves = self.serves.contains(&flow.orig.ip);
+        let serves = self.presence.serves(flow.orig.ip);
         let Some(visitor) = self.sources.peek_mut(&source_key(&flow.orig)) else {
             return;
         };
@@ -443,23 +431,13 @@ impl Visitor {
 
 impl Detector for DbEnumeration {
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        self.presence.observe(event);
         match &event.kind {
-            EventKind::FlowOpened(flow) => {
-                for end in [&flow.orig, &flow.resp] {
-                    self.seen.get_or_insert(end.ip, || event.time);
-                }
-            }
             EventKind::FlowOutcome {
                 flow,
                 outcome: Outcome::Answered,
-            } => {
-                // Probes of the kubelet and logins by SSH make nobody a server.
-                if flow.orig.who.identity.kind != IdentityKind::Node && flow.resp_port != 22 {
-                    self.serves.put(flow.resp.ip, ());
-                }
-                if crate::features::database_product(flow.resp_port).is_some() {
-                    self.begins(flow, event.time, context);
-                }
+            } if crate::features::database_product(flow.resp_port).is_some() => {
+                self.begins(flow, event.time, context);
             }
             EventKind::Transaction {
                 flow,
@@ -483,7 +461,7 @@ impl Detector for DbEnumeration {
         // In the order in which they were last heard of, so that it is the same each time.
         let reported = self.sources.iter().rev().map(|(_, visitor)| visitor);
         out.extend(reported.filter(|visitor| visitor.mark > 0).map(|visitor| {
-            let serves = self.serves.contains(&visitor.actor.ip);
+            let serves = self.presence.serves(visitor.actor.ip);
             visitor.finding(serves)
         }));
     }

@@ -204,6 +204,24 @@ pub(super) fn is_caretaker(client: Option<&str>) -> bool {
     CARETAKERS.iter().any(|known| client.contains(known))
 }
 
+/// Programs that copy whole databases.
+const COPIERS: &[&str] = &[
+    "pg_dump",
+    "pg_basebackup",
+    "mysqldump",
+    "mysqlpump",
+    "mydumper",
+    "mariadb-dump",
+    "mongodump",
+    "mongoexport",
+];
+
+/// Whether a client calls itself like a program that copies whole databases.
+pub(super) fn is_copier(client: &str) -> bool {
+    let client = client.to_ascii_lowercase();
+    COPIERS.iter().any(|known| client.contains(known))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

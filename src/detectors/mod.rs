@@ -6,6 +6,7 @@
 
 mod channels;
 mod db_deeds;
+mod db_presence;
 mod db_session;
 mod finding;
 mod guessing;
@@ -24,6 +25,7 @@ mod credential_dump;
 mod darknet;
 mod db_abuse;
 mod db_bruteforce;
+mod db_bulk_read;
 mod db_enumeration;
 mod db_injection;
 mod db_sweep;
@@ -208,6 +210,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &darknet::SPEC,
     &db_abuse::SPEC,
     &db_bruteforce::SPEC,
+    &db_bulk_read::SPEC,
     &db_enumeration::SPEC,
     &db_injection::SPEC,
     &db_sweep::SPEC,

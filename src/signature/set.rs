@@ -25,6 +25,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "darknet",
     "db-abuse",
     "db-bruteforce",
+    "db-bulk-read",
     "db-enumeration",
     "db-injection",
     "db-sweep",

@@ -4,6 +4,7 @@ use super::super::testing::{Bench, end, pod};
 use super::super::testing_db::Talk;
 use super::*;
 use crate::dissect::Marks;
+use crate::identity::IdentityKind;
 
 const CATALOGUE: StatementClass = StatementClass::Catalogue;
 const READ: StatementClass = StatementClass::Read;

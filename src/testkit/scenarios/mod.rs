@@ -8,6 +8,7 @@ pub mod credential_dump;
 pub mod darknet;
 pub mod db_abuse;
 pub mod db_bruteforce;
+pub mod db_bulk_read;
 pub mod db_enumeration;
 pub mod db_injection;
 pub mod db_sweep;
@@ -131,6 +132,7 @@ pub fn all() -> Vec<Case> {
         control_plane_probe::case(),
         darknet::case(),
         db_bruteforce::case(),
+        db_bulk_read::case(),
         db_enumeration::case(),
         db_injection::case(),
         db_sweep::case(),
