@@ -259,6 +259,7 @@ impl Group {
             coverage: self.coverage.clone(),
             flows: flows.collect(),
             summary: self.summary(),
+            incident: None,
             response: response
                 .iter()
                 .map(|step| actor::fill(step, &self.actor))

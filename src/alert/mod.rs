@@ -9,6 +9,7 @@ mod coverage;
 mod exceptions;
 mod flows;
 mod group;
+mod incident;
 mod score;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,11 +23,12 @@ pub use correlate::{Correlator, CorrelatorConfig};
 pub use coverage::Coverage;
 pub use exceptions::{ExceptionError, Exceptions, Suppression};
 pub use flows::FlowTotals;
+pub use incident::{Incident, Stage, incidents, tactic_name, tie};
 pub use score::counted;
 pub use wire::{
     ActorV1, AlertV1, AttackV1, AttributionV1, BaselineStateV1, BaselineV1, CategoryV1, CoverageV1,
-    EndV1, EvidenceV1, FamilyV1, FlowV1, IdentityV1, SCHEMA, SeverityV1, StatusV1, SuppressedV1,
-    TargetV1, TimesV1, UtcTime, flow_community_id, schema,
+    EndV1, EvidenceV1, FamilyV1, FlowV1, IdentityV1, IncidentV1, SCHEMA, SeverityV1, StatusV1,
+    SuppressedV1, TargetV1, TimesV1, UtcTime, flow_community_id, schema,
 };
 
 use crate::detectors::{Evidence, Target};
@@ -114,6 +116,8 @@ pub struct Alert {
     pub summary: String,
     /// First steps, with the actor's names filled in; commands in backticks.
     pub response: Vec<String>,
+    /// What it is a part of, where others belong to it.
+    pub incident: Option<Arc<Incident>>,
     /// Why it isn't told, if somebody allowed it.
     pub suppressed: Option<Suppression>,
 }

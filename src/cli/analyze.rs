@@ -10,10 +10,10 @@ use tracing::warn;
 use super::options::Input;
 use super::reading::Read;
 use super::{End, output, reading};
-use crate::alert::Alert;
+use crate::alert::{Alert, incidents};
 use crate::baseline::Store;
 use crate::pipeline::{EndedFlow, Stats, Task};
-use crate::report::{RunSummary, TextOptions, alert_text};
+use crate::report::{RunSummary, TextOptions, alert_text, incident_text};
 use crate::signature::{Requirement, Severity, SignatureSet};
 use crate::sinks::{AlertFormat, AlertWriter, Delivery, RecordWriter};
 
@@ -134,6 +134,10 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
             break;
         }
     }
+    let incidents = incidents(&read.verdict.alerts);
+    for incident in incidents.iter().filter(|_| text) {
+        alerts.note(&incident_text(incident, text_options(args)))?;
+    }
     alerts.flush()?;
     if !quiet {
         let told = read.verdict.alerts.len() + shown.map_or(0, Vec::len);
@@ -141,7 +145,10 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
         output::note(&format!("{gap}{}", summary(&read, &signatures)));
     }
     reading::whole(&read)?;
-    let worst = read.verdict.alerts.iter().map(|alert| alert.severity).max();
+    let own = read.verdict.alerts.iter().map(|alert| alert.severity);
+    let worst = own
+        .chain(incidents.iter().map(|incident| incident.severity))
+        .max();
     let failed = args
         .fail_on
         .is_some_and(|level| worst.is_some_and(|worst| worst >= Severity::from(level)));
@@ -151,9 +158,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
 fn alert_writer(args: &Args, text: bool) -> anyhow::Result<AlertWriter<Box<dyn Write>>> {
     let path = args.output.as_deref();
     let format = if text {
-        let options = TextOptions {
-            colour: output::colour(output::is_terminal(path)),
-        };
+        let options = text_options(args);
         AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
     } else {
         AlertFormat::Json
@@ -162,6 +167,12 @@ fn alert_writer(args: &Args, text: bool) -> anyhow::Result<AlertWriter<Box<dyn W
         path.display().to_string()
     });
     Ok(AlertWriter::new(output::open(path)?, name, format))
+}
+
+fn text_options(args: &Args) -> TextOptions {
+    TextOptions {
+        colour: output::colour(output::is_terminal(args.output.as_deref())),
+    }
 }
 
 fn write_flows(log: &mut RecordWriter<Box<dyn Write>>, flows: &[EndedFlow]) -> anyhow::Result<()> {

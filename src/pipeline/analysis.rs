@@ -2,7 +2,9 @@
 
 use super::Task;
 use super::silence::Silence;
-use crate::alert::{Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions};
+use crate::alert::{
+    self, Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions,
+};
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
@@ -230,9 +232,11 @@ impl Analysis {
         for alert in &mut alerts {
             alert.suppressed = silence.judge(alert);
         }
-        let (suppressed, alerts): (Vec<_>, Vec<_>) = alerts
+        let (suppressed, mut alerts): (Vec<_>, Vec<_>) = alerts
             .into_iter()
             .partition(|alert| alert.suppressed.is_some());
+        // What somebody has allowed is no stage of anything.
+        alert::tie(&mut alerts);
         let (baseline, withheld) = match self.knowledge {
             Knowledge::Given(_) => (None, Vec::new()),
             Knowledge::Learning(learner) => {

@@ -5,6 +5,7 @@
 mod baseline;
 mod flows;
 mod human;
+mod incident;
 mod summary;
 mod table;
 mod text;
@@ -12,6 +13,7 @@ mod text;
 pub use baseline::{baseline_diff, baseline_overview, workload_text};
 pub use flows::{FlowEndV1, FlowRecordV1, TunnelV1};
 pub use human::counted;
+pub use incident::incident_text;
 pub use summary::RunSummary;
 pub use table::FlowRows;
 pub use text::{TextOptions, alert_text};

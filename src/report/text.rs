@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::human::{count, counted, measure, printable, span};
-use crate::alert::{self, Alert, BaselineState};
+use crate::alert::{self, Alert, BaselineState, Incident};
 use crate::detectors::{Evidence, Target};
 use crate::identity::Confidence;
 use crate::signature::{Severity, wrap};
@@ -53,7 +53,8 @@ pub fn alert_text(alert: &Alert, options: TextOptions) -> String {
         labelled(&mut lines, "allowed", clipped(&text, WIDTH - COLUMN, 2));
     }
     labelled(&mut lines, "why", why(alert));
-    let room = MOST_LINES.saturating_sub(lines.len() + FOOT_LINES);
+    let foot = FOOT_LINES + usize::from(alert.incident.is_some());
+    let room = MOST_LINES.saturating_sub(lines.len() + foot);
     labelled(&mut lines, "do now", steps(alert, room));
     labelled(
         &mut lines,
@@ -65,6 +66,9 @@ pub fn alert_text(alert: &Alert, options: TextOptions) -> String {
         "trust",
         clipped(&trust(alert), WIDTH - COLUMN, 1),
     );
+    if let Some(incident) = &alert.incident {
+        labelled(&mut lines, "part of", [place(alert, incident)]);
+    }
     labelled(
         &mut lines,
         "id",
@@ -78,7 +82,7 @@ pub fn alert_text(alert: &Alert, options: TextOptions) -> String {
 
 /// The severity, what it asks for, and the title.
 fn head(alert: &Alert, options: TextOptions) -> String {
-    let word = alert.severity.label().to_uppercase();
+    let word = alert.severity.label();
     let title = &alert.signature.title;
     let urgency = alert.severity.text();
     let used = word.len() + 2 + title.chars().count();
@@ -86,13 +90,19 @@ fn head(alert: &Alert, options: TextOptions) -> String {
         .filter(|gap| *gap >= 2)
         .map(|gap| format!("{}{urgency}", " ".repeat(gap)))
         .unwrap_or_default();
-    let word = match (options.colour, alert.severity) {
+    let word = coloured(alert.severity, options);
+    format!("{word}  {title}{right}")
+}
+
+/// A severity's word, in its colour if that may be.
+pub(super) fn coloured(severity: Severity, options: TextOptions) -> String {
+    let word = severity.label().to_uppercase();
+    match (options.colour, severity) {
         (false, _) => word,
         (true, Severity::Critical | Severity::High) => format!("\u{1b}[1;31m{word}\u{1b}[0m"),
         (true, Severity::Medium) => format!("\u{1b}[1;33m{word}\u{1b}[0m"),
         (true, Severity::Low) => format!("\u{1b}[1m{word}\u{1b}[0m"),
-    };
-    format!("{word}  {title}{right}")
+    }
 }
 
 /// The first targets, those on one host together, and how many more there are.
@@ -243,6 +253,17 @@ fn techniques(alert: &Alert) -> String {
     } else {
         format!("{category}; ATT&CK {}", techniques.join("; "))
     }
+}
+
+/// Where in an incident it stands.
+fn place(alert: &Alert, incident: &Incident) -> String {
+    let stage = incident
+        .stages
+        .iter()
+        .position(|stage| stage.alert == alert.id);
+    let stage = stage.map_or_else(|| "a later".to_owned(), |stage| (stage + 1).to_string());
+    let (id, all) = (&incident.id, count(incident.stage_count));
+    format!("incident {id}: {stage} of {all} alerts, shown together below")
 }
 
 /// How far to believe it.

@@ -98,6 +98,16 @@ impl<W: Write> AlertWriter<W> {
         Ok(delivery)
     }
 
+    /// Writes text beside the alerts, a blank line before it; for people alone.
+    ///
+    /// # Errors
+    /// As [`AlertWriter::deliver`].
+    pub fn note(&mut self, text: &str) -> Result<Delivery, SinkError> {
+        let gap = if self.written > 0 { "\n" } else { "" };
+        self.out
+            .raw(&format!("{gap}{}\n", text.trim_end_matches('\n')))
+    }
+
     /// Hands everything written on to the output.
     ///
     /// # Errors

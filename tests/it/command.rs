@@ -94,5 +94,7 @@ pub(crate) fn essence(alert: &Value) -> Value {
     let fields = alert.as_object_mut().unwrap();
     fields.remove("id");
     fields.remove("time");
+    // It tells times and ids of others.
+    fields.remove("incident");
     alert
 }

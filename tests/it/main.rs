@@ -25,6 +25,8 @@ mod exceptions;
 mod flows;
 /// Traffic in pieces.
 mod fragments;
+/// Alerts tied together.
+mod incidents;
 /// Baselines.
 mod learn;
 /// Flows against tshark.

@@ -2,9 +2,9 @@
 
 use super::{
     ActorV1, AlertV1, AttackV1, AttributionV1, BaselineV1, CoverageV1, EndV1, EvidenceV1, FlowV1,
-    SCHEMA, SuppressedV1, TargetV1, TimesV1, UtcTime,
+    IncidentV1, SCHEMA, StageV1, SuppressedV1, TacticV1, TargetV1, TimesV1, UtcTime,
 };
-use crate::alert::{Alert, AlertFlow, Suppression};
+use crate::alert::{Alert, AlertFlow, Incident, Suppression, tactic_name};
 use crate::detectors::{Evidence, Target};
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::{Protocol, community_id};
@@ -128,6 +128,34 @@ impl From<&Suppression> for SuppressedV1 {
     }
 }
 
+impl From<&Incident> for IncidentV1 {
+    fn from(incident: &Incident) -> Self {
+        let tactics = incident.tactics.iter().map(|tactic| TacticV1 {
+            tactic: tactic.clone(),
+            name: tactic_name(tactic).to_owned(),
+        });
+        let stages = incident.stages.iter().map(|stage| StageV1 {
+            alert: stage.alert.clone(),
+            signature: stage.signature.clone(),
+            tactic: stage.tactic.clone(),
+            severity: stage.severity.into(),
+            first: UtcTime(stage.first),
+            last: UtcTime(stage.last),
+            ip: stage.actor.ip,
+            workload: workload(&stage.actor.who.identity),
+        });
+        Self {
+            id: incident.id.clone(),
+            severity: incident.severity.into(),
+            first: UtcTime(incident.first),
+            last: UtcTime(incident.last),
+            tactics: tactics.collect(),
+            stages: stages.collect(),
+            stage_count: incident.stage_count,
+        }
+    }
+}
+
 impl From<&Alert> for AlertV1 {
     fn from(alert: &Alert) -> Self {
         let attack = alert.signature.attack.iter().map(|attack| AttackV1 {
@@ -173,6 +201,7 @@ impl From<&Alert> for AlertV1 {
             flows: alert.flows.iter().map(FlowV1::from).collect(),
             summary: alert.sentence(),
             response: alert.response.clone(),
+            incident: alert.incident.as_deref().map(IncidentV1::from),
             suppressed: alert.suppressed.as_ref().map(SuppressedV1::from),
         }
     }

@@ -73,6 +73,9 @@ pub struct AlertV1 {
     pub summary: String,
     /// First steps; commands in backticks.
     pub response: Vec<String>,
+    /// The intrusion it is a stage of, the same on each of its alerts. Left out where no other alert belongs to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentV1>,
     /// Why it isn't told, on an alert that somebody allowed; shown on request only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<SuppressedV1>,
@@ -88,6 +91,57 @@ pub struct SuppressedV1 {
     pub owner: Option<String>,
     /// The exception's file and line, or the alert that was accepted.
     pub by: String,
+}
+
+/// Alerts that belong together: of one workload, of an attack and what its victim did next, or with one place outside.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct IncidentV1 {
+    /// 16 hex digits; stays the same while the incident grows.
+    pub id: String,
+    /// That of its gravest alert, or one step graver once three tactics were passed.
+    pub severity: SeverityV1,
+    /// First sign of the first alert.
+    pub first: UtcTime,
+    /// Last sign of the last alert.
+    pub last: UtcTime,
+    /// MITRE ATT&CK tactics passed, in the order in which they first showed.
+    pub tactics: Vec<TacticV1>,
+    /// Its alerts in the order of time; at most 16, the earliest.
+    pub stages: Vec<StageV1>,
+    /// How many alerts there are in all.
+    pub stage_count: u64,
+}
+
+/// A tactic of MITRE ATT&CK (Enterprise).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TacticV1 {
+    /// Its id: `TA0007`.
+    pub tactic: String,
+    /// Its name: `Discovery`.
+    pub name: String,
+}
+
+/// An alert's place in an incident.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StageV1 {
+    /// Id of the alert.
+    pub alert: String,
+    /// Id of its signature.
+    pub signature: String,
+    /// Its tactic; left out for a departure from the baseline that stands for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tactic: Option<String>,
+    /// How urgent it is by itself.
+    pub severity: SeverityV1,
+    /// First sign of it.
+    pub first: UtcTime,
+    /// Last sign of it.
+    pub last: UtcTime,
+    /// The address that did it.
+    pub ip: IpAddr,
+    /// The workload that held the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
 }
 
 /// When an attack happened.

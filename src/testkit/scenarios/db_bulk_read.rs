@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Case, Expect, Inventory, Part, at, ordinary};
+use super::{Case, Expect, Inventory, LENGTH, Part, at, ordinary};
 use crate::testkit::cluster::{Cluster, START, Workload};
 use crate::testkit::scene::{Route, Scene};
 use crate::testkit::talk::http::prose;
@@ -29,7 +29,6 @@ const REPLICA: Workload = Workload {
 const TAKES_TABLES: u8 = 11;
 const TAKES_KEYS: u8 = 10;
 const BEGINS: u64 = 60;
-const LENGTH: Duration = Duration::from_secs(150);
 
 const TABLES: &[&str] = &[
     "customers",

@@ -19,6 +19,7 @@ pub mod host_sweep;
 pub mod http_bruteforce;
 pub mod http_tunnel;
 pub mod icmp_tunnel;
+pub mod intrusion;
 pub mod miner;
 pub mod novel_peer;
 pub mod port_scan;
@@ -143,6 +144,7 @@ pub fn all() -> Vec<Case> {
         http_bruteforce::case(),
         http_tunnel::case(),
         icmp_tunnel::case(),
+        intrusion::case(),
         miner::case(),
         novel_peer::case(),
         port_scan::case(),
