@@ -110,6 +110,14 @@ fn outputs(folder: &Folder, ordinary: &str, attacks: &str) -> BTreeMap<String, V
             [run.out.as_bytes(), run.err.as_bytes()].concat(),
         );
         outputs.insert(format!("{name}.baseline"), fs::read(&baseline).unwrap());
+        for shown in ["show", "export"] {
+            let run = spanwatch(&["baseline", shown, "--baseline", &baseline]);
+            assert_eq!(run.code, Some(0), "{}", run.err);
+            outputs.insert(format!("baseline {shown} {name}"), run.out.into_bytes());
+        }
+        let run = spanwatch(&[&["flows", capture][..], &inventory].concat());
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        outputs.insert(format!("flows {name}"), run.out.into_bytes());
     }
     for (name, capture) in [("ordinary", ordinary), ("attacks", attacks)] {
         for format in formats() {
