@@ -171,9 +171,9 @@ impl EventKinds {
         Self(self.0 | other.0)
     }
 
-    /// Whether the kind of an event is in the set.
-    pub const fn has(self, kind: &EventKind) -> bool {
-        let of = match kind {
+    /// The set of one event's kind alone.
+    pub const fn of(kind: &EventKind) -> Self {
+        match kind {
             EventKind::FlowOpened(_) => Self::FLOW_OPENED,
             EventKind::FlowOutcome { .. } => Self::FLOW_OUTCOME,
             EventKind::Recognised { .. } => Self::RECOGNISED,
@@ -182,7 +182,11 @@ impl EventKinds {
             EventKind::Transaction { .. } => Self::TRANSACTION,
             EventKind::FlowEnded { .. } => Self::FLOW_ENDED,
             EventKind::Resolution { .. } => Self::RESOLUTION,
-        };
-        self.0 & of.0 != 0
+        }
+    }
+
+    /// Whether the sets have a kind in common.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }

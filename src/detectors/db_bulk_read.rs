@@ -13,7 +13,6 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::db_presence::Presence;
 use super::db_session::{Answer, Session, Sessions, Statement, Step, is_copier, is_typed_at};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{DatabaseMessage, Marks, StatementClass, Transaction};
@@ -29,7 +28,6 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-bulk-read",
     sees: EventKinds::TRANSACTION
-        .and(EventKinds::FLOW_OPENED)
         .and(EventKinds::FLOW_OUTCOME)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
@@ -39,7 +37,6 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             thresholds,
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            presence: Presence::new(),
             sources: LruCache::new(room),
             evicted: 0,
         }))
@@ -92,7 +89,6 @@ struct DbBulkRead {
     thresholds: Thresholds,
     alert_bits: f64,
     sessions: Sessions,
-    presence: Presence,
     sources: LruCache<SourceKey, Reader>,
     evicted: u64,
 }
@@ -307,7 +303,10 @@ impl DbBulkRead {
         if profile.is_some_and(|one| one.knows_word(Vocabulary::Statement, Role::Client, &word)) {
             return;
         }
-        let bits = if self.presence.serves_else(flow.orig.ip, flow.resp_port) {
+        let bits = if context
+            .acquaintances
+            .serves_else(flow.orig.ip, flow.resp_port)
+        {
             REPLICA_ELSEWHERE_BITS
         } else {
             REPLICA_BITS
@@ -391,7 +390,7 @@ impl DbBulkRead {
     }
 
     fn judge(&mut self, flow: &FlowInfo, context: &Context<'_>, out: &mut Findings) {
-        let serves = self.presence.serves(flow.orig.ip);
+        let serves = context.acquaintances.serves(flow.orig.ip);
         let learned = context.profile(&flow.orig).is_some();
         let thresholds = self.thresholds;
         let Some(reader) = self.sources.peek_mut(&source_key(&flow.orig)) else {
@@ -476,13 +475,12 @@ impl Reader {
 
 impl Detector for DbBulkRead {
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
-        self.presence.observe(event);
         match &event.kind {
             EventKind::FlowOutcome {
                 flow,
                 outcome: Outcome::Answered,
             } if database_product(flow.resp_port).is_some()
-                && self.presence.is_stranger(flow, event.time, context) =>
+                && context.is_stranger(flow, event.time) =>
             {
                 self.reader(flow, event.time).stranger = true;
             }
@@ -499,7 +497,7 @@ impl Detector for DbBulkRead {
         // In the order in which they were last heard of, so that it is the same each time.
         let reported = self.sources.iter().rev().map(|(_, reader)| reader);
         out.extend(reported.filter(|reader| reader.mark > 0.0).map(|reader| {
-            let serves = self.presence.serves(reader.actor.ip);
+            let serves = context.acquaintances.serves(reader.actor.ip);
             let learned = context.profile(&reader.actor).is_some();
             reader.finding(weigh::Weighed::of(
                 reader,

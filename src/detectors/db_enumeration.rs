@@ -13,7 +13,6 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::db_presence::Presence;
 use super::db_session::{Sessions, Statement, Step, is_typed_at};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
@@ -29,7 +28,6 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-enumeration",
     sees: EventKinds::TRANSACTION
-        .and(EventKinds::FLOW_OPENED)
         .and(EventKinds::FLOW_OUTCOME)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
@@ -40,7 +38,6 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
             sources: LruCache::new(room),
-            presence: Presence::new(),
             evicted: 0,
         }))
     },
@@ -87,7 +84,6 @@ struct DbEnumeration {
     alert_bits: f64,
     sessions: Sessions,
     sources: LruCache<SourceKey, Visitor>,
-    presence: Presence,
     evicted: u64,
 }
 
@@ -136,7 +132,7 @@ impl DbEnumeration {
             }
             Step::Asked(statement) => {
                 self.asked(flow, message.product, &statement, context);
-                self.judge(flow, out);
+                self.judge(flow, context, out);
             }
             _ => {}
         }
@@ -206,7 +202,7 @@ impl DbEnumeration {
 
     /// A conversation with a database begins: whether its client is a stranger to it.
     fn begins(&mut self, flow: &FlowInfo, time: Timestamp, context: &Context<'_>) {
-        if self.presence.is_stranger(flow, time, context) {
+        if context.is_stranger(flow, time) {
             let visitor = self.visitor(flow, time);
             visitor.stranger = true;
         }
@@ -244,8 +240,8 @@ impl DbEnumeration {
         })
     }
 
-    fn judge(&mut self, flow: &FlowInfo, out: &mut Findings) {
-        let serves = self.presence.serves(flow.orig.ip);
+    fn judge(&mut self, flow: &FlowInfo, context: &Context<'_>, out: &mut Findings) {
+        let serves = context.acquaintances.serves(flow.orig.ip);
         let Some(visitor) = self.sources.peek_mut(&source_key(&flow.orig)) else {
             return;
         };
@@ -431,7 +427,6 @@ impl Visitor {
 
 impl Detector for DbEnumeration {
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
-        self.presence.observe(event);
         match &event.kind {
             EventKind::FlowOutcome {
                 flow,
@@ -450,18 +445,18 @@ impl Detector for DbEnumeration {
                     && visitor.fresh == Some(flow.id)
                 {
                     visitor.visits = visitor.visits.saturating_add(1);
-                    self.judge(flow, out);
+                    self.judge(flow, context, out);
                 }
             }
             _ => {}
         }
     }
 
-    fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
         // In the order in which they were last heard of, so that it is the same each time.
         let reported = self.sources.iter().rev().map(|(_, visitor)| visitor);
         out.extend(reported.filter(|visitor| visitor.mark > 0).map(|visitor| {
-            let serves = self.presence.serves(visitor.actor.ip);
+            let serves = context.acquaintances.serves(visitor.actor.ip);
             visitor.finding(serves)
         }));
     }

@@ -6,7 +6,6 @@
 
 mod channels;
 mod db_deeds;
-mod db_presence;
 mod db_session;
 mod finding;
 mod guessing;
@@ -47,6 +46,7 @@ mod vpn_tunnel;
 mod websocket_tunnel;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::baseline::{Baseline, Lineage, Profile, RELEASE_WINDOW};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
@@ -57,6 +57,9 @@ use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 pub use finding::{Evidence, Family, Finding, Target};
+
+/// A program that is started turns to its servers within this time.
+const SETTLED: Duration = Duration::from_secs(20);
 
 /// What a detector may look at while it judges.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +140,13 @@ impl<'a> Context<'a> {
                 .journal
                 .allocation(flow.network, flow.resp.ip, flow.start)
                 != Allocation::Recent
+    }
+
+    /// Whether the flow's originator had been there for a while and never spoken to that server: programs that are started
+    /// turn to their servers soon.
+    pub fn is_stranger(&self, flow: &FlowInfo, now: Timestamp) -> bool {
+        let first = self.debuts.seen(flow.orig.ip);
+        first.is_some_and(|first| now.since(first) >= SETTLED) && !self.is_known(flow)
     }
 
     /// Whether the baseline has seen the flow's originator make this very contact.

@@ -1,38 +1,42 @@
 //! Who has answered whom in this run: the difference between a first contact and an old one that fails today, and between
 //! a guess and a server that others have found.
 //!
-//! Exact and bounded; the oldest acquaintance is forgotten first, so that a replay forgets alike.
+//! Bounded; the oldest acquaintance is forgotten first, so that a replay forgets alike.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use foldhash::quality::RandomState;
-use hashbrown::{HashMap, HashSet};
-
+use super::recollection::Recollection;
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowId, Outcome};
+use crate::identity::IdentityKind;
 
 /// Acquaintances remembered.
 const MAX: usize = 1 << 17;
-
-/// Originator, responder, its port, IANA protocol number.
-type Key = (IpAddr, IpAddr, u16, u8);
-
-/// Responder, its port, IANA protocol number.
-type Server = (IpAddr, u16, u8);
+const SSH: u16 = 22;
 
 /// Pairs of addresses that have had an answer, and the most that was ever said between them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Acquaintances {
     /// Most payload bytes that the originator sent in one conversation.
-    said: HashMap<Key, u64, RandomState>,
-    order: VecDeque<Key>,
+    said: Recollection<u64>,
     /// Who has answered anybody.
-    servers: HashSet<Server, RandomState>,
-    servers_order: VecDeque<Server>,
+    servers: Recollection<()>,
+    /// Addresses that serve others, with the first two of their ports.
+    serving: Recollection<(u16, Option<u16>)>,
     /// The last answer of `met`: several ask of the same flow, one after the other.
     last: Cell<Option<(FlowId, bool)>>,
+}
+
+impl Default for Acquaintances {
+    fn default() -> Self {
+        Self {
+            said: Recollection::new(MAX),
+            servers: Recollection::new(MAX),
+            serving: Recollection::new(MAX),
+            last: Cell::new(None),
+        }
+    }
 }
 
 impl Acquaintances {
@@ -43,19 +47,20 @@ impl Acquaintances {
                 flow,
                 outcome: Outcome::Answered,
             } => {
-                let key = key(flow);
                 self.last.set(None);
-                if self.said.contains_key(&key) {
-                    return;
+                let (_, new) = self.said.entry(&key(flow), || 0);
+                if new {
+                    self.servers.entry(&server(flow), || ());
+                    // Probes of the kubelet and logins by SSH make nobody a server.
+                    let node = flow.orig.who.identity.kind == IdentityKind::Node;
+                    if !node && flow.resp_port != SSH {
+                        let port = flow.resp_port;
+                        let (ports, _) = self.serving.entry(&flow.resp.ip, || (port, None));
+                        if ports.0 != port {
+                            ports.1.get_or_insert(port);
+                        }
+                    }
                 }
-                if self.order.len() >= MAX
-                    && let Some(oldest) = self.order.pop_front()
-                {
-                    self.said.remove(&oldest);
-                }
-                self.said.insert(key, 0);
-                self.order.push_back(key);
-                self.serve(server(flow));
             }
             EventKind::FlowEnded { flow, record } => {
                 let [said, _] = record.payload_bytes;
@@ -69,22 +74,21 @@ impl Acquaintances {
         }
     }
 
-    fn serve(&mut self, server: Server) {
-        if !self.servers.insert(server) {
-            return;
-        }
-        self.servers_order.push_back(server);
-        if self.servers_order.len() > MAX
-            && let Some(oldest) = self.servers_order.pop_front()
-        {
-            self.servers.remove(&oldest);
-        }
-    }
-
     /// Whether the flow's responder has answered anybody there before: then whoever comes next may well have been told of
     /// it, even if nobody answers any more.
     pub fn served(&self, flow: &FlowInfo) -> bool {
-        self.servers.contains(&server(flow))
+        self.servers.get(&server(flow)).is_some()
+    }
+
+    /// Whether an address has answered others, on whatever port but SSH's; nodes don't count as others.
+    pub fn serves(&self, ip: IpAddr) -> bool {
+        self.serving.get(&ip).is_some()
+    }
+
+    /// Whether an address has answered others on another port than this, SSH's apart.
+    pub fn serves_else(&self, ip: IpAddr, port: u16) -> bool {
+        let ports = self.serving.get(&ip);
+        ports.is_some_and(|(first, second)| *first != port || second.is_some())
     }
 
     /// Whether the flow's originator had an answer there before.
@@ -94,7 +98,7 @@ impl Acquaintances {
         {
             return met;
         }
-        let met = self.said.contains_key(&key(flow));
+        let met = self.said.get(&key(flow)).is_some();
         self.last.set(Some((flow.id, met)));
         met
     }
@@ -105,7 +109,8 @@ impl Acquaintances {
     }
 }
 
-fn key(flow: &FlowInfo) -> Key {
+/// Originator, responder, its port, IANA protocol number.
+fn key(flow: &FlowInfo) -> (IpAddr, IpAddr, u16, u8) {
     (
         flow.orig.ip,
         flow.resp.ip,
@@ -114,6 +119,7 @@ fn key(flow: &FlowInfo) -> Key {
     )
 }
 
-fn server(flow: &FlowInfo) -> Server {
+/// Responder, its port, IANA protocol number.
+fn server(flow: &FlowInfo) -> (IpAddr, u16, u8) {
     (flow.resp.ip, flow.resp_port, flow.protocol.number())
 }

@@ -3,16 +3,14 @@
 //! Without a baseline this is all that tells a habit from a novelty. Somebody who polls a server every minute is seen to
 //! do so within the first minute; who was there for ten minutes and then begins to, began something new.
 
-use std::collections::VecDeque;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
-use hashbrown::HashMap;
 
 use super::PeerNamer;
+use super::recollection::Recollection;
 use crate::address::is_group;
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::identity::{IdentityKind, Source};
@@ -57,51 +55,50 @@ impl Callee {
     }
 }
 
-/// A table that forgets what it learned first.
+/// First sights and first calls.
 #[derive(Debug)]
-struct Firsts<K, V> {
-    map: HashMap<K, V, RandomState>,
-    order: VecDeque<K>,
-    forgotten: u64,
+pub struct Debuts {
+    seen: Recollection<Timestamp>,
+    /// The same of addresses outside, which are many, and none of ours must be forgotten for them.
+    seen_outside: Recollection<Timestamp>,
+    called: Recollection<Timestamp>,
+    /// Who calls a server, by workload where there is one.
+    callers: Recollection<Callers>,
+    /// How many servers a client calls on one port.
+    rounds: Recollection<usize>,
+    hasher: RandomState,
 }
 
-impl<K, V> Default for Firsts<K, V> {
+/// The first few different callers of a server.
+#[derive(Default, Debug)]
+struct Callers {
+    known: [u64; MAX_CALLERS],
+    len: usize,
+}
+
+impl Callers {
+    fn note(&mut self, caller: u64) {
+        let (known, free) = self.known.split_at_mut(self.len);
+        if let Some(room) = free.first_mut()
+            && !known.contains(&caller)
+        {
+            *room = caller;
+            self.len += 1;
+        }
+    }
+}
+
+impl Default for Debuts {
     fn default() -> Self {
         Self {
-            map: HashMap::default(),
-            order: VecDeque::new(),
-            forgotten: 0,
+            seen: Recollection::new(MAX),
+            seen_outside: Recollection::new(MAX),
+            called: Recollection::new(MAX),
+            callers: Recollection::new(MAX),
+            rounds: Recollection::new(MAX),
+            hasher: RandomState::default(),
         }
     }
-}
-
-impl<K: Clone + Eq + Hash, V> Firsts<K, V> {
-    /// The entry of a key, made if there is none.
-    fn entry(&mut self, key: &K, value: impl FnOnce() -> V) -> Option<&mut V> {
-        if !self.map.contains_key(key) {
-            if self.order.len() >= MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.map.remove(&oldest);
-                self.forgotten += 1;
-            }
-            self.map.insert(key.clone(), value());
-            self.order.push_back(key.clone());
-        }
-        self.map.get_mut(key)
-    }
-}
-
-/// First sights and first calls.
-#[derive(Debug, Default)]
-pub struct Debuts {
-    seen: Firsts<IpAddr, Timestamp>,
-    called: Firsts<(IpAddr, Callee), Timestamp>,
-    /// Who calls a server, by workload where there is one.
-    callers: Firsts<Callee, Vec<u64>>,
-    /// How many servers a client calls on one port.
-    rounds: Firsts<(IpAddr, u16), usize>,
-    hasher: RandomState,
 }
 
 impl Debuts {
@@ -111,24 +108,21 @@ impl Debuts {
             return;
         };
         for end in [&flow.orig, &flow.resp] {
-            if end.who.identity.kind != IdentityKind::External {
-                self.seen.entry(&end.ip, || event.time);
-            }
+            let seen = if end.who.identity.kind == IdentityKind::External {
+                &mut self.seen_outside
+            } else {
+                &mut self.seen
+            };
+            seen.entry(&end.ip, || event.time);
         }
         let callee = Callee::of(flow, peers);
         let caller = self.caller(&flow.orig);
-        if let Some(callers) = self.callers.entry(&callee, Vec::new)
-            && callers.len() < MAX_CALLERS
-            && !callers.contains(&caller)
-        {
-            callers.push(caller);
-        }
-        let call = (flow.orig.ip, callee);
-        if !self.called.map.contains_key(&call) {
-            self.called.entry(&call, || event.time);
-            if let Some(servers) = self.rounds.entry(&(flow.orig.ip, flow.resp_port), || 0) {
-                *servers += 1;
-            }
+        let (callers, _) = self.callers.entry(&callee, Callers::default);
+        callers.note(caller);
+        let (_, new) = self.called.entry(&(flow.orig.ip, &callee), || event.time);
+        if new {
+            let (servers, _) = self.rounds.entry(&(flow.orig.ip, flow.resp_port), || 0);
+            *servers += 1;
         }
     }
 
@@ -140,26 +134,35 @@ impl Debuts {
         }
     }
 
+    /// When an address was first seen.
+    pub fn seen(&self, ip: IpAddr) -> Option<Timestamp> {
+        let seen = self.seen.get(&ip).or_else(|| self.seen_outside.get(&ip));
+        seen.copied()
+    }
+
     /// How long a client had been watched when it first called somebody; `None` if it never did, or that was forgotten.
     pub fn watched_before(&self, client: IpAddr, callee: &Callee) -> Option<Duration> {
-        let seen = self.seen.map.get(&client)?;
-        let called = self.called.map.get(&(client, callee.clone()))?;
+        let seen = self.seen.get(&client)?;
+        let called = self.called.get(&(client, callee))?;
         Some(called.since(*seen))
     }
 
     /// How many different workloads (or nameless addresses) call a server; 4 stands for more.
     pub fn callers(&self, callee: &Callee) -> usize {
-        self.callers.map.get(callee).map_or(0, Vec::len)
+        self.callers.get(callee).map_or(0, |callers| callers.len)
     }
 
     /// How many different servers a client has called on a port.
     pub fn servers(&self, client: IpAddr, port: u16) -> usize {
-        self.rounds.map.get(&(client, port)).copied().unwrap_or(0)
+        self.rounds.get(&(client, port)).copied().unwrap_or(0)
     }
 
     /// What was forgotten for want of room.
     pub const fn forgotten(&self) -> u64 {
-        self.seen.forgotten + self.called.forgotten + self.callers.forgotten + self.rounds.forgotten
+        self.seen.forgotten()
+            + self.called.forgotten()
+            + self.callers.forgotten()
+            + self.rounds.forgotten()
     }
 }
 
@@ -236,8 +239,8 @@ mod tests {
                 &peers,
             );
         }
-        assert_eq!(debuts.seen.map.len(), MAX);
-        assert_eq!(debuts.called.map.len(), MAX);
+        assert_eq!(debuts.seen.len(), MAX);
+        assert_eq!(debuts.called.len(), MAX);
         assert_eq!(debuts.forgotten(), 1500);
         let site = Callee::Address([203, 0, 113, 1].into(), 443);
         assert_eq!(debuts.callers(&site), MAX_CALLERS);

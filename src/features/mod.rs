@@ -11,6 +11,7 @@ mod histogram;
 mod names;
 mod peers;
 mod rates;
+mod recollection;
 mod refusals;
 mod regularity;
 mod releases;

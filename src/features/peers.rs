@@ -117,12 +117,24 @@ impl PeerNamer {
         let Some(name) = DomainName::split(&message.name) else {
             return;
         };
-        let domain: Arc<str> = name.registered.into();
+        let mut domain: Option<Arc<str>> = None;
         for answer in &message.answers {
-            if let DnsAnswer::Address(ip) = answer {
-                self.answers.put((flow.orig.ip, *ip), Arc::clone(&domain));
-                self.askers.put(flow.orig.ip, ());
+            let DnsAnswer::Address(ip) = answer else {
+                continue;
+            };
+            let key = (flow.orig.ip, *ip);
+            let told = self.answers.get(&key);
+            if told.is_none_or(|told| **told != *name.registered) {
+                let domain = domain.get_or_insert_with(|| name.registered.into());
+                self.answers.put(key, Arc::clone(domain));
             }
+        }
+        if message
+            .answers
+            .iter()
+            .any(|answer| matches!(answer, DnsAnswer::Address(_)))
+        {
+            self.askers.put(flow.orig.ip, ());
         }
     }
 

@@ -31,7 +31,9 @@ pub use defrag::Defrag;
 pub use exchange::{Dialogue, Exchange};
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord, Inspection};
-pub use table::{Chunk, FlowConfig, FlowSink, FlowStart, FlowTable, Interest, Translation, View};
+pub use table::{
+    Chunk, Ending, FlowConfig, FlowSink, FlowStart, FlowTable, Interest, Translation, View,
+};
 pub use turn::Turn;
 
 /// A flow's number within a run, in order of opening.

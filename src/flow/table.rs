@@ -135,13 +135,20 @@ pub trait FlowSink {
 /// Slots looked at to find one worth giving up when the table is full.
 const EVICTION_SAMPLE: usize = 16;
 
+/// A flow that is still open when the capture ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ending {
+    id: u64,
+    slot: u32,
+}
+
 /// The live flows, each with a `S` of its sink.
 #[derive(Debug)]
 pub struct FlowTable<S> {
     config: FlowConfig,
     hasher: RandomState,
     index: HashTable<u32>,
-    slots: Vec<Slot<S>>,
+    slots: Slots<S>,
     free: Vec<u32>,
     sightings: Sightings,
     copies: u64,
@@ -155,12 +162,6 @@ pub struct FlowTable<S> {
     losses: LossCounts,
 }
 
-#[derive(Debug)]
-struct Slot<S> {
-    generation: u32,
-    flow: Option<Flow<S>>,
-}
-
 impl<S> FlowTable<S> {
     /// An empty table.
     pub fn new(config: FlowConfig) -> Self {
@@ -168,7 +169,7 @@ impl<S> FlowTable<S> {
             config,
             hasher: RandomState::default(),
             index: HashTable::new(),
-            slots: Vec::new(),
+            slots: Slots::new(),
             free: Vec::new(),
             sightings: Sightings::new(config.max_sightings),
             copies: 0,
@@ -274,20 +275,31 @@ impl<S> FlowTable<S> {
 
     /// Ends every flow, in order of opening.
     pub fn finish<K: FlowSink<State = S>>(&mut self, sink: &mut K) {
-        let mut live: Vec<(u64, u32)> = self
-            .slots
-            .iter()
-            .zip(0_u32..)
-            .filter_map(|(slot, number)| slot.flow.as_ref().map(|flow| (flow.id, number)))
+        for ending in self.endings() {
+            self.finish_one(&ending, sink);
+        }
+    }
+
+    /// The flows that are still open, in order of opening: to be finished one after the other.
+    pub fn endings(&self) -> Vec<Ending> {
+        let flows = self.slots.flows();
+        let mut open: Vec<Ending> = flows
+            .map(|(slot, flow)| Ending { id: flow.id, slot })
             .collect();
-        live.sort_unstable();
-        for (_, slot) in live {
-            self.end(slot, EndReason::CaptureEnd, sink);
+        open.sort_unstable();
+        open
+    }
+
+    /// Ends a flow because the capture does.
+    pub fn finish_one<K: FlowSink<State = S>>(&mut self, ending: &Ending, sink: &mut K) {
+        let open = self.slots.flow(ending.slot);
+        if open.is_some_and(|flow| flow.id == ending.id) {
+            self.end(ending.slot, EndReason::CaptureEnd, sink);
         }
     }
 
     fn flow(&mut self, slot: u32) -> Option<&mut Flow<S>> {
-        self.slots.get_mut(slot as usize)?.flow.as_mut()
+        self.slots.flow_mut(slot)
     }
 
     fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
@@ -344,15 +356,9 @@ impl<S> FlowTable<S> {
             resp,
         });
         let flow = Flow::new(id, key, orig_is_low, packet.time, state);
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                flow: None,
-            });
-            self.slots.len().saturating_sub(1) as u32
-        });
+        let number = self.free.pop().unwrap_or_else(|| self.slots.push());
         let deadline = flow.deadline(&self.config);
-        if let Some(slot) = self.slots.get_mut(number as usize) {
+        if let Some(slot) = self.slots.get_mut(number) {
             slot.flow = Some(flow);
             let generation = slot.generation;
             let timer = Timer {
@@ -363,10 +369,7 @@ impl<S> FlowTable<S> {
         }
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, number, |&slot| {
-            slots
-                .get(slot as usize)
-                .and_then(|slot| slot.flow.as_ref())
-                .map_or(0, |flow| hasher.hash_one(flow.key))
+            slots.flow(slot).map_or(0, |flow| hasher.hash_one(flow.key))
         });
         number
     }
@@ -387,7 +390,7 @@ impl<S> FlowTable<S> {
         ip: &IpPacket<'_>,
         sink: &mut K,
     ) {
-        let Some(slot) = self.slots.get_mut(number as usize) else {
+        let Some(slot) = self.slots.get_mut(number) else {
             return;
         };
         let Some(flow) = slot.flow.as_mut() else {
@@ -450,7 +453,7 @@ impl<S> FlowTable<S> {
         self.wheel.advance(self.now, &mut due);
         for timer in due.drain(..) {
             let (config, now) = (self.config, self.now);
-            let Some(slot) = self.slots.get_mut(timer.slot as usize) else {
+            let Some(slot) = self.slots.get_mut(timer.slot) else {
                 continue;
             };
             if slot.generation != timer.generation {
@@ -488,11 +491,7 @@ impl<S> FlowTable<S> {
                 .checked_add(1)
                 .filter(|&at| at < self.slots.len())
                 .unwrap_or(0);
-            if let Some(flow) = self
-                .slots
-                .get(self.hand)
-                .and_then(|slot| slot.flow.as_ref())
-            {
+            if let Some(flow) = self.slots.flow(self.hand as u32) {
                 let candidate = (
                     !flow.closed && flow.is_conversation(),
                     flow.last,
@@ -510,7 +509,7 @@ impl<S> FlowTable<S> {
     }
 
     fn end<K: FlowSink<State = S>>(&mut self, number: u32, reason: EndReason, sink: &mut K) {
-        let Some(slot) = self.slots.get_mut(number as usize) else {
+        let Some(slot) = self.slots.get_mut(number) else {
             return;
         };
         let Some(mut flow) = slot.flow.take() else {
@@ -541,18 +540,17 @@ impl<S> FlowTable<S> {
     }
 }
 
-fn is_flow<S>(slots: &[Slot<S>], slot: u32, key: &FlowKey) -> bool {
-    slots
-        .get(slot as usize)
-        .and_then(|slot| slot.flow.as_ref())
-        .is_some_and(|flow| flow.key == *key)
+fn is_flow<S>(slots: &Slots<S>, slot: u32, key: &FlowKey) -> bool {
+    slots.flow(slot).is_some_and(|flow| flow.key == *key)
 }
 
 mod nat;
+mod slots;
 
 pub(super) use nat::Further;
 use nat::Views;
 pub use nat::{Translation, View};
+use slots::Slots;
 
 #[cfg(test)]
 mod tests;

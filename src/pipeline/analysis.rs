@@ -137,8 +137,9 @@ impl Analysis {
             replicas: &self.replicas,
         };
         let detection = &mut self.detection;
+        let kind = EventKinds::of(&event.kind);
         for (sees, detector) in &mut detection.detectors {
-            if sees.has(&event.kind) {
+            if sees.meets(kind) {
                 detector.observe(event, &context, &mut detection.findings);
             }
         }

@@ -11,8 +11,8 @@ use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, 
 use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
-    Chunk, Defrag, Dialogue, Exchange, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable,
-    Inspection, Interest, Outcome, Protocol, Translation, Turn, View,
+    Chunk, Defrag, Dialogue, Ending, Exchange, FlowConfig, FlowRecord, FlowSink, FlowStart,
+    FlowTable, Inspection, Interest, Outcome, Protocol, Translation, Turn, View,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
 use crate::telemetry::{Loss, LossCounts};
@@ -28,7 +28,12 @@ pub(super) struct Front {
     unsettled: Unsettled,
     /// Flows found to be behind other addresses by the current frame.
     settled: Vec<Arc<FlowInfo>>,
+    /// Flows that are to end, at the end.
+    open: Option<std::vec::IntoIter<Ending>>,
 }
+
+/// Flows ended at once at the end, so that their events need little room.
+const ENDINGS: usize = 256;
 
 /// What the packet half keeps per flow, beside the table's own.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ impl Front {
             transactions: Vec::new(),
             unsettled: Unsettled::default(),
             settled: Vec::new(),
+            open: None,
         }
     }
 
@@ -127,10 +133,16 @@ impl Front {
         self.losses.add(Loss::Fragment);
     }
 
-    pub(super) fn finish(&mut self, journal: &Journal, events: &mut Vec<Event>) {
-        while let Some(part) = self.defrag.rest(&mut self.losses) {
-            self.datagram(part, journal, events);
-        }
+    /// No more is to come. To be called again, once the events are taken, until it says that all flows have ended.
+    pub(super) fn finish(&mut self, journal: &Journal, events: &mut Vec<Event>) -> bool {
+        let Some(open) = &mut self.open else {
+            while let Some(part) = self.defrag.rest(&mut self.losses) {
+                self.datagram(part, journal, events);
+            }
+            self.unsettled.finish(events);
+            self.open = Some(self.table.endings().into_iter());
+            return false;
+        };
         let mut sink = Sink {
             journal,
             events,
@@ -139,8 +151,10 @@ impl Front {
             transactions: &mut self.transactions,
             settled: &mut self.settled,
         };
-        self.table.finish(&mut sink);
-        self.unsettled.finish(events);
+        for ending in open.take(ENDINGS) {
+            self.table.finish_one(&ending, &mut sink);
+        }
+        open.len() == 0
     }
 
     pub(super) const fn packets(&self) -> u64 {

@@ -172,8 +172,11 @@ impl Pipeline {
 
     /// The input is over. Flows still open end here; a last [`Pipeline::take_flows`] is in the result.
     pub fn finish(mut self) -> (Verdict, Vec<EndedFlow>) {
-        self.front.finish(&self.journal, &mut self.events);
-        self.analyze();
+        let mut over = false;
+        while !over {
+            over = self.front.finish(&self.journal, &mut self.events);
+            self.analyze();
+        }
         let flows = self.take_flows();
         let packets = self.front.packets();
         let outcome = self

@@ -191,7 +191,7 @@ impl<S> FlowTable<S> {
             resp,
             behind,
         };
-        let flow = self.slots.get_mut(slot as usize)?.flow.as_mut()?;
+        let flow = self.slots.flow_mut(slot)?;
         if flow.further.len() >= MAX_VIEWS {
             return None;
         }
@@ -235,7 +235,7 @@ impl<S> FlowTable<S> {
         ip: &IpPacket<'_>,
     ) -> Option<Kin> {
         let slot = self.sightings.elsewhere(sight)?;
-        let flow = self.slots.get(slot as usize)?.flow.as_ref()?;
+        let flow = self.slots.flow(slot)?;
         if (flow.key.network(), flow.key.protocol()) != (key.network(), key.protocol()) {
             return None;
         }
@@ -285,7 +285,7 @@ impl<S> FlowTable<S> {
         let halves = [(dst, src.1, false), (src, dst.1, true)];
         halves.into_iter().find_map(|(client, server_port, asks)| {
             let slot = self.views.half(key, client)?;
-            let flow = self.slots.get(slot as usize)?.flow.as_ref()?;
+            let flow = self.slots.flow(slot)?;
             let speaker = flow.only_speaker()?;
             let (orig, resp) = flow.ends();
             let client_is_orig = asks != (speaker == Direction::Orig);
