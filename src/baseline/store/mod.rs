@@ -100,15 +100,18 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing(path.into()));
         }
-        let read = match ReadOnlyDatabase::open(path) {
-            Ok(database) => database.begin_read(),
+        let database = match ReadOnlyDatabase::open(path) {
             // Whoever wrote last was stopped in the middle of it: opened for writing, the file puts itself right.
-            Err(DatabaseError::RepairAborted) => Database::open(path)
-                .map_err(|error| opening(path, error))?
-                .begin_read(),
-            Err(error) => return Err(opening(path, error)),
+            Err(DatabaseError::RepairAborted) => {
+                drop(Database::open(path).map_err(|error| opening(path, error))?);
+                ReadOnlyDatabase::open(path)
+            }
+            opened => opened,
         };
-        let read = read.map_err(|error| damaged(path, &error))?;
+        let database = database.map_err(|error| opening(path, error))?;
+        let read = database
+            .begin_read()
+            .map_err(|error| damaged(path, &error))?;
         load(&read).map_err(|problem| problem.of(path))
     }
 
@@ -336,6 +339,21 @@ mod tests {
         store.save(&baseline()).unwrap();
         drop(store);
         assert_eq!(Store::read(&path).unwrap(), baseline());
+    }
+
+    #[test]
+    fn a_file_whose_writer_was_killed_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, left) = (dir.path().join("b.redb"), dir.path().join("left.redb"));
+        let store = Store::create(&path).unwrap();
+        store.save(&baseline()).unwrap();
+        // While it is open, it is on disk as a kill leaves it.
+        std::fs::copy(&path, &left).unwrap();
+        assert!(matches!(
+            ReadOnlyDatabase::open(&left),
+            Err(DatabaseError::RepairAborted)
+        ));
+        assert_eq!(Store::read(&left).unwrap(), baseline());
     }
 
     #[test]
