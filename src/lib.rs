@@ -43,6 +43,9 @@ pub mod sinks;
 
 pub mod pipeline;
 
+#[cfg(target_os = "linux")]
+pub mod runtime;
+
 pub mod cli;
 
 #[cfg(feature = "testkit")]

@@ -1,4 +1,4 @@
-//! Bytes in: frames with their capture time and link type, from files (and, later, interfaces).
+//! Bytes in: frames with their capture time and link type, from files and from interfaces.
 //!
 //! A source never interprets what it carries. A damaged file yields every whole record before the damage, then says once
 //! what was wrong and where.
@@ -10,6 +10,7 @@ mod file;
 mod filter;
 mod gzip;
 mod input;
+mod live;
 mod merge;
 mod pcapng;
 mod record;
@@ -23,6 +24,7 @@ use crate::time::Timestamp;
 pub use error::{CaptureError, Damage};
 pub use file::CaptureFile;
 pub use filter::Filter;
+pub use live::{EVERY_INTERFACE, KernelCounts, Live, LiveError, LiveOptions};
 pub use merge::Merged;
 pub use record::MAX_RECORD;
 

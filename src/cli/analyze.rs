@@ -57,7 +57,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people.
     Text,
     /// One JSON object a line (docs/alert.schema.json).
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
-    let journal = reading::journal(&args.input)?;
+    let journal = reading::journal(&args.input.inventory)?;
     let captures = reading::captures(&args.input)?;
     reading::refuse_to_overwrite(&args.input, args.output.iter().chain(&args.flows))?;
     let text = match args.format {
@@ -203,7 +203,7 @@ fn summary(read: &Read, signatures: &SignatureSet) -> RunSummary {
 }
 
 /// What silenced alerts, and how many of each signature.
-fn suppressed(alerts: &[Alert]) -> Vec<String> {
+pub(super) fn suppressed(alerts: &[Alert]) -> Vec<String> {
     let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
     for alert in alerts {
         if let Some(suppression) = &alert.suppressed {
@@ -218,7 +218,7 @@ fn suppressed(alerts: &[Alert]) -> Vec<String> {
 }
 
 /// What the tap turned out to show. Nobody told us where the capture was made, so only what is plainly absent counts.
-fn shown(stats: &Stats, pods_known: bool) -> Vec<Requirement> {
+pub(super) fn shown(stats: &Stats, pods_known: bool) -> Vec<Requirement> {
     let mut shown = vec![Requirement::Plaintext, Requirement::Uplink];
     if stats.flows == 0 || stats.answered > 0 {
         shown.push(Requirement::BothDirections);

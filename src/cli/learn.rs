@@ -36,7 +36,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
-    let journal = reading::journal(&args.input)?;
+    let journal = reading::journal(&args.input.inventory)?;
     let captures = reading::captures(&args.input)?;
     // Locked from here on, so that nobody else's update is lost.
     let store = Store::create(&args.baseline)?;

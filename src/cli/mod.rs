@@ -7,6 +7,8 @@ mod baseline;
 mod cases;
 mod flows;
 mod learn;
+#[cfg(target_os = "linux")]
+mod live;
 mod options;
 mod output;
 mod reading;
@@ -52,6 +54,10 @@ enum Command {
     Learn(learn::Args),
     Flows(flows::Args),
     Baseline(baseline::Args),
+    #[cfg(target_os = "linux")]
+    Sensor(live::SensorArgs),
+    #[cfg(target_os = "linux")]
+    Agent(live::AgentArgs),
     Signatures(signatures::Args),
 }
 
@@ -70,6 +76,10 @@ pub fn run() -> ExitCode {
         Command::Learn(args) => learn::run(&args, cli.quiet),
         Command::Flows(args) => flows::run(&args, cli.quiet),
         Command::Baseline(args) => baseline::run(&args, cli.quiet),
+        #[cfg(target_os = "linux")]
+        Command::Sensor(args) => live::sensor(&args, cli.quiet),
+        #[cfg(target_os = "linux")]
+        Command::Agent(args) => live::agent(&args, cli.quiet),
         Command::Signatures(args) => signatures::run(&args),
     };
     match end {

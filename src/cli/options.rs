@@ -11,17 +11,24 @@ pub(super) struct Input {
     /// time order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) inventory: Inventory,
+    /// Only packets that match this BPF expression, as tcpdump takes it
+    #[arg(short, long, value_name = "BPF")]
+    pub(super) filter: Option<String>,
+}
+
+/// Whose addresses are in the packets.
+#[derive(Debug, clap::Args)]
+pub(super) struct Inventory {
     /// Who held which address: 'kubectl get pods,svc,nodes,endpointslices -A -o json', watch events, a copied
     /// /var/lib/cni, CSV, or a journal; repeatable, recognised by content
-    #[arg(long, value_name = "PATH")]
-    pub(super) inventory: Vec<PathBuf>,
+    #[arg(long = "inventory", value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
     /// Range of pod addresses, where the inventory doesn't tell; repeatable
     #[arg(long, value_name = "CIDR")]
     pub(super) cluster_cidr: Vec<IpNetwork>,
     /// Range of service addresses, where the inventory doesn't tell; repeatable
     #[arg(long, value_name = "CIDR")]
     pub(super) service_cidr: Vec<IpNetwork>,
-    /// Only packets that match this BPF expression, as tcpdump takes it
-    #[arg(short, long, value_name = "BPF")]
-    pub(super) filter: Option<String>,
 }

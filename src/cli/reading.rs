@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::{info, warn};
 
-use super::options::Input;
+use super::options::{Input, Inventory};
 use crate::alert::Exceptions;
 use crate::capture::{CaptureError, Filter, Merged, PacketSource};
 use crate::flow::FlowConfig;
@@ -35,12 +35,12 @@ pub(super) struct Read {
 }
 
 /// Opens the inventory, so that its mistakes are told before a long capture is read.
-pub(super) fn journal(input: &Input) -> anyhow::Result<Arc<Journal>> {
+pub(super) fn journal(inventory: &Inventory) -> anyhow::Result<Arc<Journal>> {
     let options = InventoryOptions {
-        cluster_cidrs: input.cluster_cidr.clone(),
-        service_cidrs: input.service_cidr.clone(),
+        cluster_cidrs: inventory.cluster_cidr.clone(),
+        service_cidrs: inventory.service_cidr.clone(),
     };
-    let (journal, report) = load_inventory(&input.inventory, &options)?;
+    let (journal, report) = load_inventory(&inventory.paths, &options)?;
     for file in &report.files {
         info!(
             "{}: {}, {} addresses",

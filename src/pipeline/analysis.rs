@@ -192,6 +192,26 @@ impl Analysis {
         }
     }
 
+    /// What there is to tell of alerts by now.
+    pub(super) fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
+        let mut alerts = self.detection.correlator.updates(now);
+        let baseline = self.knowledge.baseline();
+        for alert in &mut alerts {
+            let workload = alert.actor.who.identity.workload.as_ref();
+            let profile = baseline
+                .zip(workload)
+                .and_then(|(baseline, workload)| baseline.profile(workload));
+            alert.baseline = profile.map_or_else(BaselineNote::default, note);
+        }
+        let silence = Silence {
+            exceptions: &self.exceptions,
+            baseline,
+            peers: &self.peers,
+        };
+        alerts.retain(|alert| silence.judge(alert).is_none());
+        alerts
+    }
+
     pub(super) fn finish(
         mut self,
         journal: &Journal,

@@ -133,6 +133,29 @@ impl Front {
         self.losses.add(Loss::Fragment);
     }
 
+    /// Time has passed without a frame.
+    pub(super) fn advance(&mut self, now: Timestamp, journal: &Journal, events: &mut Vec<Event>) {
+        let before = events.len();
+        while let Some(part) = self.defrag.given_up(now, &mut self.losses) {
+            self.datagram(part, journal, events);
+        }
+        let mut sink = Sink {
+            journal,
+            events,
+            losses: &mut self.losses,
+            stats: &mut self.stats,
+            transactions: &mut self.transactions,
+            settled: &mut self.settled,
+        };
+        self.table.advance(now, &mut sink);
+        self.unsettled.sift(now, &mut self.settled, events, before);
+    }
+
+    /// Counts what was lost before it came here.
+    pub(super) fn lost(&mut self, loss: Loss, n: u64) {
+        self.losses.add_n(loss, n);
+    }
+
     /// No more is to come. To be called again, once the events are taken, until it says that all flows have ended.
     pub(super) fn finish(&mut self, journal: &Journal, events: &mut Vec<Event>) -> bool {
         let Some(open) = &mut self.open else {

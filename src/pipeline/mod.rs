@@ -6,6 +6,7 @@
 
 mod analysis;
 mod front;
+mod live;
 mod silence;
 mod stats;
 mod translation;

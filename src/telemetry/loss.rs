@@ -30,6 +30,14 @@ macro_rules! losses {
 }
 
 losses! {
+    /// A frame that the kernel had no room for: it came faster than it was read.
+    Kernel = "kernel": "packet dropped by the kernel, which had no room left for it";
+    /// A frame that the interface or its driver dropped before the kernel saw it.
+    Interface = "interface": "packet dropped by the network interface or its driver";
+    /// A frame that was captured and never read: left in the kernel's buffer at the end, or when its interface went.
+    Unread = "unread": "packet captured, but not read before the capture ended";
+    /// A result that a sink couldn't take in time.
+    SinkFull = "sink_full": "alert or flow record not delivered, its sink was behind";
     /// A capture file ended in the middle of a record.
     FileTruncated = "file_truncated": "capture file ended inside a record";
     /// A record or block of a capture file could not be read; the rest of that file was given up.

@@ -27,8 +27,14 @@ mod flows;
 mod fragments;
 /// Alerts tied together.
 mod incidents;
+/// Network namespaces with pods in them; no tests.
+#[cfg(target_os = "linux")]
+mod lab;
 /// Baselines.
 mod learn;
+/// Live captures.
+#[cfg(target_os = "linux")]
+mod live;
 /// Flows against tshark.
 mod oracle;
 /// Databases against tshark.

@@ -20,6 +20,7 @@ const RANKS: &[(u8, &[&str])] = &[
     (8, &["detectors"]),
     (9, &["alert"]),
     (10, &["pipeline", "report", "sinks"]),
+    (11, &["runtime"]),
     (13, &["cli"]),
 ];
 /// Serves every rank, in tests only.
@@ -170,7 +171,7 @@ fn clocks_are_looked_at_only_at_the_edge() {
     for path in rust_files("src") {
         let text = fs::read_to_string(&path).unwrap();
         for banned in ["Instant::now", "SystemTime::now"] {
-            if text.contains(banned) && module(&path) != "cli" {
+            if text.contains(banned) && !["cli", "runtime"].contains(&module(&path).as_str()) {
                 wrong.push(format!("{}: {banned}", shown(&path)));
             }
         }

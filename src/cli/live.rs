@@ -1,0 +1,241 @@
+//! `spanwatch sensor` and `spanwatch agent`: packets from interfaces in, alerts out as they come about.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tracing::{info, warn};
+
+use super::analyze::{Format, shown, suppressed};
+use super::options::Inventory;
+use super::{End, output, reading};
+use crate::baseline::Store;
+use crate::capture::{Filter, LiveOptions};
+use crate::flow::FlowConfig;
+use crate::pipeline::Task;
+use crate::report::{RunSummary, TextOptions, alert_text, counted};
+use crate::runtime::{Engine, Outputs, Report, Selection, Setup, TapCounts, TapState};
+use crate::signature::SignatureSet;
+use crate::sinks::{AlertFormat, AlertWriter, RecordWriter};
+
+/// Watch a mirror (SPAN) port
+///
+/// Captures on interfaces until SIGTERM or SIGINT and reports attacks as they come about. Tunnels that a mirror port shows
+/// (VLAN, VXLAN, GENEVE, ERSPAN, …) are opened.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  spanwatch sensor -i eth1 --promisc --inventory pods.json
+  spanwatch sensor -i eth1 -i eth2 --baseline prod.baseline -o /var/log/spanwatch.jsonl")]
+pub(super) struct SensorArgs {
+    /// Interface to capture on; repeatable
+    #[arg(short, long, value_name = "IF", required = true)]
+    interface: Vec<String>,
+    #[command(flatten)]
+    live: LiveArgs,
+}
+
+/// Watch the pods of this node, or of this pod
+///
+/// Captures on whatever leads to pods, as they come and go, until SIGTERM or SIGINT, and reports attacks as they come about.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  spanwatch agent                                   (a node: every pod's interface)
+  spanwatch agent -i lo -i eth0                     (a sidecar: its pod's interfaces)
+  spanwatch agent --inventory /var/lib/cni --baseline /var/lib/spanwatch/baseline")]
+pub(super) struct AgentArgs {
+    /// Interface to capture on, instead of those that lead to pods; repeatable
+    #[arg(short, long, value_name = "IF")]
+    interface: Vec<String>,
+    #[command(flatten)]
+    live: LiveArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct LiveArgs {
+    #[command(flatten)]
+    inventory: Inventory,
+    /// Only packets that match this BPF expression, as tcpdump takes it
+    #[arg(short, long, value_name = "BPF")]
+    filter: Option<String>,
+    /// The learned normal, made by 'spanwatch learn'
+    #[arg(long, value_name = "PATH")]
+    baseline: Option<PathBuf>,
+    /// What somebody has allowed (docs/exceptions.md): alerts that it covers are counted and not told
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
+    /// Signatures that override the built-in ones, file by file
+    #[arg(long, value_name = "DIR")]
+    signatures: Option<PathBuf>,
+    /// How alerts are written [default: text on a terminal, json otherwise]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// File that alerts are added to [default: standard output]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Also add every flow to a file, one JSON object a line
+    #[arg(long, value_name = "PATH")]
+    flows: Option<PathBuf>,
+    /// Put interfaces into promiscuous mode, as a mirror port needs
+    #[arg(long)]
+    promisc: bool,
+    /// Bytes kept of each frame
+    #[arg(long, value_name = "BYTES", default_value_t = LiveOptions::default().snaplen,
+          value_parser = clap::value_parser!(u32).range(96..=1 << 18))]
+    snaplen: u32,
+    /// MiB that the kernel keeps per interface while packets come faster than they are read
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    buffer: u32,
+    /// MiB on their way from capture to analysis at most
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    ring: u32,
+}
+
+pub(super) fn sensor(args: &SensorArgs, quiet: bool) -> anyhow::Result<End> {
+    run(
+        Selection::Interfaces(args.interface.clone()),
+        &args.live,
+        quiet,
+    )
+}
+
+pub(super) fn agent(args: &AgentArgs, quiet: bool) -> anyhow::Result<End> {
+    let selection = if args.interface.is_empty() {
+        Selection::Pods
+    } else {
+        Selection::Interfaces(args.interface.clone())
+    };
+    run(selection, &args.live, quiet)
+}
+
+fn run(selection: Selection, args: &LiveArgs, quiet: bool) -> anyhow::Result<End> {
+    let signatures = SignatureSet::load(args.signatures.as_deref())?;
+    let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
+    let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
+    let journal = reading::journal(&args.inventory)?;
+    let pods_known = journal.claims_count() > 0;
+    if let Some(filter) = &args.filter {
+        // Said before anything is opened, in the same words as for files.
+        Filter::new(filter)?;
+    }
+    if args.promisc {
+        warn!(
+            "promiscuous mode on a bridge that filters by iptables makes the kernel deliver packets to pods twice: use it on mirror ports alone"
+        );
+    }
+    match &selection {
+        Selection::Pods => info!("capturing on every interface that leads to a pod"),
+        Selection::Interfaces(names) => info!("capturing on {}", names.join(", ")),
+    }
+    let engine = Engine::start(Setup {
+        selection,
+        live: LiveOptions {
+            snaplen: args.snaplen,
+            buffer: args.buffer << 20,
+            promiscuous: args.promisc,
+            filter: args.filter.clone(),
+            ..LiveOptions::default()
+        },
+        ring: (args.ring as usize) << 20,
+        flow: FlowConfig::default(),
+        journal,
+        task: Task::Analyze {
+            signatures: signatures.clone(),
+            baseline,
+            exceptions,
+        },
+        outputs: outputs(args)?,
+    })?;
+    info!("started");
+    let report = engine.run()?;
+    if !quiet {
+        let summary = summary(&report, &signatures, pods_known);
+        output::note(&format!("{summary}{}", account(&report)));
+    }
+    Ok(End::Clean)
+}
+
+fn outputs(args: &LiveArgs) -> anyhow::Result<Outputs> {
+    let path = args.output.as_deref();
+    let text = match args.format {
+        Some(format) => format == Format::Text,
+        None => output::is_terminal(path),
+    };
+    let format = if text {
+        let options = TextOptions {
+            colour: output::colour(output::is_terminal(path)),
+        };
+        AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
+    } else {
+        AlertFormat::Json
+    };
+    let name = |path: Option<&Path>| {
+        path.map_or("standard output".to_owned(), |path| {
+            path.display().to_string()
+        })
+    };
+    let flows = args.flows.as_deref();
+    Ok(Outputs {
+        alerts: AlertWriter::new(open(path)?, name(path), format),
+        flows: match flows {
+            Some(_) => Some(RecordWriter::new(open(flows)?, name(flows))),
+            None => None,
+        },
+    })
+}
+
+/// A file to add to, for a run of months is started more than once; or standard output.
+fn open(path: Option<&Path>) -> anyhow::Result<Box<dyn Write + Send>> {
+    match path {
+        Some(path) if path.as_os_str() != "-" => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(Box::new(BufWriter::new(file)))
+        }
+        _ => Ok(Box::new(BufWriter::new(io::stdout()))),
+    }
+}
+
+fn summary(report: &Report, signatures: &SignatureSet, pods_known: bool) -> RunSummary {
+    let stats = &report.verdict.stats;
+    RunSummary {
+        files: 0,
+        packets: stats.packets,
+        bytes: stats.bytes,
+        copies: stats.copies,
+        span: stats.span,
+        flows: stats.flows,
+        private_ends: stats.inside_ends,
+        named_ends: stats.named_ends,
+        alerts: report.alerts,
+        losses: report.losses.clone(),
+        suppressed: suppressed(&report.verdict.suppressed),
+        blind: signatures.blind(&shown(stats, pods_known)),
+    }
+}
+
+/// What became of every packet that the kernel counted, by interface.
+fn account(report: &Report) -> String {
+    let line = |tap: &TapState| {
+        let TapCounts {
+            kernel,
+            taken,
+            passed_over,
+            unread,
+        } = tap.counts;
+        let received = counted(kernel.received, "packet");
+        let others = [
+            (passed_over, "of no pod"),
+            (kernel.dropped, "dropped by the kernel"),
+            (unread, "not read"),
+        ];
+        let others = others.into_iter().filter(|&(n, _)| n > 0);
+        let others: Vec<String> = others.map(|(n, what)| format!(" + {n} {what}")).collect();
+        let others = others.concat();
+        format!(
+            "{}: received {received} = processed {taken}{others}\n",
+            tap.interface
+        )
+    };
+    report.taps.iter().map(line).collect()
+}

