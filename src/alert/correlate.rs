@@ -12,8 +12,9 @@ use super::flows::{FlowBook, FlowTotals};
 use super::group::{Group, GroupKey, Told};
 use super::{Alert, AlertStatus};
 use crate::detectors::{Finding, StateSize};
-use crate::event::FlowInfo;
+use crate::event::{Endpoint, FlowInfo};
 use crate::flow::FlowRecord;
+use crate::identity::Attribution;
 use crate::signature::{Signature, SignatureSet};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -133,6 +134,26 @@ impl Correlator {
         self.book.ended(flow.id, FlowTotals::from(record));
     }
 
+    /// More is known of who held which address: attacks begun since `since` are given names that they lacked, and what more
+    /// is found of them by name joins them.
+    pub fn rename(
+        &mut self,
+        since: Timestamp,
+        better: impl Fn(&Endpoint, Timestamp) -> Option<Attribution>,
+    ) {
+        for (&seq, group) in &mut self.groups {
+            let first = group.first;
+            if first >= since && group.rename(|end| better(end, first)) {
+                for key in &group.keys {
+                    self.latest.entry(key.clone()).or_insert(seq);
+                }
+                if group.raised.is_some() {
+                    self.changed.insert(seq);
+                }
+            }
+        }
+    }
+
     /// What there is to tell by `now`, to be called in the order of time: new alerts; those whose severity rose, or that
     /// have four times the targets last told; and those of which nothing came for the gap.
     pub fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
@@ -145,6 +166,7 @@ impl Correlator {
                 None => AlertStatus::Open,
                 Some(told)
                     if group.severity > told.severity
+                        || group.renamed
                         || group.target_count
                             >= told.target_count.saturating_mul(GROWTH).max(1) =>
                 {
@@ -152,6 +174,7 @@ impl Correlator {
                 }
                 Some(_) => continue,
             };
+            group.renamed = false;
             group.told = Some(Told {
                 severity: group.severity,
                 target_count: group.target_count,

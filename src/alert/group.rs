@@ -12,6 +12,7 @@ use super::flows::FlowBook;
 use super::{Alert, AlertFlow, AlertStatus, BaselineNote, actor, score};
 use crate::detectors::{Evidence, Finding, Target};
 use crate::event::{Endpoint, FlowInfo};
+use crate::identity::Attribution;
 use crate::signature::{Severity, Signature};
 use crate::time::Timestamp;
 
@@ -83,9 +84,11 @@ pub(super) struct Group {
     pub(super) told: Option<Told>,
     /// Its end was told.
     pub(super) done: bool,
+    /// Its actor has got a name since it was told.
+    pub(super) renamed: bool,
     signature: Arc<Signature>,
     id: String,
-    first: Timestamp,
+    pub(super) first: Timestamp,
     score: f64,
     actor: Endpoint,
     targets: Vec<Target>,
@@ -108,6 +111,7 @@ impl Group {
             target_count: 0,
             told: None,
             done: false,
+            renamed: false,
             signature,
             first: finding.first,
             score: 0.0,
@@ -213,6 +217,31 @@ impl Group {
         } else if self.evidence.len() < MOST_FEATURES {
             self.evidence.push(one);
         }
+    }
+
+    /// Gives the actor and the targets names that they lacked; whether the actor got one.
+    pub(super) fn rename(&mut self, better: impl Fn(&Endpoint) -> Option<Attribution>) -> bool {
+        let ends = self
+            .targets
+            .iter_mut()
+            .filter_map(|target| target.endpoint.as_mut());
+        for end in ends {
+            if let Some(who) = better(end) {
+                end.who = who;
+            }
+        }
+        let Some(who) = better(&self.actor) else {
+            return false;
+        };
+        self.actor.who = who;
+        let subject = |known: &GroupKey| GroupKey {
+            actor: actor::key(&self.actor),
+            ..known.clone()
+        };
+        let keys: Vec<GroupKey> = self.keys.iter().map(subject).collect();
+        self.keys.extend(keys);
+        self.renamed = true;
+        true
     }
 
     /// Lets go of the flows it holds.

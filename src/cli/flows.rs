@@ -60,7 +60,7 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
-    let journal = reading::journal(&args.input)?;
+    let journal = reading::journal(&args.input.inventory)?;
     let captures = reading::captures(&args.input)?;
     reading::refuse_to_overwrite(&args.input, args.output.iter())?;
     let name = args

@@ -13,9 +13,10 @@ use super::{End, output, reading};
 use crate::baseline::Store;
 use crate::capture::{Filter, LiveOptions};
 use crate::flow::FlowConfig;
+use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, TextOptions, alert_text, counted};
-use crate::runtime::{Engine, Outputs, Report, Selection, Setup, TapCounts, TapState};
+use crate::runtime::{Engine, Outputs, Report, Selection, Setup, TapCounts, TapState, places};
 use crate::signature::SignatureSet;
 use crate::sinks::{AlertFormat, AlertWriter, RecordWriter};
 
@@ -95,6 +96,7 @@ pub(super) fn sensor(args: &SensorArgs, quiet: bool) -> anyhow::Result<End> {
     run(
         Selection::Interfaces(args.interface.clone()),
         &args.live,
+        false,
         quiet,
     )
 }
@@ -105,15 +107,35 @@ pub(super) fn agent(args: &AgentArgs, quiet: bool) -> anyhow::Result<End> {
     } else {
         Selection::Interfaces(args.interface.clone())
     };
-    run(selection, &args.live, quiet)
+    run(selection, &args.live, true, quiet)
 }
 
-fn run(selection: Selection, args: &LiveArgs, quiet: bool) -> anyhow::Result<End> {
+/// The inventories that are named; on a node without any, what is found there.
+fn inventory(args: &LiveArgs, watch_node: bool) -> LiveInventory {
+    let mut paths = args.inventory.paths.clone();
+    if paths.is_empty() && watch_node {
+        paths = places();
+    }
+    if paths.is_empty() {
+        warn!("nobody's address is known: alerts will bear addresses (--inventory names pods)");
+    }
+    let options = InventoryOptions {
+        cluster_cidrs: args.inventory.cluster_cidr.clone(),
+        service_cidrs: args.inventory.service_cidr.clone(),
+    };
+    LiveInventory::new(paths, options)
+}
+
+fn run(
+    selection: Selection,
+    args: &LiveArgs,
+    watch_node: bool,
+    quiet: bool,
+) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
-    let journal = reading::journal(&args.inventory)?;
-    let pods_known = journal.claims_count() > 0;
+    let inventory = inventory(args, watch_node);
     if let Some(filter) = &args.filter {
         // Said before anything is opened, in the same words as for files.
         Filter::new(filter)?;
@@ -138,7 +160,7 @@ fn run(selection: Selection, args: &LiveArgs, quiet: bool) -> anyhow::Result<End
         },
         ring: (args.ring as usize) << 20,
         flow: FlowConfig::default(),
-        journal,
+        inventory,
         task: Task::Analyze {
             signatures: signatures.clone(),
             baseline,
@@ -148,6 +170,7 @@ fn run(selection: Selection, args: &LiveArgs, quiet: bool) -> anyhow::Result<End
     })?;
     info!("started");
     let report = engine.run()?;
+    let pods_known = report.claims > 0;
     if !quiet {
         let summary = summary(&report, &signatures, pods_known);
         output::note(&format!("{summary}{}", account(&report)));
@@ -207,7 +230,7 @@ fn summary(report: &Report, signatures: &SignatureSet, pods_known: bool) -> RunS
         flows: stats.flows,
         private_ends: stats.inside_ends,
         named_ends: stats.named_ends,
-        alerts: report.alerts,
+        alerts: Some(report.alerts),
         losses: report.losses.clone(),
         suppressed: suppressed(&report.verdict.suppressed),
         blind: signatures.blind(&shown(stats, pods_known)),

@@ -265,6 +265,11 @@ impl<S> FlowTable<S> {
         self.update(slot, src_is_low, packet, ip, sink);
     }
 
+    /// What the sink keeps of each live flow, in no order that means anything.
+    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut S> {
+        self.slots.flows_mut().map(|flow| &mut flow.state)
+    }
+
     /// Time moved on without a packet.
     pub fn advance<K: FlowSink<State = S>>(&mut self, now: Timestamp, sink: &mut K) {
         if now > self.now {

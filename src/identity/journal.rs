@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use super::claim::Claim;
 use super::holder::holders;
 use super::timeline::{Segment, index_at, lay_out};
-use super::{AddressClass, Attribution, Confidence, Networks};
+use super::{AddressClass, Attribution, Confidence, IdentityKind, Networks};
 use crate::address::{NetworkId, canonical};
 use crate::time::Timestamp;
 
@@ -92,6 +92,26 @@ impl Journal {
         node.or_else(claimed)
             .unwrap_or_else(|| self.networks.attribution(ip))
             .clone()
+    }
+
+    /// The pod that held an address at a time, for whoever only knew that somebody did.
+    pub fn better(
+        &self,
+        network: NetworkId,
+        ip: IpAddr,
+        time: Timestamp,
+        known: &Attribution,
+    ) -> Option<Attribution> {
+        let nameless = |who: &Attribution| who.identity.name.is_none();
+        let inside = matches!(
+            known.identity.kind,
+            IdentityKind::Pod | IdentityKind::Unknown
+        );
+        if !(inside && nameless(known)) {
+            return None;
+        }
+        let now = self.resolve(network, ip, time);
+        (now.identity.kind == IdentityKind::Pod && !nameless(&now)).then_some(now)
     }
 
     /// Whether anybody held an address at a time: the exact darknet is where the answer is `Unassigned` or `Vacated`.

@@ -7,6 +7,7 @@
 //! out on a timeline; [`Networks`] answers for addresses that nobody claims.
 
 mod claim;
+mod follow;
 mod holder;
 mod inventory;
 mod journal;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use claim::{Claim, Standing, Tenure};
+pub use follow::LiveInventory;
 pub use inventory::{
     FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, load_inventory,
 };

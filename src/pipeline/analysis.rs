@@ -2,6 +2,7 @@
 
 use super::Task;
 use super::silence::Silence;
+use crate::address::NetworkId;
 use crate::alert::{
     self, Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions,
 };
@@ -190,6 +191,14 @@ impl Analysis {
             alerts.retain(|alert| silence.judge(alert).is_none());
             learner.settle(now, &covers(&alerts, &self.peers));
         }
+    }
+
+    /// More is known of who held which address.
+    pub(super) fn rename(&mut self, journal: &Journal, since: Timestamp) {
+        let network = NetworkId::default();
+        self.detection.correlator.rename(since, |end, time| {
+            journal.better(network, end.ip, time, &end.who)
+        });
     }
 
     /// What there is to tell of alerts by now.

@@ -151,6 +151,33 @@ impl Front {
         self.unsettled.sift(now, &mut self.settled, events, before);
     }
 
+    /// More is known of who held which address: flows begun since `since` are given names that they lacked.
+    pub(super) fn rename(&mut self, journal: &Journal, since: Timestamp) {
+        let stats = &mut self.stats;
+        let mut name = |info: &FlowInfo, end: &Endpoint| {
+            let better = journal.better(info.network, end.ip, info.start, &end.who)?;
+            stats.named_ends += 1;
+            stats.pod_ends += u64::from(end.who.identity.kind != IdentityKind::Pod);
+            Some(better)
+        };
+        for state in self.table.states_mut() {
+            let info = &state.info;
+            if info.start < since {
+                continue;
+            }
+            let (orig, resp) = (name(info, &info.orig), name(info, &info.resp));
+            if orig.is_some() || resp.is_some() {
+                let mut named = FlowInfo::clone(info);
+                for (end, who) in [(&mut named.orig, orig), (&mut named.resp, resp)] {
+                    if let Some(who) = who {
+                        end.who = who;
+                    }
+                }
+                state.info = Arc::new(named);
+            }
+        }
+    }
+
     /// Counts what was lost before it came here.
     pub(super) fn lost(&mut self, loss: Loss, n: u64) {
         self.losses.add_n(loss, n);

@@ -1,9 +1,16 @@
-//! What a live run needs besides: time that passes without packets, and news while it goes on.
+//! What a live run needs besides: time that passes without packets, news while it goes on, and names that come late.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Pipeline, Stats, TICK};
 use crate::alert::Alert;
+use crate::identity::Journal;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
+
+/// How late a name may come.
+const LATE: Duration = Duration::from_mins(1);
 
 impl Pipeline {
     /// Time has passed without a packet: what waits for it to pass is done.
@@ -16,7 +23,9 @@ impl Pipeline {
         self.analyze();
         self.ticked = now;
         let (losses, packets) = (self.front.losses(), self.front.packets());
-        self.analysis.tick(now, &self.journal, losses, packets);
+        if let Some(analysis) = &mut self.analysis {
+            analysis.tick(now, &self.journal, losses, packets);
+        }
     }
 
     /// Counts packets that were lost before they came here, so that alerts tell of it.
@@ -27,7 +36,20 @@ impl Pipeline {
     /// What there is to tell of alerts by `now`: new ones, grown ones, those that are over. To be asked about once a second,
     /// in the order of time.
     pub fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
-        self.analysis.updates(now)
+        let analysis = self.analysis.as_mut();
+        analysis
+            .map(|analysis| analysis.updates(now))
+            .unwrap_or_default()
+    }
+
+    /// Who held which address is known better now. What began a minute ago or later and had no name is given it.
+    pub fn renew(&mut self, journal: Arc<Journal>) {
+        let since = self.ticked.before(LATE);
+        self.front.rename(&journal, since);
+        if let Some(analysis) = &mut self.analysis {
+            analysis.rename(&journal, since);
+        }
+        self.journal = journal;
     }
 
     /// What was seen so far.

@@ -66,6 +66,7 @@ impl Analyst {
                     self.release(release);
                     self.advance(now);
                 }
+                Message::Journal(journal) => self.pipeline.renew(journal),
             }
         }
         self.release(Timestamp::MAX);

@@ -60,8 +60,11 @@ impl Outputs {
                 News::Flows(flows) => {
                     let log = self.flows.as_mut();
                     log.map_or_else(Vec::new, |log| {
-                        let each = flows.iter().map(|(flow, record)| {
-                            log.json(&FlowRecordV1::from((&**flow, &**record)))
+                        let each = flows.into_iter().map(|ended| {
+                            log.json(&FlowRecordV1 {
+                                gist: ended.gist,
+                                ..FlowRecordV1::from((&*ended.flow, &*ended.record))
+                            })
                         });
                         each.collect()
                     })

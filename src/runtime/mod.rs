@@ -3,6 +3,8 @@
 //! ```text
 //! interfaces ─▶ capture thread ═ batches ═▶ analysis thread ═ alerts, flows ═▶ delivery thread
 //!    taps.rs                     ring.rs      analyst.rs                          deliver.rs
+//! inventories ─▶ identity thread ═ journal ════════▲
+//!                identity.rs
 //! ```
 //!
 //! Nobody waits for the stage behind: where the analysis is behind, the kernel's buffer takes what comes and counts what it
@@ -10,6 +12,7 @@
 
 mod analyst;
 mod deliver;
+mod identity;
 mod links;
 mod ring;
 mod taps;
@@ -26,16 +29,18 @@ use tokio::sync::oneshot;
 
 use crate::capture::{LiveError, LiveOptions};
 use crate::flow::FlowConfig;
-use crate::identity::Journal;
+use crate::identity::{InventoryErrors, Journal, LiveInventory};
 use crate::pipeline::{BuildError, Pipeline, Stats, Task, Verdict};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 use analyst::Analyst;
+use identity::Follower;
 use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
 
 pub use deliver::Outputs;
+pub use identity::{IdentityState, places};
 pub use taps::{Selection, TapCounts, TapState};
 
 /// Messages on their way to the analysis, besides batches.
@@ -50,6 +55,9 @@ pub enum RuntimeError {
     /// Nothing can be captured.
     #[error(transparent)]
     Capture(#[from] LiveError),
+    /// An inventory can't be read.
+    #[error(transparent)]
+    Inventory(#[from] InventoryErrors),
     /// A signature doesn't fit its detector.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -73,8 +81,8 @@ pub struct Setup {
     pub ring: usize,
     /// Bounds of the flow table.
     pub flow: FlowConfig,
-    /// Who held which address, as far as is known.
-    pub journal: Arc<Journal>,
+    /// Who held which address, followed while it changes.
+    pub inventory: LiveInventory,
     /// What to do.
     pub task: Task,
     /// Where alerts and flows go.
@@ -90,6 +98,8 @@ pub struct Report {
     pub alerts: [u64; 4],
     /// The interfaces and their counts.
     pub taps: Vec<TapState>,
+    /// Claims on addresses that are known.
+    pub claims: usize,
     /// Everything that was lost, by cause.
     pub losses: LossCounts,
 }
@@ -117,6 +127,8 @@ enum Message {
         now: Timestamp,
         lost: LossCounts,
     },
+    /// Who held which address is known better now.
+    Journal(Arc<Journal>),
 }
 
 /// A live run.
@@ -125,8 +137,11 @@ pub struct Engine {
     orders: SyncSender<Message>,
     taps: Arc<Mutex<Vec<TapState>>>,
     standing: Arc<Mutex<Standing>>,
+    identity: Arc<Mutex<IdentityState>>,
+    reread: Arc<AtomicBool>,
     ended: oneshot::Receiver<()>,
     capture: JoinHandle<()>,
+    following: JoinHandle<()>,
     analysis: JoinHandle<analyst::Outcome>,
     delivery: JoinHandle<u64>,
 }
@@ -154,7 +169,15 @@ impl Engine {
             batches,
             Arc::clone(&taps),
         )?;
-        let mut pipeline = Pipeline::new(setup.flow, setup.journal, setup.task)?;
+        let identity = Arc::new(Mutex::new(IdentityState::default()));
+        let reread = Arc::new(AtomicBool::new(false));
+        let follower = Follower::start(
+            setup.inventory,
+            orders.clone(),
+            Arc::clone(&identity),
+            Arc::clone(&reread),
+        )?;
+        let mut pipeline = Pipeline::new(setup.flow, follower.journal(), setup.task)?;
         if setup.outputs.wants_flows() {
             pipeline = pipeline.keeping_flows();
         }
@@ -167,14 +190,19 @@ impl Engine {
             analyst.run(&messages)
         })?;
         let halt = Arc::clone(&stop);
+        let following = named("identity", move || follower.run(&halt))?;
+        let halt = Arc::clone(&stop);
         let capture = named("capture", move || capture.run(&halt))?;
         Ok(Self {
             stop,
             orders,
             taps,
             standing,
+            identity,
+            reread,
             ended,
             capture,
+            following,
             analysis,
             delivery,
         })
@@ -196,6 +224,14 @@ impl Engine {
             .unwrap_or_default()
     }
 
+    /// How well identities are known.
+    pub fn identity(&self) -> IdentityState {
+        let identity = self.identity.lock();
+        identity
+            .map(|identity| identity.clone())
+            .unwrap_or_default()
+    }
+
     /// Runs until SIGTERM or SIGINT, or until nobody takes the results any more; then analyzes what was captured so far.
     ///
     /// # Errors
@@ -207,10 +243,14 @@ impl Engine {
         edge.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = &mut self.ended => {}
+            let mut reload = signal(SignalKind::hangup())?;
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = &mut self.ended => break,
+                    _ = reload.recv() => self.reread.store(true, Ordering::Relaxed),
+                }
             }
             io::Result::Ok(())
         })?;
@@ -222,6 +262,9 @@ impl Engine {
         self.capture
             .join()
             .map_err(|_| RuntimeError::Died("capture"))?;
+        self.following
+            .join()
+            .map_err(|_| RuntimeError::Died("identity"))?;
         // The analysis goes on until nobody can send anything any more.
         drop(self.orders);
         let outcome = self
@@ -232,11 +275,13 @@ impl Engine {
             .delivery
             .join()
             .map_err(|_| RuntimeError::Died("delivery"))?;
+        let claims = self.identity.lock().map_or(0, |identity| identity.claims);
         let mut losses = outcome.losses;
         losses.add_n(crate::telemetry::Loss::SinkFull, failed);
         Ok(Report {
             verdict: outcome.verdict,
             alerts: outcome.alerts,
+            claims,
             taps: self
                 .taps
                 .lock()

@@ -35,14 +35,18 @@ impl Batch {
         Self {
             tap: 0,
             link: LinkType::Ethernet,
-            heads: Vec::with_capacity(BATCH_FRAMES),
-            bytes: Vec::with_capacity(BATCH_BYTES),
+            // Grows to what its interface brings, and stays so.
+            heads: Vec::new(),
+            bytes: Vec::new(),
         }
     }
 
-    /// Empties it for frames of an interface.
+    /// What is pushed from here on is an interface's; the batch must be empty.
     pub(super) fn begin(&mut self, tap: u32, link: LinkType) {
         (self.tap, self.link) = (tap, link);
+    }
+
+    fn clear(&mut self) {
         self.heads.clear();
         self.bytes.clear();
     }
@@ -149,11 +153,10 @@ impl Merge {
                 let batch = waiting.batches.front();
                 if batch.is_some_and(|batch| waiting.next >= batch.heads.len()) {
                     waiting.next = 0;
-                    waiting
-                        .batches
-                        .pop_front()
-                        .into_iter()
-                        .for_each(&mut through);
+                    if let Some(mut batch) = waiting.batches.pop_front() {
+                        batch.clear();
+                        through(batch);
+                    }
                 }
             }
         }

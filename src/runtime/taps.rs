@@ -31,8 +31,13 @@ pub enum Selection {
     Pods,
 }
 
-/// How long after a frame's stamp it may come, beyond the kernel's patience.
-const SLACK: Duration = Duration::from_millis(50);
+/// How far the analysis is behind the wire, where the ring holds so much: several interfaces are put in order by then, and the
+/// names of new pods, which come after their first packets, are known.
+const LAG: Duration = Duration::from_secs(1);
+/// Frames read of an interface until it is the next one's turn, passed over or not.
+const TURN: u32 = 1 << 14;
+/// How long a batch waits to be full.
+const FILL: Duration = Duration::from_millis(200);
 /// Between two attempts to open an interface.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at the kernel's counters.
@@ -85,6 +90,8 @@ struct Tap {
     past: TapCounts,
     retry: Instant,
     batch: Option<Batch>,
+    /// When its first frame came.
+    begun: Instant,
     /// The stamp of the frame read last.
     last: Timestamp,
     /// Whether nothing waited when it was last read.
@@ -144,6 +151,7 @@ impl Taps {
                 past: TapCounts::default(),
                 retry: now(),
                 batch: None,
+                begun: now(),
                 last: Timestamp::MIN,
                 drained: false,
             });
@@ -187,7 +195,7 @@ impl Taps {
             self.round()?;
         }
         for at in 0..self.all.len() {
-            self.close(at);
+            self.close(at)?;
         }
         self.account();
         self.tick(Timestamp::MAX, Timestamp::MIN)
@@ -211,28 +219,15 @@ impl Taps {
         for at in 0..self.all.len() {
             if let Err(error) = self.read(at)? {
                 warn!("{error}; waiting for it to come back");
-                self.close(at);
+                self.close(at)?;
             }
         }
-        // What an interface without frames may still bring is no older than this.
-        let patience = Duration::from_millis(self.options.patience.into());
-        let quiet = began.before(patience * 2 + SLACK);
-        let mut until = Timestamp::MAX;
-        for tap in self.all.iter().filter(|tap| tap.live.is_some()) {
-            until = until.min(if tap.drained {
-                tap.last.max(quiet)
-            } else {
-                tap.last
-            });
-        }
-        let one = self.all.len() == 1;
-        let release = if one { Timestamp::MAX } else { until };
-        let now = if until == Timestamp::MAX {
-            quiet
-        } else {
-            until
-        };
-        self.tick(release, now)
+        // Whatever is older than this is here, but for what an interface that is behind still has.
+        let due = began.before(LAG);
+        let behind = self.all.iter().filter(|tap| !tap.drained);
+        let behind = behind.filter(|tap| tap.live.is_some()).map(|tap| tap.last);
+        let until = behind.fold(due, Timestamp::min);
+        self.tick(until, until)
     }
 
     /// Reads of one interface what fits into a batch.
@@ -251,11 +246,15 @@ impl Taps {
         let Some(live) = &mut tap.live else {
             return Ok(Ok(()));
         };
-        batch.begin(tap.number, live.link());
+        if batch.is_empty() {
+            batch.begin(tap.number, live.link());
+            tap.begun = now();
+        }
         tap.drained = false;
         let mut outcome = Ok(());
+        let mut turn = 0..TURN;
         // Room for the longest: what was read can't be put back.
-        while batch.has_room(self.options.snaplen as usize) {
+        while batch.has_room(self.options.snaplen as usize) && turn.next().is_some() {
             match live.next_frame() {
                 Ok(Some(frame)) => {
                     tap.last = frame.time;
@@ -276,7 +275,9 @@ impl Taps {
                 }
             }
         }
-        if batch.is_empty() {
+        // A few frames wait for more, so that batches are worth their way.
+        let waits = tap.drained && outcome.is_ok() && tap.begun.elapsed() < FILL;
+        if batch.is_empty() || waits {
             tap.batch = Some(batch);
         } else {
             self.out.send(Message::Frames(batch)).map_err(|_| Gone)?;
@@ -345,13 +346,16 @@ impl Taps {
     }
 
     /// Closes an interface's handle and settles its account.
-    fn close(&mut self, at: usize) {
+    fn close(&mut self, at: usize) -> Result<(), Gone> {
         let Some(tap) = self.all.get_mut(at) else {
-            return;
+            return Ok(());
         };
         let Some(mut live) = tap.live.take() else {
-            return;
+            return Ok(());
         };
+        if let Some(batch) = tap.batch.take_if(|batch| !batch.is_empty()) {
+            self.out.send(Message::Frames(batch)).map_err(|_| Gone)?;
+        }
         let mut counts = std::mem::take(&mut tap.counts);
         counts.kernel = live.counts();
         let known = counts.kernel.dropped + counts.taken + counts.passed_over;
@@ -360,6 +364,7 @@ impl Taps {
         counts.kernel.received = counts.kernel.received.max(known);
         tap.past.add(counts);
         tap.retry = now() + RETRY;
+        Ok(())
     }
 
     fn reopen(&mut self) {

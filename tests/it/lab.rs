@@ -26,6 +26,7 @@ pub(crate) struct Lab {
     plugins: PathBuf,
     folder: Folder,
     pods: Mutex<Vec<Pod>>,
+    made: AtomicU32,
     hosts: Mutex<Vec<String>>,
 }
 
@@ -36,6 +37,7 @@ pub(crate) struct Pod {
     pub(crate) ip: String,
     netns: String,
     container: String,
+    result: Value,
 }
 
 impl Lab {
@@ -70,6 +72,7 @@ impl Lab {
             plugins: plugins.unwrap().to_owned(),
             folder: Folder::new(),
             pods: Mutex::default(),
+            made: AtomicU32::new(0),
             hosts: Mutex::default(),
         };
         lab.on_node("ip link set lo up");
@@ -89,6 +92,11 @@ impl Lab {
         PathBuf::from(self.folder.path("cni"))
     }
 
+    /// A file of the test's own.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path(name)
+    }
+
     fn conf(&self) -> Value {
         json!({
             "cniVersion": "1.0.0", "name": NETWORK, "type": "bridge", "bridge": "cni0", "isGateway": true,
@@ -99,30 +107,51 @@ impl Lab {
 
     /// Adds a pod as a container runtime does: the plugins first, then libcni's cache, then whatever runs in it.
     pub(crate) fn pod(&self, name: &str) -> Pod {
-        let number = self.pods.lock().unwrap().len();
-        let netns = format!("{}p{number}x{}", self.name, name.len());
+        let pod = self.nameless_pod(name);
+        self.name(&pod);
+        pod
+    }
+
+    /// Adds a pod of which libcni's cache doesn't tell yet.
+    pub(crate) fn nameless_pod(&self, name: &str) -> Pod {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let netns = format!("{}p{number}", self.name);
         run(Command::new("ip").args(["netns", "add", &netns]));
         let mut pod = Pod {
             name: name.to_owned(),
             ip: String::new(),
             netns,
-            container: format!("{:064x}", (number + 1) * 0x1_0000 + name.len()),
+            container: format!("{:064x}", 0xc0_0000 + number),
+            result: Value::Null,
         };
+        self.pods.lock().unwrap().push(pod.clone());
         pod.exec(&["ip", "link", "set", "lo", "up"]);
-        let result = self.plugin("ADD", &pod);
-        let address = result["ips"][0]["address"].as_str().unwrap();
-        address.split('/').next().unwrap().clone_into(&mut pod.ip);
+        pod.result = self.plugin("ADD", &pod);
+        let address = pod.result["ips"][0]["address"].as_str().unwrap();
+        pod.ip = address.split('/').next().unwrap().to_owned();
+        pod
+    }
+
+    /// Writes libcni's cache for a pod.
+    pub(crate) fn name(&self, pod: &Pod) {
         let list = json!({"cniVersion": "1.0.0", "name": NETWORK, "plugins": [self.conf()]});
         let cached = json!({
             "kind": "cniCacheV1", "containerId": pod.container, "ifName": "eth0", "networkName": NETWORK,
             "config": base64::prelude::BASE64_STANDARD.encode(list.to_string()),
-            "cniArgs": [["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", name],
-                        ["K8S_POD_INFRA_CONTAINER_ID", pod.container], ["K8S_POD_UID", format!("uid-{name}")]],
-            "result": result,
+            "cniArgs": [["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", pod.name],
+                        ["K8S_POD_INFRA_CONTAINER_ID", pod.container], ["K8S_POD_UID", format!("uid-{}", pod.name)]],
+            "result": pod.result,
         });
-        fs::write(self.cached(&pod), cached.to_string()).unwrap();
-        self.pods.lock().unwrap().push(pod.clone());
-        pod
+        fs::write(self.cached(pod), cached.to_string()).unwrap();
+    }
+
+    /// Removes a pod: its interface and lease go first, its cached result after.
+    pub(crate) fn remove(&self, pod: &Pod) {
+        self.plugin("DEL", pod);
+        fs::remove_file(self.cached(pod)).unwrap();
+        run(Command::new("ip").args(["netns", "del", &pod.netns]));
+        let mut pods = self.pods.lock().unwrap();
+        pods.retain(|known| known.netns != pod.netns);
     }
 
     /// A host outside the cluster, to which the node's default route leads.
@@ -135,6 +164,7 @@ impl Lab {
             ip: ip.to_owned(),
             netns,
             container: String::new(),
+            result: Value::Null,
         };
         host.exec(&["ip", "addr", "add", &format!("{ip}/32"), "dev", "lo"]);
         host.exec(&["ip", "link", "set", "lo", "up"]);

@@ -1,5 +1,6 @@
 //! `spanwatch agent` and `sensor` on real interfaces: real pods, real tools, real signals.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -179,6 +180,92 @@ fn a_reverse_shell_is_told_while_it_is_open() {
     assert_eq!(alert["targets"][0]["ip"], attacker.ip, "{alert}");
     let (code, _, said) = agent.stop();
     assert_eq!(code, Some(0), "{said}");
+    let (received, became) = account(&said, "any");
+    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+}
+
+#[test]
+fn a_pod_whose_name_comes_late_is_named_afterwards() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let cni = lab.cni();
+    let flows = lab.path("flows.jsonl");
+    let mut agent = lab.spanwatch(&[
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--flows",
+        &flows,
+    ]);
+    let worker = lab.nameless_pod("worker-6b8f5d7c9b-4qk7z");
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-400", &web.ip]);
+    let nameless = agent.alert(SOON, is("port-scan"));
+    assert_eq!(nameless["actor"]["pod"], Value::Null);
+    assert_eq!(nameless["actor"]["ip"], worker.ip);
+    std::thread::sleep(Duration::from_secs(3));
+    lab.name(&worker);
+    let named = agent.alert(SOON, |alert| alert["actor"]["pod"] == worker.name);
+    assert_eq!(named["id"], nameless["id"]);
+    assert_eq!(named["status"], "updated");
+
+    let (code, alerts, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let ids: std::collections::BTreeSet<_> =
+        alerts.iter().map(|alert| alert["id"].to_string()).collect();
+    assert_eq!(ids.len(), 1, "{alerts:#?}");
+}
+
+#[test]
+fn pods_that_come_and_go_with_reused_addresses_are_told_apart() {
+    const PODS: usize = 60;
+    const ALIVE: usize = 6;
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let cni = lab.cni();
+    let flows = lab.path("flows.jsonl");
+    let mut agent = lab.spanwatch(&[
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--flows",
+        &flows,
+    ]);
+    agent.hear("started");
+    let mut alive = std::collections::VecDeque::new();
+    let mut addresses = std::collections::BTreeSet::new();
+    // Each pod calls at a port of its own, which tells whose flow it is whatever the address.
+    for number in 0..PODS {
+        let pod = lab.pod(&format!("job-{number}"));
+        let call = format!("exec 3<>/dev/tcp/{}/{}", web.ip, 9000 + number);
+        pod.command(&["bash", "-c", &call])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        addresses.insert(pod.ip.clone());
+        alive.push_back(pod);
+        if alive.len() > ALIVE {
+            lab.remove(&alive.pop_front().unwrap());
+        }
+    }
+    assert!(addresses.len() < PODS, "no address was given twice");
+    let (code, _, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let log = std::fs::read_to_string(&flows).unwrap();
+    let mut told = 0;
+    for line in log.lines() {
+        let flow: Value = serde_json::from_str(line).unwrap();
+        let port = flow["dst"]["port"].as_u64().unwrap_or_default() as usize;
+        if flow["proto"] == "tcp" && (9000..9000 + PODS).contains(&port) {
+            assert_eq!(flow["src"]["pod"], format!("job-{}", port - 9000), "{flow}");
+            assert_eq!(flow["dst"]["pod"], web.name, "{flow}");
+            told += 1;
+        }
+    }
+    assert_eq!(told, PODS);
     let (received, became) = account(&said, "any");
     assert_eq!(received, became.iter().sum::<u64>(), "{said}");
 }

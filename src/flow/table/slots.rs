@@ -69,6 +69,12 @@ impl<S> Slots<S> {
         number
     }
 
+    /// Every flow, to be changed.
+    pub(super) fn flows_mut(&mut self) -> impl Iterator<Item = &mut Flow<S>> {
+        let slots = self.blocks.iter_mut().flatten();
+        slots.filter_map(|slot| slot.flow.as_mut())
+    }
+
     /// Every flow with the number of its slot.
     pub(super) fn flows(&self) -> impl Iterator<Item = (u32, &Flow<S>)> {
         let slots = self.blocks.iter().flatten();

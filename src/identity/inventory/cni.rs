@@ -45,11 +45,13 @@ pub(super) fn read(
     notes: &mut Vec<String>,
 ) -> io::Result<()> {
     let mut found = files::walk(root)?;
+    let live = collector.live;
     let mut tree = Tree {
         collector,
         leases: HashMap::new(),
         subnets: BTreeMap::new(),
-        timed: are_timed(&found.leases),
+        timed: live || are_timed(&found.leases),
+        live,
         stale: 0,
     };
     for conf in &mut found.confs {
@@ -98,6 +100,7 @@ struct Tree<'a> {
     /// Ranges by network.
     subnets: BTreeMap<String, Vec<IpNetwork>>,
     timed: bool,
+    live: bool,
     stale: usize,
 }
 
@@ -256,6 +259,8 @@ impl<'a> Tree<'a> {
     fn tenure(&self, lease: &Lease) -> Tenure {
         Tenure {
             start: lease.modified.filter(|_| self.timed),
+            // The address is free by then, whoever had it before.
+            settled: lease.modified.filter(|_| self.live),
             ..Tenure::untimed()
         }
     }

@@ -75,6 +75,8 @@ pub(super) struct Tally {
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     pub(super) tally: Tally,
+    /// Whether the inputs are the sources themselves, not copies.
+    pub(super) live: bool,
     /// Kinds of objects that tell nothing about addresses, counted.
     pub(super) ignored: BTreeMap<String, u64>,
     texts: HashSet<Arc<str>>,

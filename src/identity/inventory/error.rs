@@ -86,6 +86,15 @@ impl fmt::Display for Column {
 }
 
 impl InventoryError {
+    /// Whether it says only that nothing is there.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::NothingFound { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The error for broken JSON; serde's own words without the position, which has its place.
     pub(super) fn json(path: &Path, error: &serde_json::Error) -> Self {
         if error.is_io() {

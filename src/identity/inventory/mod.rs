@@ -28,7 +28,9 @@ use ipnetwork::IpNetwork;
 use self::collector::{Collector, Tally};
 use self::input::Format;
 use self::stream::Ending;
+use super::claim::Claim;
 use super::journal::Journal;
+use super::networks::Networks;
 use super::wire::{self, ImportError};
 
 pub use error::{InventoryError, InventoryErrors};
@@ -76,7 +78,24 @@ pub fn load_inventory(
     paths: &[PathBuf],
     options: &InventoryOptions,
 ) -> Result<(Journal, InventoryReport), InventoryErrors> {
+    let (networks, claims, mut report) = gather(paths, options, false)?;
+    let mut journal = Journal::default();
+    *journal.networks_mut() = networks;
+    journal.insert(claims);
+    report.claims = journal.claims_count();
+    report.disputed = journal.disputed().into_iter().map(|(_, ip)| ip).collect();
+    Ok((journal, report))
+}
+
+/// Reads inventories and draws the conclusions. `live` ones are the sources themselves, as they are at the moment: their files
+/// are as old as they say, and one that isn't there, or is empty, tells that nobody is.
+pub(super) fn gather(
+    paths: &[PathBuf],
+    options: &InventoryOptions,
+    live: bool,
+) -> Result<(Networks, Vec<Claim>, InventoryReport), InventoryErrors> {
     let mut collector = Collector::default();
+    collector.live = live;
     options
         .cluster_cidrs
         .iter()
@@ -100,11 +119,12 @@ pub fn load_inventory(
                 gave += collector.tally.bindings + collector.tally.hints;
                 report.files.push(file);
             }
+            Err(error) if live && error.is_absence() => {}
             Err(error) => errors.push(error),
         }
     }
     // One empty file among others is a watch during which nothing happened; nothing at all is a mistake.
-    if gave == 0 {
+    if gave == 0 && !live {
         errors.append(&mut empty);
     }
     if !errors.is_empty() {
@@ -112,12 +132,7 @@ pub fn load_inventory(
     }
     report.ignored_kinds = std::mem::take(&mut collector.ignored);
     let (networks, claims) = collector.finish(&options.cluster_cidrs);
-    let mut journal = Journal::default();
-    *journal.networks_mut() = networks;
-    journal.insert(claims);
-    report.claims = journal.claims_count();
-    report.disputed = journal.disputed().into_iter().map(|(_, ip)| ip).collect();
-    Ok((journal, report))
+    Ok((networks, claims, report))
 }
 
 const EMPTY: &str = "empty file";

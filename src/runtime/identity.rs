@@ -1,0 +1,250 @@
+//! The identity thread: reads the inventories again whenever something in them changes (inotify), and hands the analysis a
+//! journal that knows it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+use tracing::{debug, info, warn};
+
+use super::{Message, clock};
+use crate::identity::{InventoryErrors, InventoryReport, LiveInventory};
+
+/// Changes come in bursts: how long one is given to end.
+const SETTLE: Duration = Duration::from_millis(30);
+/// Whatever is not told by inotify (a network file system, an overflow) is seen after this.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How soon an inventory that couldn't be read, or wasn't there, is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How deep directories are watched: `/var/lib/cni/networks/NAME`.
+const DEPTH: usize = 3;
+/// Directories watched at most.
+const DIRECTORIES: usize = 4096;
+
+/// Where runtimes keep who has which address, besides the configuration of networks.
+const STATE: [&str; 2] = ["/var/lib/cni", "/run/cni-ipam-state"];
+/// Where networks are configured, which tells the ranges of addresses.
+const CONFIGURATION: [&str; 4] = [
+    "/etc/cni/net.d",
+    "/var/lib/rancher/k3s/agent/etc/cni/net.d",
+    "/var/snap/microk8s/current/args/cni-network",
+    "/etc/kubernetes/cni/net.d",
+];
+
+/// The places of this node where identities are kept; empty inside a pod.
+pub fn places() -> Vec<PathBuf> {
+    let places = STATE.iter().chain(&CONFIGURATION).map(PathBuf::from);
+    places.filter(|place| place.is_dir()).collect()
+}
+
+/// How well identities are known.
+#[derive(Clone, Default, Debug)]
+pub struct IdentityState {
+    /// Claims on addresses in the journal.
+    pub claims: usize,
+    /// Readings so far.
+    pub readings: u64,
+    /// Why the last one failed, if it did.
+    pub problem: Option<String>,
+}
+
+/// The identity thread's state.
+pub(super) struct Follower {
+    inventory: LiveInventory,
+    events: Option<OwnedFd>,
+    orders: SyncSender<Message>,
+    state: Arc<Mutex<IdentityState>>,
+    again: Arc<AtomicBool>,
+    told: Option<String>,
+}
+
+impl Follower {
+    /// Begins to watch, then reads for the first time, so that nothing falls in between.
+    ///
+    /// # Errors
+    /// When an inventory is there and can't be read.
+    pub(super) fn start(
+        inventory: LiveInventory,
+        orders: SyncSender<Message>,
+        state: Arc<Mutex<IdentityState>>,
+        again: Arc<AtomicBool>,
+    ) -> Result<Self, InventoryErrors> {
+        let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        if let Err(error) = &events {
+            warn!(
+                "changes of inventories are seen after {} s only: {error}",
+                AGAIN.as_secs()
+            );
+        }
+        let mut follower = Self {
+            inventory,
+            events: events.ok(),
+            orders,
+            state,
+            again,
+            told: None,
+        };
+        follower.watch();
+        let report = follower.inventory.read(clock())?;
+        tell(&report);
+        follower.show(None);
+        Ok(follower)
+    }
+
+    /// What is known by now.
+    pub(super) fn journal(&self) -> Arc<crate::identity::Journal> {
+        Arc::new(self.inventory.journal().clone())
+    }
+
+    /// Follows until `stop`.
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        let mut due = now() + AGAIN;
+        while !stop.load(Ordering::Relaxed) {
+            let changed = self.changed();
+            let asked = self.again.swap(false, Ordering::Relaxed);
+            if !(changed || asked || due <= now()) {
+                continue;
+            }
+            self.watch();
+            let read = self.inventory.read(clock());
+            let failed = read.is_err();
+            self.show(read.err().map(|errors| errors.to_string()));
+            if !failed && self.orders.send(Message::Journal(self.journal())).is_err() {
+                return;
+            }
+            due = now() + if failed { RETRY } else { AGAIN };
+        }
+    }
+
+    /// Waits up to a second for a change, and for its burst to end.
+    fn changed(&self) -> bool {
+        let mut changed = false;
+        let wait = |patience: Duration| {
+            let timeout = Timespec {
+                tv_sec: patience.as_secs() as i64,
+                tv_nsec: i64::from(patience.subsec_nanos()),
+            };
+            let mut fds: Vec<PollFd<'_>> = self
+                .events
+                .iter()
+                .map(|events| PollFd::new(events, PollFlags::IN))
+                .collect();
+            poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
+        };
+        let began = now();
+        let mut patience = RETRY / 4;
+        while wait(patience) && began.elapsed() < RETRY {
+            changed |= self.drain();
+            patience = SETTLE;
+        }
+        changed
+    }
+
+    /// Takes the events that wait; whether any matters.
+    fn drain(&self) -> bool {
+        let Some(events) = &self.events else {
+            return false;
+        };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(events, &mut buffer);
+        let mut matters = false;
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(std::ffi::CStr::to_bytes);
+            // Written at each allocation, beside what it allocates.
+            let bookkeeping =
+                name.is_some_and(|name| name == b"lock" || name.starts_with(b"last_reserved_ip"));
+            matters |= !bookkeeping;
+        }
+        matters
+    }
+
+    /// Watches every directory of the inventories, and those that hold files. Watching one again changes nothing.
+    fn watch(&self) {
+        let Some(events) = &self.events else { return };
+        let mut directories = BTreeSet::new();
+        for path in self.inventory.paths() {
+            if path.is_dir() {
+                collect(path, DEPTH, &mut directories);
+            } else if let Some(parent) = path.parent() {
+                let here = parent.as_os_str().is_empty();
+                directories.insert(if here {
+                    PathBuf::from(".")
+                } else {
+                    parent.to_owned()
+                });
+            }
+        }
+        let flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::ONLYDIR;
+        for directory in &directories {
+            if let Err(error) = add_watch(events, directory, flags) {
+                debug!("cannot watch {}: {error}", directory.display());
+            }
+        }
+    }
+
+    /// Shows how well identities are known, and tells of a problem once.
+    fn show(&mut self, problem: Option<String>) {
+        if problem != self.told {
+            if let Some(problem) = &problem {
+                warn!("identities stay as they were known: {problem}");
+            } else {
+                info!("identities can be read again");
+            }
+            self.told.clone_from(&problem);
+        }
+        if let Ok(mut state) = self.state.lock() {
+            state.claims = self.inventory.journal().claims_count();
+            state.readings += 1;
+            state.problem = problem;
+        }
+    }
+}
+
+/// Adds a directory and those in it.
+fn collect(path: &Path, depth: usize, all: &mut BTreeSet<PathBuf>) {
+    if all.len() >= DIRECTORIES || !all.insert(path.to_owned()) || depth == 0 {
+        return;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten();
+    for entry in entries.filter_map(io::Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), depth - 1, all);
+        }
+    }
+}
+
+fn tell(report: &InventoryReport) {
+    for file in &report.files {
+        info!(
+            "identities from {}: {}, {} addresses",
+            file.path.display(),
+            file.format,
+            file.bindings
+        );
+        for note in &file.notes {
+            warn!("{}: {note}", file.path.display());
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how often to look at files is no matter of packet time"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
