@@ -205,9 +205,12 @@ impl DbBulkRead {
             }
             return false;
         }
+        // Programs for copying name all columns of a table, too.
+        let client = self.sessions.get(flow.id).and_then(Session::client);
+        let much =
+            answer.rows.is_some_and(|rows| rows >= MANY_ROWS) || client.is_some_and(is_copier);
         let whole = statement.marks.contains(Marks::BULK_READ)
-            || statement.class == StatementClass::Read
-                && answer.rows.is_some_and(|rows| rows >= MANY_ROWS);
+            || statement.class == StatementClass::Read && much;
         let reader = self.sources.peek(&source_key(&flow.orig));
         let talks = reader.and_then(|reader| reader.talks.get(&flow.id));
         let statements = self.sessions.get(flow.id).map_or(0, |one| one.statements);

@@ -39,6 +39,8 @@ mod live;
 mod oracle;
 /// Databases against tshark.
 mod oracle_databases;
+/// Real servers in network namespaces.
+mod real_servers;
 /// Planted secrets stay inside.
 mod secrets;
 /// Services and masquerading.
