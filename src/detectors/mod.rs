@@ -39,6 +39,7 @@ mod novel_peer;
 mod port_scan;
 mod registry_pull;
 mod registry_push;
+mod relay_pivot;
 mod reverse_shell;
 mod service_enumeration;
 mod ssh_bruteforce;
@@ -235,6 +236,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &port_scan::SPEC,
     &registry_pull::SPEC,
     &registry_push::SPEC,
+    &relay_pivot::SPEC,
     &reverse_shell::SPEC,
     &service_enumeration::SPEC,
     &ssh_bruteforce::SPEC,

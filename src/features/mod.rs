@@ -5,10 +5,12 @@ mod acquaintances;
 mod attempts;
 mod contacts;
 mod control_plane;
+mod coupling;
 mod debuts;
 mod habits;
 mod histogram;
 mod names;
+mod passages;
 mod peers;
 mod rates;
 mod recollection;
@@ -28,10 +30,12 @@ pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };
 pub use control_plane::{Component, Wanted, is_metadata};
+pub use coupling::{Coupling, Strength};
 pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
 pub use names::{ClusterName, DomainName, information_bits, randomness_bits, reverse_address};
+pub use passages::{Passage, Passages, Span};
 pub use peers::{Contact, PeerClass, PeerNamer, Role, network_name};
 pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;

@@ -39,7 +39,7 @@ pub struct Turn {
 
 impl Turn {
     /// The turn that a packet with payload begins.
-    pub(super) const fn new(direction: Direction, time: Timestamp, bytes: u32) -> Self {
+    pub const fn new(direction: Direction, time: Timestamp, bytes: u32) -> Self {
         Self {
             direction,
             start: time,
@@ -52,7 +52,7 @@ impl Turn {
     }
 
     /// Goes on with a packet, or says that it belongs to the next turn.
-    pub(super) fn take(&mut self, direction: Direction, time: Timestamp, bytes: u32) -> bool {
+    pub fn take(&mut self, direction: Direction, time: Timestamp, bytes: u32) -> bool {
         if direction != self.direction
             || time > self.end.after(PAUSE)
             || time > self.start.after(LONGEST)

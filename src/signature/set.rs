@@ -40,6 +40,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "port-scan",
     "registry-pull",
     "registry-push",
+    "relay-pivot",
     "reverse-shell",
     "service-enumeration",
     "ssh-bruteforce",

@@ -19,6 +19,7 @@ pub mod dissected;
 pub mod inventory;
 pub mod names;
 pub mod pcap;
+pub mod relays;
 pub mod resolver;
 pub mod rng;
 pub mod scenarios;

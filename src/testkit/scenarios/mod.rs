@@ -26,6 +26,7 @@ pub mod port_scan;
 mod registry;
 pub mod registry_pull;
 pub mod registry_push;
+pub mod relay_pivot;
 pub mod reverse_shell;
 pub mod service_enumeration;
 pub mod ssh_bruteforce;
@@ -152,6 +153,7 @@ pub fn all() -> Vec<Case> {
         websocket_tunnel::case(),
         registry_pull::case(),
         registry_push::case(),
+        relay_pivot::case(),
         reverse_shell::case(),
         ssh_bruteforce::case(),
         service_enumeration::case(),

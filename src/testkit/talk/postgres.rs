@@ -129,7 +129,8 @@ pub fn startup(login: &Login<'_>) -> Vec<u8> {
     [&length(body.len()), body.as_slice()].concat()
 }
 
-fn result(rng: &mut Rng, rows: usize, width: usize) -> Vec<u8> {
+/// Rows with an id and a value of about `width` bytes, and that the server is ready.
+pub fn result(rng: &mut Rng, rows: usize, width: usize) -> Vec<u8> {
     let columns = ["id", "value"];
     let mut fields = (columns.len() as i16).to_be_bytes().to_vec();
     for name in columns {
@@ -161,11 +162,13 @@ fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
     message(b'E', &[body.as_bytes()])
 }
 
-fn ready() -> Vec<u8> {
+/// The server waits for a query.
+pub fn ready() -> Vec<u8> {
     message(b'Z', &[b"I"])
 }
 
-fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+/// A message of a kind.
+pub fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
     [&[kind], length(body.len()).as_slice(), &body].concat()
 }

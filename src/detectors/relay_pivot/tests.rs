@@ -1,0 +1,254 @@
+//! Forwards that must be told, and relays and applications that must not.
+
+use super::*;
+use crate::detectors::testing::{Bench, end, pod};
+use crate::flow::{Exchange, Outcome, Turn};
+
+const SIZES: [(u64, u64); 8] = [
+    (90, 400),
+    (310, 2210),
+    (55, 9000),
+    (140, 61),
+    (220, 700),
+    (75, 150),
+    (400, 4096),
+    (180, 1300),
+];
+
+struct Call {
+    flow: Arc<FlowInfo>,
+    app: Option<&'static str>,
+    number: u32,
+    /// Who asks.
+    asker: Direction,
+}
+
+impl Call {
+    fn new(
+        bench: &mut Bench,
+        secs: f64,
+        ends: (&Endpoint, &Endpoint),
+        port: u16,
+        app: Option<&'static str>,
+    ) -> Self {
+        let flow = bench.begin(secs, ends, Protocol::Tcp, port);
+        if let Some(app) = app {
+            let flow = Arc::clone(&flow);
+            bench.event(secs, EventKind::Recognised { flow, app });
+        }
+        Self {
+            flow,
+            app,
+            number: 0,
+            asker: Direction::Orig,
+        }
+    }
+
+    fn asked_back(self) -> Self {
+        Self {
+            asker: Direction::Resp,
+            ..self
+        }
+    }
+
+    fn exchange(&mut self, bench: &mut Bench, secs: f64, took: f64, (asked, answered): (u64, u64)) {
+        let (start, answer) = (
+            Timestamp::from_secs_f64(secs),
+            Timestamp::from_secs_f64(secs + took),
+        );
+        for (direction, time, bytes) in [
+            (self.asker, start, asked),
+            (self.asker.reverse(), answer, answered),
+        ] {
+            let turn = Turn::new(direction, time, bytes as u32);
+            let flow = Arc::clone(&self.flow);
+            bench.event(secs + took, EventKind::Turn { flow, turn });
+        }
+        let exchange = Exchange {
+            number: self.number,
+            asker: self.asker,
+            start,
+            answer: Some(answer),
+            end: answer,
+            before: start,
+            asked,
+            answered,
+        };
+        self.number += 1;
+        let (flow, app) = (Arc::clone(&self.flow), self.app);
+        bench.event(
+            secs + took,
+            EventKind::Exchange {
+                flow,
+                exchange,
+                app,
+            },
+        );
+    }
+}
+
+/// A pod that has served for two minutes.
+fn settled(relay: &Endpoint) -> Bench {
+    let mut bench = Bench::new("relay-pivot");
+    let probe = end("10.244.1.1", IdentityKind::Node, None);
+    bench.tcp(0.0, (&probe, relay), 8080, Outcome::Answered, 100);
+    bench
+}
+
+/// What comes in on one call goes out on the other.
+fn pass(
+    bench: &mut Bench,
+    secs: f64,
+    front: &mut Call,
+    back: &mut Call,
+    change: impl Fn((u64, u64)) -> (u64, u64),
+) {
+    for (at, sizes) in (0..).zip(SIZES) {
+        let now = secs + f64::from(at) * 1.7;
+        back.exchange(bench, now + 0.001, 0.004, change(sizes));
+        front.exchange(bench, now, 0.006, sizes);
+    }
+    bench.ends(secs + 20.0, &back.flow);
+    bench.ends(secs + 20.001, &front.flow);
+}
+
+fn ends() -> (Endpoint, Endpoint, Endpoint) {
+    (
+        pod("10.244.1.9", "client"),
+        pod("10.244.1.7", "web"),
+        pod("10.244.1.3", "postgres"),
+    )
+}
+
+const PG: Option<&str> = Some("postgresql");
+
+fn forward(
+    bench: &mut Bench,
+    secs: f64,
+    (port, app): (u16, Option<&'static str>),
+    (back_port, back_app): (u16, Option<&'static str>),
+    change: impl Fn((u64, u64)) -> (u64, u64),
+) {
+    let (client, relay, target) = ends();
+    let mut front = Call::new(bench, secs, (&client, &relay), port, app);
+    let mut back = Call::new(bench, secs + 0.001, (&relay, &target), back_port, back_app);
+    pass(bench, secs, &mut front, &mut back, change);
+    bench.finish(secs + 60.0);
+}
+
+#[test]
+fn a_port_forward_to_a_database_is_found() {
+    let (_, relay, target) = ends();
+    let mut bench = settled(&relay);
+    forward(&mut bench, 120.0, (18_080, PG), (5432, PG), |sizes| sizes);
+    assert!(bench.alerts(), "{:?}", bench.findings);
+    let finding = &bench.findings[0];
+    assert_eq!(finding.actor.ip, relay.ip);
+    let reached = finding.targets[0].endpoint.as_ref().unwrap();
+    assert_eq!(
+        (reached.ip, finding.targets[0].port),
+        (target.ip, Some(5432))
+    );
+}
+
+#[test]
+fn one_whose_protocol_nobody_knows_is_found_by_its_ports() {
+    let (_, relay, _) = ends();
+    let mut bench = settled(&relay);
+    forward(&mut bench, 120.0, (9000, None), (3389, None), |sizes| sizes);
+    assert!(bench.alerts());
+}
+
+#[test]
+fn one_inside_tls_is_found() {
+    let (_, relay, _) = ends();
+    let mut bench = settled(&relay);
+    let tls = Some("tls");
+    forward(&mut bench, 120.0, (8443, tls), (5432, PG), |(a, b)| {
+        (a - 22, b - 22)
+    });
+    assert!(bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn a_line_to_the_outside_that_asks_a_database_is_found() {
+    let (_, relay, target) = ends();
+    let master = end("203.0.113.9", IdentityKind::External, None);
+    let mut bench = settled(&relay);
+    let mut front = Call::new(&mut bench, 120.0, (&relay, &master), 443, None).asked_back();
+    let mut back = Call::new(&mut bench, 120.1, (&relay, &target), 6379, None);
+    pass(&mut bench, 121.0, &mut front, &mut back, |sizes| sizes);
+    bench.finish(200.0);
+    assert!(bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn designed_relays_are_not_reported() {
+    let (_, relay, _) = ends();
+    let (web, tls) = (Some("http"), Some("tls"));
+    let added = |(a, b)| (a + 130, b - 40);
+    // An ingress, one that passes TLS through, one that ends it; each first used late.
+    for (front, back) in [
+        ((80, web), (8080, web)),
+        ((443, tls), (8443, tls)),
+        ((443, tls), (8080, web)),
+    ] {
+        for change in [added, |sizes| sizes] {
+            let mut bench = settled(&relay);
+            forward(&mut bench, 120.0, front, back, change);
+            assert!(!bench.alerts(), "{:?}", bench.findings);
+        }
+    }
+    // A pooler and an L4 load balancer.
+    for port in [6432, 5432] {
+        let mut bench = settled(&relay);
+        forward(&mut bench, 120.0, (port, PG), (5432, PG), |sizes| sizes);
+        assert!(!bench.alerts(), "{:?}", bench.findings);
+    }
+    // A relay of something of one's own, there from the start.
+    let mut bench = settled(&relay);
+    forward(&mut bench, 1.0, (9000, None), (9001, None), |sizes| sizes);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn an_application_that_asks_its_database_is_not_reported() {
+    let (_, relay, _) = ends();
+    let mut bench = settled(&relay);
+    let asks = |(asked, answered): (u64, u64)| (asked * 3 % 211 + 40, answered * 7 % 1900 + 80);
+    forward(&mut bench, 120.0, (9000, None), (5432, PG), asks);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn a_relay_in_the_baseline_is_not_reported() {
+    let (_, relay, _) = ends();
+    let mut bench = settled(&relay);
+    forward(&mut bench, 120.0, (18_080, PG), (5432, PG), |sizes| sizes);
+    let mut bench = bench.learned("relay-pivot");
+    forward(&mut bench, 120.0, (18_080, PG), (5432, PG), |sizes| sizes);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn memory_is_bounded_when_every_pair_is_a_candidate() {
+    let relays: Vec<_> = (0..40)
+        .map(|n| pod(&format!("10.244.2.{n}"), &format!("relay-{n}")))
+        .collect();
+    let mut bench = Bench::new("relay-pivot");
+    let limit = bench.state_size().limit;
+    for round in 0..60_u16 {
+        for relay in &relays {
+            let client = pod(&format!("10.244.3.{round}"), "client");
+            let secs = f64::from(round) * 0.1;
+            let mut front = Call::new(&mut bench, secs, (&client, relay), 1000 + round, None);
+            let mut back = Call::new(&mut bench, secs, (relay, &client), 2000 + round, None);
+            for (at, sizes) in (0..).zip(SIZES) {
+                let now = secs + f64::from(at) * 0.01;
+                back.exchange(&mut bench, now + 0.001, 0.002, sizes);
+                front.exchange(&mut bench, now, 0.004, sizes);
+            }
+        }
+    }
+    assert!(bench.state_size().entries <= limit);
+}

@@ -1,0 +1,348 @@
+//! What passes between a pod and one of its peers, in pieces that can be laid beside those of another connection.
+//!
+//! Two kinds of piece. An *exchange* is one question with its answer, for conversations in which one end waits for the
+//! other. A *spell* is all that passes between two silences, for those in which both speak at once (keys typed ahead of
+//! their echo), or one alone. A relay that holds bytes back for up to [`Passage::DELAY`] keeps the order and the sums of
+//! both, however it cuts them anew. Exchanges are compared with exchanges. A spell is compared with whatever passed on the
+//! other connection at the time, for noise on that may leave no silence there; so each connection keeps a curve of its
+//! sums over time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::flow::{Direction, Exchange, Turn};
+use crate::time::Timestamp;
+
+/// Exchanges and spells of each connection that are remembered, of either kind.
+const RECENT: usize = 12;
+/// Packets may be recorded out of order by as much.
+const DISORDER: Duration = Duration::from_millis(2);
+/// Bursts of a curve; when there are more, two of the older ones become one.
+const MOST_BURSTS: usize = 64;
+/// Turns that follow one another so soon are one burst, unless it has lasted for long.
+const BURST: Duration = Duration::from_millis(200);
+const LONGEST_BURST: Duration = Duration::from_millis(250);
+/// Silences that end a spell, and how much sooner or later the same may pass on the other connection.
+const SPELLS: [(Span, Duration, Duration); 2] = [
+    (
+        Span::Spell,
+        Duration::from_millis(600),
+        Duration::from_millis(250),
+    ),
+    (Span::LongSpell, Duration::from_secs(5), Passage::DELAY),
+];
+/// Who is answered so soon has asked, for sure.
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// How often it must be seen who asks.
+const FEWEST_ASKED: u32 = 4;
+
+/// What a piece spans.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Span {
+    /// A question and its answer.
+    Exchange,
+    /// All that passes between two short silences.
+    Spell,
+    /// All that passes between two silences in which whatever was held back has passed, too.
+    LongSpell,
+}
+
+impl Span {
+    /// How many there are.
+    pub const ALL: usize = 3;
+}
+
+/// One piece, as the pod at one end saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Passage {
+    /// What it spans.
+    pub span: Span,
+    /// Whether the peer spoke first.
+    pub asked: bool,
+    /// First packet.
+    pub start: Timestamp,
+    /// First packet of the answer; of a spell, its last packet.
+    pub answer: Timestamp,
+    /// Payload bytes that the pod heard, and that it said.
+    pub bytes: [u64; 2],
+    /// Packets that these came in; 1 each for an exchange.
+    pub packets: [u32; 2],
+}
+
+impl Passage {
+    /// The longest that a relay holds something back.
+    pub const DELAY: Duration = Duration::from_millis(2500);
+
+    /// An exchange in which the pod was this end; `None` if nobody answered.
+    pub fn exchange(exchange: &Exchange, pod: Direction) -> Option<Self> {
+        Some(Self {
+            span: Span::Exchange,
+            asked: exchange.asker != pod,
+            start: exchange.start,
+            answer: exchange.answer?,
+            bytes: [exchange.said(pod.reverse()), exchange.said(pod)],
+            packets: [1, 1],
+        })
+    }
+
+    /// Whether an exchange could be the cause or the effect of another, on a different connection of the pod: it was
+    /// asked, asked somebody else, was answered and answered, each within [`Passage::DELAY`].
+    fn meets(&self, other: &Self) -> bool {
+        let (outer, inner) = match (self.asked, other.asked) {
+            (true, false) => (self, other),
+            (false, true) => (other, self),
+            _ => return false,
+        };
+        let follows = |first: Timestamp, then: Timestamp| {
+            first <= then.after(DISORDER) && then.since(first) <= Self::DELAY
+        };
+        follows(outer.start, inner.start) && follows(inner.answer, outer.answer)
+    }
+
+    fn add(&mut self, turn: &Turn, pod: Direction) {
+        let way = usize::from(turn.direction == pod);
+        if let (Some(bytes), Some(packets)) = (self.bytes.get_mut(way), self.packets.get_mut(way)) {
+            *bytes = bytes.saturating_add(turn.bytes);
+            *packets = packets.saturating_add(turn.packets);
+        }
+        self.answer = self.answer.max(turn.end);
+    }
+}
+
+/// A stretch without a pause, and how much had passed by its end.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    start: Timestamp,
+    end: Timestamp,
+    bytes: [u64; 2],
+    packets: [u32; 2],
+}
+
+/// A spell that is over, and with which other connections it was compared.
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    piece: Passage,
+    margin: Duration,
+    compared: u64,
+}
+
+/// The last pieces of one connection.
+#[derive(Clone, Debug)]
+pub struct Passages {
+    pod: Direction,
+    open: [Option<Passage>; SPELLS.len()],
+    spells: VecDeque<Spell>,
+    exchanges: VecDeque<Passage>,
+    curve: Vec<Burst>,
+    /// Questions answered at once: the peer's, and the pod's.
+    asked: [u32; 2],
+    over: bool,
+}
+
+impl Passages {
+    /// Of a connection at whose one end the pod is.
+    pub const fn new(pod: Direction) -> Self {
+        Self {
+            pod,
+            open: [None; SPELLS.len()],
+            spells: VecDeque::new(),
+            exchanges: VecDeque::new(),
+            curve: Vec::new(),
+            asked: [0, 0],
+            over: false,
+        }
+    }
+
+    /// Which end the pod is.
+    pub const fn pod(&self) -> Direction {
+        self.pod
+    }
+
+    /// Somebody has spoken.
+    pub fn turn(&mut self, turn: &Turn) {
+        let mut closed = [None; SPELLS.len()];
+        for ((open, (span, silence, margin)), closed) in
+            self.open.iter_mut().zip(SPELLS).zip(&mut closed)
+        {
+            match open {
+                Some(spell) if turn.start.since(spell.answer) <= silence => {
+                    spell.add(turn, self.pod);
+                }
+                open => {
+                    let mut spell = Passage {
+                        span,
+                        asked: turn.direction != self.pod,
+                        start: turn.start,
+                        answer: turn.end,
+                        bytes: [0, 0],
+                        packets: [0, 0],
+                    };
+                    spell.add(turn, self.pod);
+                    *closed = open.replace(spell).map(|piece| (piece, margin));
+                }
+            }
+        }
+        for (piece, margin) in closed.into_iter().flatten() {
+            self.close(piece, margin);
+        }
+        self.rise(turn);
+    }
+
+    /// The curve goes on.
+    fn rise(&mut self, turn: &Turn) {
+        let mut sums = self.sums(Timestamp::MAX);
+        sums.add(turn, self.pod);
+        let burst = Burst {
+            start: turn.start,
+            end: turn.end,
+            bytes: sums.bytes,
+            packets: sums.packets,
+        };
+        match self.curve.last_mut() {
+            Some(last)
+                if turn.start.since(last.end) <= BURST
+                    && turn.end.since(last.start) <= LONGEST_BURST =>
+            {
+                *last = Burst {
+                    start: last.start,
+                    end: last.end.max(burst.end),
+                    ..burst
+                };
+            }
+            _ => self.curve.push(burst),
+        }
+        if self.curve.len() > MOST_BURSTS {
+            // What lies far back may be coarse; a silence stays as long as it can.
+            let cost = |at: &usize| {
+                let (one, next) = (&self.curve[*at], &self.curve[at + 1]);
+                let age = burst.end.since(next.end) + LONGEST_BURST;
+                next.end.since(one.start).as_nanos() / age.as_millis().max(1)
+            };
+            if let Some(at) = (0..MOST_BURSTS).min_by_key(cost) {
+                let first = self.curve.remove(at);
+                let joined = &mut self.curve[at];
+                joined.start = first.start;
+            }
+        }
+    }
+
+    /// The connection is over.
+    pub fn finish(&mut self) {
+        self.over = true;
+        for (open, (.., margin)) in std::mem::take(&mut self.open).into_iter().zip(SPELLS) {
+            if let Some(piece) = open {
+                self.close(piece, margin);
+            }
+        }
+    }
+
+    fn close(&mut self, piece: Passage, margin: Duration) {
+        if self.spells.len() >= RECENT {
+            self.spells.pop_front();
+        }
+        self.spells.push_back(Spell {
+            piece,
+            margin,
+            compared: 0,
+        });
+    }
+
+    /// Remembers an exchange.
+    pub fn keep(&mut self, exchange: Passage) {
+        if exchange.answer.since(exchange.start) <= AT_ONCE {
+            let [by_peer, by_pod] = &mut self.asked;
+            let whose = if exchange.asked { by_peer } else { by_pod };
+            *whose = whose.saturating_add(1);
+        }
+        if self.exchanges.len() >= RECENT {
+            self.exchanges.pop_front();
+        }
+        self.exchanges.push_back(exchange);
+    }
+
+    /// Exchanges remembered that meet another connection's.
+    pub fn meeting(&self, exchange: &Passage) -> impl Iterator<Item = &Passage> {
+        self.exchanges.iter().filter(|one| one.meets(exchange))
+    }
+
+    /// Spells that were not compared yet with the pod's connection in a slot (of 64), and of which that knows by now what
+    /// passed there meanwhile: each with that.
+    pub fn beside<'a>(
+        &'a mut self,
+        slot: u32,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (Passage, Passage)> + 'a {
+        let bit = 1_u64.checked_shl(slot).unwrap_or(0);
+        // Who asks both, or is asked by both, passes nothing on.
+        let alike = self.leans().is_some() && self.leans() == other.leans();
+        self.spells.iter_mut().filter_map(move |spell| {
+            let later = spell.piece.answer.after(spell.margin + spell.margin);
+            if spell.compared & bit != 0 || !other.over && other.known() <= later {
+                return None;
+            }
+            spell.compared |= bit;
+            if alike {
+                return None;
+            }
+            Some((spell.piece, other.during(&spell.piece, spell.margin)?))
+        })
+    }
+
+    /// Who nearly always asks: the peer, or else the pod.
+    fn leans(&self) -> Option<bool> {
+        let [by_peer, by_pod] = self.asked;
+        let much = |one: u32, other: u32| one >= FEWEST_ASKED && one / 4 >= other;
+        if much(by_peer, by_pod) {
+            Some(true)
+        } else {
+            much(by_pod, by_peer).then_some(false)
+        }
+    }
+
+    /// A slot holds another connection now.
+    pub fn forget(&mut self, slot: u32) {
+        let bit = 1_u64.checked_shl(slot).unwrap_or(0);
+        for spell in &mut self.spells {
+            spell.compared &= !bit;
+        }
+    }
+
+    /// Up to when it is known what passed.
+    fn known(&self) -> Timestamp {
+        self.curve.last().map_or(Timestamp::MIN, |last| last.end)
+    }
+
+    /// What passed while a spell of another connection lasted, if its like, the other way round, could be in it.
+    fn during(&self, spell: &Passage, margin: Duration) -> Option<Passage> {
+        let (from, until) = (spell.start.before(margin), spell.answer.after(margin));
+        let (before, after) = (self.sums(from), self.sums(until));
+        let less = |way: usize| Some(after.bytes.get(way)? - before.bytes.get(way)?);
+        let fewer = |way: usize| Some(after.packets.get(way)? - before.packets.get(way)?);
+        let bytes = [less(0)?, less(1)?];
+        let first = self.curve.iter().find(|burst| burst.end > from)?;
+        if bytes.iter().all(|bytes| *bytes == 0) {
+            return None;
+        }
+        Some(Passage {
+            span: spell.span,
+            asked: !spell.asked,
+            start: first.start.max(from),
+            answer: until,
+            bytes,
+            packets: [fewer(0)?, fewer(1)?],
+        })
+    }
+
+    /// How much had passed by then.
+    fn sums(&self, time: Timestamp) -> Passage {
+        let last = self.curve.iter().rev().find(|burst| burst.end <= time);
+        Passage {
+            span: Span::Spell,
+            asked: false,
+            start: time,
+            answer: Timestamp::MIN,
+            bytes: last.map_or([0, 0], |burst| burst.bytes),
+            packets: last.map_or([0, 0], |burst| burst.packets),
+        }
+    }
+}
