@@ -93,6 +93,11 @@ impl Correlator {
         }
     }
 
+    /// Names, severities and first steps are these signatures' for attacks that begin from here on.
+    pub fn reload(&mut self, signatures: &SignatureSet) {
+        self.signatures = signatures.clone();
+    }
+
     /// Notes the run's counters at `now`, about once a second. The coverage of an alert is counted from the mark before its
     /// first sign; without marks it is that of the whole run.
     pub fn mark(&mut self, now: Timestamp, losses: &LossCounts, packets: u64) {

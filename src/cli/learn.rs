@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
 }
 
 /// Tells what was not learned, and why.
-fn left_out(verdict: &Verdict) {
+pub(super) fn left_out(verdict: &Verdict) {
     for withheld in &verdict.withheld {
         let alert = verdict
             .alerts

@@ -2,14 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tracing::{info, warn};
 
 use super::analyze::{Format, shown, suppressed};
+use super::learn::left_out;
 use super::options::Inventory;
 use super::{End, output, reading};
+use crate::alert::Exceptions;
 use crate::baseline::Store;
 use crate::capture::{Filter, LiveOptions};
 use crate::flow::FlowConfig;
@@ -43,7 +46,7 @@ pub(super) struct SensorArgs {
 #[command(after_help = "Examples:
   spanwatch agent                                   (a node: every pod's interface)
   spanwatch agent -i lo -i eth0                     (a sidecar: its pod's interfaces)
-  spanwatch agent --inventory /var/lib/cni --baseline /var/lib/spanwatch/baseline")]
+  spanwatch agent --baseline /var/lib/spanwatch/baseline --learn --listen 0.0.0.0:9474")]
 pub(super) struct AgentArgs {
     /// Interface to capture on, instead of those that lead to pods; repeatable
     #[arg(short, long, value_name = "IF")]
@@ -62,6 +65,9 @@ struct LiveArgs {
     /// The learned normal, made by 'spanwatch learn'
     #[arg(long, value_name = "PATH")]
     baseline: Option<PathBuf>,
+    /// Also learn what is normal, into the baseline file, which is made if there is none
+    #[arg(long, requires = "baseline")]
+    learn: bool,
     /// What somebody has allowed (docs/exceptions.md): alerts that it covers are counted and not told
     #[arg(long, value_name = "FILE")]
     exceptions: Option<PathBuf>,
@@ -77,6 +83,9 @@ struct LiveArgs {
     /// Also add every flow to a file, one JSON object a line
     #[arg(long, value_name = "PATH")]
     flows: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz over HTTP there
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
     /// Put interfaces into promiscuous mode, as a mirror port needs
     #[arg(long)]
     promisc: bool,
@@ -134,7 +143,7 @@ fn run(
 ) -> anyhow::Result<End> {
     let signatures = SignatureSet::load(args.signatures.as_deref())?;
     let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
-    let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
+    let (task, store) = task(args, &signatures, exceptions)?;
     let inventory = inventory(args, watch_node);
     if let Some(filter) = &args.filter {
         // Said before anything is opened, in the same words as for files.
@@ -149,6 +158,7 @@ fn run(
         Selection::Pods => info!("capturing on every interface that leads to a pod"),
         Selection::Interfaces(names) => info!("capturing on {}", names.join(", ")),
     }
+    let directory = args.signatures.clone();
     let engine = Engine::start(Setup {
         selection,
         live: LiveOptions {
@@ -161,50 +171,107 @@ fn run(
         ring: (args.ring as usize) << 20,
         flow: FlowConfig::default(),
         inventory,
-        task: Task::Analyze {
-            signatures: signatures.clone(),
-            baseline,
-            exceptions,
-        },
-        outputs: outputs(args)?,
+        task,
+        outputs: Sinks::of(args).open()?,
+        store,
+        reload: Box::new(move || {
+            SignatureSet::load(directory.as_deref()).map_err(|error| error.to_string())
+        }),
+        listen: args.listen,
+        writable: writable(args),
     })?;
-    info!("started");
     let report = engine.run()?;
-    let pods_known = report.claims > 0;
+    if args.learn {
+        left_out(&report.verdict);
+    }
     if !quiet {
-        let summary = summary(&report, &signatures, pods_known);
+        let summary = summary(&report, &signatures, report.claims > 0);
         output::note(&format!("{summary}{}", account(&report)));
     }
     Ok(End::Clean)
 }
 
-fn outputs(args: &LiveArgs) -> anyhow::Result<Outputs> {
-    let path = args.output.as_deref();
-    let text = match args.format {
-        Some(format) => format == Format::Text,
-        None => output::is_terminal(path),
-    };
-    let format = if text {
-        let options = TextOptions {
-            colour: output::colour(output::is_terminal(path)),
+/// To judge by a baseline, or to update it as well; then with its file, locked.
+fn task(
+    args: &LiveArgs,
+    signatures: &SignatureSet,
+    exceptions: Exceptions,
+) -> anyhow::Result<(Task, Option<Store>)> {
+    let signatures = signatures.clone();
+    if let (Some(path), true) = (&args.baseline, args.learn) {
+        let store = Store::create(path)?;
+        let task = Task::Learn {
+            signatures,
+            baseline: store.load()?,
+            exceptions,
         };
-        AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
-    } else {
-        AlertFormat::Json
+        return Ok((task, Some(store)));
+    }
+    let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
+    let task = Task::Analyze {
+        signatures,
+        baseline,
+        exceptions,
     };
-    let name = |path: Option<&Path>| {
-        path.map_or("standard output".to_owned(), |path| {
-            path.display().to_string()
+    Ok((task, None))
+}
+
+/// The directories of everything that is written.
+fn writable(args: &LiveArgs) -> Vec<PathBuf> {
+    let baseline = args.baseline.iter().filter(|_| args.learn);
+    let files = args.output.iter().chain(&args.flows).chain(baseline);
+    let parents = files.filter_map(|file| std::path::absolute(file).ok());
+    parents
+        .filter_map(|file| file.parent().map(Path::to_owned))
+        .collect()
+}
+
+/// Where alerts and flows go, and how.
+#[derive(Clone)]
+struct Sinks {
+    output: Option<PathBuf>,
+    flows: Option<PathBuf>,
+    text: bool,
+}
+
+impl Sinks {
+    fn of(args: &LiveArgs) -> Self {
+        Self {
+            output: args.output.clone(),
+            flows: args.flows.clone(),
+            text: match args.format {
+                Some(format) => format == Format::Text,
+                None => output::is_terminal(args.output.as_deref()),
+            },
+        }
+    }
+
+    fn open(&self) -> anyhow::Result<Outputs> {
+        let path = self.output.as_deref();
+        let format = if self.text {
+            let options = TextOptions {
+                colour: output::colour(output::is_terminal(path)),
+            };
+            AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
+        } else {
+            AlertFormat::Json
+        };
+        let name = |path: Option<&Path>| {
+            path.map_or("standard output".to_owned(), |path| {
+                path.display().to_string()
+            })
+        };
+        let flows = self.flows.as_deref();
+        let again = self.clone();
+        Ok(Outputs {
+            alerts: AlertWriter::new(open(path)?, name(path), format),
+            flows: match flows {
+                Some(_) => Some(RecordWriter::new(open(flows)?, name(flows))),
+                None => None,
+            },
+            reopen: Box::new(move || again.open().map_err(|error| format!("{error:#}"))),
         })
-    };
-    let flows = args.flows.as_deref();
-    Ok(Outputs {
-        alerts: AlertWriter::new(open(path)?, name(path), format),
-        flows: match flows {
-            Some(_) => Some(RecordWriter::new(open(flows)?, name(flows))),
-            None => None,
-        },
-    })
+    }
 }
 
 /// A file to add to, for a run of months is started more than once; or standard output.

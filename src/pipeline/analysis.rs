@@ -1,5 +1,7 @@
 //! The analysis half: events in their order to alerts, or to a baseline. One thread, whatever the number of packet threads.
 
+use std::collections::HashMap;
+
 use super::Task;
 use super::silence::Silence;
 use crate::address::NetworkId;
@@ -56,6 +58,7 @@ impl Knowledge {
 }
 
 struct Detection {
+    signatures: SignatureSet,
     detectors: Vec<(EventKinds, Box<dyn Detector>)>,
     correlator: Correlator,
     findings: Findings,
@@ -201,6 +204,19 @@ impl Analysis {
         });
     }
 
+    /// What has been learned by now, when learning.
+    pub(super) fn learned(&self) -> Option<&Baseline> {
+        match &self.knowledge {
+            Knowledge::Given(_) => None,
+            Knowledge::Learning(learner) => Some(learner.baseline()),
+        }
+    }
+
+    /// Looks for what these signatures say from here on; returns how many are new or changed.
+    pub(super) fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
+        self.detection.reload(signatures)
+    }
+
     /// What there is to tell of alerts by now.
     pub(super) fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
         let mut alerts = self.detection.correlator.updates(now);
@@ -338,10 +354,36 @@ impl Detection {
             }
         }
         Ok(Self {
+            signatures: signatures.clone(),
             detectors,
             correlator: Correlator::new(CorrelatorConfig::default(), signatures),
             findings: Findings::new(),
         })
+    }
+
+    /// Builds the detectors whose signatures changed; the others go on as they are. If one can't be built, nothing changes.
+    fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
+        let mut fresh = Self::new(signatures)?;
+        let known = |set: &SignatureSet| {
+            let specs = DETECTORS.iter().filter(|spec| set.get(spec.id).is_some());
+            specs.map(|spec| spec.id).collect::<Vec<_>>()
+        };
+        let mut old: HashMap<_, _> = known(&self.signatures)
+            .into_iter()
+            .zip(self.detectors.drain(..))
+            .collect();
+        let mut changed = 0;
+        for (id, detector) in known(signatures).into_iter().zip(&mut fresh.detectors) {
+            let same = self.signatures.get(id) == signatures.get(id);
+            match old.remove(id).filter(|_| same) {
+                Some(running) => *detector = running,
+                None => changed += 1,
+            }
+        }
+        self.detectors = fresh.detectors;
+        self.correlator.reload(signatures);
+        self.signatures = signatures.clone();
+        Ok(changed)
     }
 
     fn accept(&mut self, losses: &LossCounts, packets: u64) {

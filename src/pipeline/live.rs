@@ -1,11 +1,15 @@
-//! What a live run needs besides: time that passes without packets, news while it goes on, and names that come late.
+//! What a live run needs besides: time that passes without packets, news while it goes on, names that come late, and
+//! signatures that change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Pipeline, Stats, TICK};
+use super::analysis::Analysis;
+use super::{BuildError, Pipeline, Stats, TICK};
 use crate::alert::Alert;
+use crate::baseline::Baseline;
 use crate::identity::Journal;
+use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -50,6 +54,21 @@ impl Pipeline {
             analysis.rename(&journal, since);
         }
         self.journal = journal;
+    }
+
+    /// Looks for what these signatures say from here on; returns how many are new or changed. Detectors of the others, alerts,
+    /// flows and baselines stay.
+    ///
+    /// # Errors
+    /// When a signature's thresholds don't fit its detector; then all stays as it was.
+    pub fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
+        let analysis = self.analysis.as_mut();
+        analysis.map_or(Ok(0), |analysis| analysis.reload(signatures))
+    }
+
+    /// What has been learned by now, when learning. What was seen in the last two hours is not in it yet.
+    pub fn learned(&self) -> Option<&Baseline> {
+        self.analysis.as_ref().and_then(Analysis::learned)
     }
 
     /// What was seen so far.

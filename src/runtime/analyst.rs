@@ -1,13 +1,18 @@
 //! The analysis thread: batches through the pipeline in order of time, news to the sinks once a second.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing::{info, warn};
 
 use super::deliver::News;
 use super::ring::{Batch, Merge};
+use super::view::View;
 use super::{Message, Standing};
 use crate::alert::{Alert, AlertStatus};
+use crate::baseline::Baseline;
 use crate::pipeline::{Pipeline, Verdict};
 use crate::signature::Severity;
 use crate::telemetry::{Loss, LossCounts};
@@ -15,6 +20,8 @@ use crate::time::Timestamp;
 
 /// Nanoseconds of packet time between two looks at the alerts.
 const SECOND: i64 = 1_000_000_000;
+/// Between two savings of what is learned.
+const SAVE: Duration = Duration::from_mins(10);
 
 pub(super) struct Analyst {
     pipeline: Pipeline,
@@ -22,7 +29,10 @@ pub(super) struct Analyst {
     free: SyncSender<Batch>,
     tally: Tally,
     news: SyncSender<News>,
-    standing: Arc<Mutex<Standing>>,
+    /// Where what is learned is saved.
+    save: Option<SyncSender<Baseline>>,
+    saved: Timestamp,
+    view: Arc<View>,
     now: Timestamp,
     told: Timestamp,
 }
@@ -40,7 +50,8 @@ impl Analyst {
         pipeline: Pipeline,
         free: SyncSender<Batch>,
         news: SyncSender<News>,
-        standing: Arc<Mutex<Standing>>,
+        save: Option<SyncSender<Baseline>>,
+        view: Arc<View>,
     ) -> Self {
         Self {
             pipeline,
@@ -48,7 +59,9 @@ impl Analyst {
             free,
             tally: Tally::default(),
             news,
-            standing,
+            save,
+            saved: Timestamp::MAX,
+            view,
             now: Timestamp::MIN,
             told: Timestamp::MIN,
         }
@@ -67,6 +80,10 @@ impl Analyst {
                     self.advance(now);
                 }
                 Message::Journal(journal) => self.pipeline.renew(journal),
+                Message::Signatures(signatures) => match self.pipeline.reload(&signatures) {
+                    Ok(changed) => info!("signatures read again, {changed} changed"),
+                    Err(error) => warn!("signatures stay as they were: {error}"),
+                },
             }
         }
         self.release(Timestamp::MAX);
@@ -112,19 +129,39 @@ impl Analyst {
                 self.pipeline.lost(Loss::SinkFull, n as u64);
             }
         }
-        if let Ok(mut standing) = self.standing.lock() {
-            *standing = Standing {
-                stats: self.pipeline.stats(),
-                losses: self.pipeline.losses(),
-                alerts: self.tally.counts,
-                now: Some(self.now),
-            };
+        self.view.show_standing(Standing {
+            stats: self.pipeline.stats(),
+            losses: self.pipeline.losses(),
+            alerts: self.tally.counts,
+            now: Some(self.now),
+        });
+        self.save();
+    }
+
+    /// Saves what has been learned, from time to time.
+    fn save(&mut self) {
+        let first = self.saved == Timestamp::MAX;
+        if first || self.now.since(self.saved) >= SAVE {
+            self.saved = self.now;
+            if !first
+                && let Some(save) = &self.save
+                && let Some(learned) = self.pipeline.learned()
+            {
+                // If the last one is still being written, the next will do.
+                save.try_send(learned.clone()).ok();
+            }
         }
     }
 
     fn finish(self) -> Outcome {
         let mut tally = self.tally;
-        let (verdict, flows) = self.pipeline.finish();
+        let (mut verdict, flows) = self.pipeline.finish();
+        if let Some(save) = self.save
+            && let Some(baseline) = verdict.baseline.take()
+        {
+            // Only gone if its thread died, which is told at the end.
+            save.send(baseline).ok();
+        }
         tally.count(&verdict.alerts);
         // Now there is time to wait; nobody takes it only if nobody reads any more.
         drop(self.news.send(News::Flows(flows)));

@@ -18,6 +18,8 @@ pub(super) enum News {
     Alerts(Vec<Alert>),
     /// Flows that ended.
     Flows(Vec<EndedFlow>),
+    /// The files are to be opened anew: somebody moved them away.
+    Reopen,
 }
 
 type Out = Box<dyn Write + Send>;
@@ -28,7 +30,12 @@ pub struct Outputs {
     pub alerts: AlertWriter<Out>,
     /// Flows, if they are wanted.
     pub flows: Option<RecordWriter<Out>>,
+    /// Opens both anew.
+    pub reopen: Reopen,
 }
+
+/// Opens the outputs anew; the words are for the operator.
+pub type Reopen = Box<dyn Fn() -> Result<Outputs, String> + Send>;
 
 impl Outputs {
     pub(super) const fn wants_flows(&self) -> bool {
@@ -53,6 +60,14 @@ impl Outputs {
                 }
             };
             let wrote = match one {
+                News::Reopen => {
+                    self.settle(&mut broken, stop);
+                    match (self.reopen)() {
+                        Ok(anew) => self = anew,
+                        Err(problem) => error!("alerts go where they went: {problem}"),
+                    }
+                    continue;
+                }
                 News::Alerts(alerts) => {
                     let each = alerts.iter().map(|alert| self.alerts.deliver(alert));
                     each.collect::<Vec<_>>()

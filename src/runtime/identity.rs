@@ -7,15 +7,16 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use tracing::{debug, info, warn};
 
+use super::view::View;
 use super::{Message, clock};
 use crate::identity::{InventoryErrors, InventoryReport, LiveInventory};
 
@@ -62,7 +63,8 @@ pub(super) struct Follower {
     inventory: LiveInventory,
     events: Option<OwnedFd>,
     orders: SyncSender<Message>,
-    state: Arc<Mutex<IdentityState>>,
+    view: Arc<View>,
+    readings: u64,
     again: Arc<AtomicBool>,
     told: Option<String>,
 }
@@ -75,7 +77,7 @@ impl Follower {
     pub(super) fn start(
         inventory: LiveInventory,
         orders: SyncSender<Message>,
-        state: Arc<Mutex<IdentityState>>,
+        view: Arc<View>,
         again: Arc<AtomicBool>,
     ) -> Result<Self, InventoryErrors> {
         let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
@@ -89,7 +91,8 @@ impl Follower {
             inventory,
             events: events.ok(),
             orders,
-            state,
+            view,
+            readings: 0,
             again,
             told: None,
         };
@@ -206,11 +209,12 @@ impl Follower {
             }
             self.told.clone_from(&problem);
         }
-        if let Ok(mut state) = self.state.lock() {
-            state.claims = self.inventory.journal().claims_count();
-            state.readings += 1;
-            state.problem = problem;
-        }
+        self.readings += 1;
+        self.view.show_identity(IdentityState {
+            claims: self.inventory.journal().claims_count(),
+            readings: self.readings,
+            problem,
+        });
     }
 }
 

@@ -14,32 +14,43 @@ mod analyst;
 mod deliver;
 mod identity;
 mod links;
+mod privileges;
 mod ring;
+mod server;
 mod taps;
+mod view;
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::SystemTime;
 
+use caps::Capability;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
+use tracing::{info, warn};
 
+use crate::baseline::{Baseline, Store, StoreError};
 use crate::capture::{LiveError, LiveOptions};
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryErrors, Journal, LiveInventory};
 use crate::pipeline::{BuildError, Pipeline, Stats, Task, Verdict};
-use crate::telemetry::LossCounts;
+use crate::signature::SignatureSet;
+use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
 use analyst::Analyst;
+use deliver::News;
 use identity::Follower;
 use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
+use view::View;
 
-pub use deliver::Outputs;
+pub use deliver::{Outputs, Reopen};
 pub use identity::{IdentityState, places};
 pub use taps::{Selection, TapCounts, TapState};
 
@@ -61,6 +72,17 @@ pub enum RuntimeError {
     /// A signature doesn't fit its detector.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// Metrics and health can't be served there.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What was learned can't be saved.
+    #[error(transparent)]
+    Save(#[from] StoreError),
     /// The system has no thread or no signal handler for us.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -70,6 +92,9 @@ pub enum RuntimeError {
     )]
     Died(&'static str),
 }
+
+/// Reads the signatures again; the words are for the operator.
+pub type Reload = Box<dyn Fn() -> Result<SignatureSet, String>>;
 
 /// What a live run is made of.
 pub struct Setup {
@@ -87,6 +112,14 @@ pub struct Setup {
     pub task: Task,
     /// Where alerts and flows go.
     pub outputs: Outputs,
+    /// Where what is learned goes, when learning.
+    pub store: Option<Store>,
+    /// What SIGHUP does about signatures.
+    pub reload: Reload,
+    /// Where metrics and health are served, if anywhere.
+    pub listen: Option<SocketAddr>,
+    /// The directories that results are written to; no other is.
+    pub writable: Vec<PathBuf>,
 }
 
 /// What a live run came to.
@@ -129,127 +162,139 @@ enum Message {
     },
     /// Who held which address is known better now.
     Journal(Arc<Journal>),
+    /// What to look for, and how, has changed.
+    Signatures(SignatureSet),
 }
 
 /// A live run.
 pub struct Engine {
     stop: Arc<AtomicBool>,
-    orders: SyncSender<Message>,
-    taps: Arc<Mutex<Vec<TapState>>>,
-    standing: Arc<Mutex<Standing>>,
-    identity: Arc<Mutex<IdentityState>>,
     reread: Arc<AtomicBool>,
-    ended: oneshot::Receiver<()>,
+    orders: SyncSender<Message>,
+    news: SyncSender<News>,
+    reload: Reload,
+    listener: Option<TcpListener>,
+    view: Arc<View>,
+    ended: Arc<Notify>,
     capture: JoinHandle<()>,
     following: JoinHandle<()>,
     analysis: JoinHandle<analyst::Outcome>,
     delivery: JoinHandle<u64>,
+    saving: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+/// Rings when its thread ends, however it does.
+struct Bell(Arc<Notify>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Engine {
-    /// Opens the interfaces and starts.
+    /// Opens everything, gives up what rights it needs no more, and starts.
     ///
     /// # Errors
-    /// When the interfaces can't be captured, or a signature doesn't fit its detector.
+    /// When the interfaces can't be captured, an inventory can't be read, or a signature doesn't fit its detector.
     pub fn start(setup: Setup) -> Result<Self, RuntimeError> {
         let batches = (setup.ring / BATCH_BYTES).max(4);
         let (orders, messages) = sync_channel(batches + MESSAGES);
         let (free, freed) = sync_channel(batches);
         let (news, delivered) = sync_channel(DELIVERIES);
-        let taps = Arc::new(Mutex::new(Vec::new()));
-        let standing = Arc::new(Mutex::new(Standing::default()));
+        let view = Arc::new(View::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let (end, ended) = oneshot::channel();
-
-        let capture = Taps::open(
-            &setup.selection,
-            setup.live,
-            orders.clone(),
-            freed,
-            batches,
-            Arc::clone(&taps),
-        )?;
-        let identity = Arc::new(Mutex::new(IdentityState::default()));
         let reread = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(Notify::new());
+        let thread = || (Arc::clone(&stop), Bell(Arc::clone(&ended)));
+
+        let listener = setup.listen.map(listen).transpose()?;
+        let (selection, live) = (&setup.selection, setup.live);
+        let shown = Arc::clone(&view);
+        let taps = Taps::open(selection, live, orders.clone(), freed, batches, shown)?;
         let follower = Follower::start(
             setup.inventory,
             orders.clone(),
-            Arc::clone(&identity),
+            Arc::clone(&view),
             Arc::clone(&reread),
         )?;
         let mut pipeline = Pipeline::new(setup.flow, follower.journal(), setup.task)?;
         if setup.outputs.wants_flows() {
             pipeline = pipeline.keeping_flows();
         }
-        let analyst = Analyst::new(pipeline, free, news, Arc::clone(&standing));
-        let (outputs, halt) = (setup.outputs, Arc::clone(&stop));
-        let delivery = named("delivery", move || outputs.run(&delivered, &halt))?;
+        let (save, baselines) = sync_channel(1);
+        let save = setup.store.is_some().then_some(save);
+        let analyst = Analyst::new(pipeline, free, news.clone(), save, Arc::clone(&view));
+
+        // What a thread starts with, it has from this one.
+        complain(privileges::confine(&setup.writable));
+        let (halt, bell) = thread();
+        let capture = named("capture", move || {
+            let _bell: Bell = bell;
+            complain(privileges::keep(Some(Capability::CAP_NET_RAW)));
+            taps.run(&halt);
+        })?;
+        complain(privileges::keep(None));
+        let (halt, bell) = thread();
+        let outputs = setup.outputs;
+        let delivery = named("delivery", move || {
+            let _bell: Bell = bell;
+            outputs.run(&delivered, &halt)
+        })?;
+        let (_, bell) = thread();
         let analysis = named("analysis", move || {
-            // Dropped when the thread ends, however it does.
-            let _end: oneshot::Sender<()> = end;
+            let _bell: Bell = bell;
             analyst.run(&messages)
         })?;
-        let halt = Arc::clone(&stop);
-        let following = named("identity", move || follower.run(&halt))?;
-        let halt = Arc::clone(&stop);
-        let capture = named("capture", move || capture.run(&halt))?;
+        let (halt, bell) = thread();
+        let following = named("identity", move || {
+            let _bell: Bell = bell;
+            follower.run(&halt);
+        })?;
+        let store = setup.store;
+        let saving = store.map(|store| named("baseline", move || save_all(&store, &baselines)));
         Ok(Self {
             stop,
-            orders,
-            taps,
-            standing,
-            identity,
             reread,
+            orders,
+            news,
+            reload: setup.reload,
+            listener,
+            view,
             ended,
             capture,
             following,
             analysis,
             delivery,
+            saving: saving.transpose()?,
         })
-    }
-
-    /// The interfaces and their counts, as of the last second.
-    pub fn taps(&self) -> Vec<TapState> {
-        self.taps
-            .lock()
-            .map(|taps| taps.clone())
-            .unwrap_or_default()
-    }
-
-    /// How the run stands, as of the last second.
-    pub fn standing(&self) -> Standing {
-        let standing = self.standing.lock();
-        standing
-            .map(|standing| standing.clone())
-            .unwrap_or_default()
-    }
-
-    /// How well identities are known.
-    pub fn identity(&self) -> IdentityState {
-        let identity = self.identity.lock();
-        identity
-            .map(|identity| identity.clone())
-            .unwrap_or_default()
     }
 
     /// Runs until SIGTERM or SIGINT, or until nobody takes the results any more; then analyzes what was captured so far.
     ///
     /// # Errors
-    /// When a thread died.
+    /// When a thread died, or what was learned can't be saved.
     pub fn run(mut self) -> Result<Report, RuntimeError> {
         let edge = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let listener = self.listener.take();
         edge.block_on(async {
+            if let Some(listener) = listener {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let router = server::router(Arc::clone(&self.view));
+                tokio::spawn(async move { axum::serve(listener, router).await });
+            }
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut reload = signal(SignalKind::hangup())?;
+            let mut hangup = signal(SignalKind::hangup())?;
+            info!("started");
             loop {
                 tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
-                    _ = &mut self.ended => break,
-                    _ = reload.recv() => self.reread.store(true, Ordering::Relaxed),
+                    () = self.ended.notified() => break,
+                    _ = hangup.recv() => self.renew(),
                 }
             }
             io::Result::Ok(())
@@ -257,38 +302,72 @@ impl Engine {
         self.finish()
     }
 
+    /// Reads again what may have changed. What is wrong leaves all as it was.
+    fn renew(&self) {
+        self.reread.store(true, Ordering::Relaxed);
+        // One second brings one delivery, so there is room; if not, the next SIGHUP does it.
+        if self.news.try_send(News::Reopen).is_err() {
+            warn!("the files of alerts and flows are not opened anew: their sink is behind");
+        }
+        match (self.reload)() {
+            Ok(signatures) => {
+                // Gone only if the analysis died, which ends the run.
+                self.orders.send(Message::Signatures(signatures)).ok();
+            }
+            Err(problem) => warn!("signatures stay as they were: {problem}"),
+        }
+    }
+
     fn finish(self) -> Result<Report, RuntimeError> {
         self.stop.store(true, Ordering::Relaxed);
-        self.capture
-            .join()
-            .map_err(|_| RuntimeError::Died("capture"))?;
-        self.following
-            .join()
-            .map_err(|_| RuntimeError::Died("identity"))?;
-        // The analysis goes on until nobody can send anything any more.
+        let died = |thread| move |_| RuntimeError::Died(thread);
+        self.capture.join().map_err(died("capture"))?;
+        self.following.join().map_err(died("identity"))?;
+        // The analysis and the delivery go on until nobody can send anything any more.
         drop(self.orders);
-        let outcome = self
-            .analysis
-            .join()
-            .map_err(|_| RuntimeError::Died("analysis"))?;
-        let failed = self
-            .delivery
-            .join()
-            .map_err(|_| RuntimeError::Died("delivery"))?;
-        let claims = self.identity.lock().map_or(0, |identity| identity.claims);
+        drop(self.news);
+        let outcome = self.analysis.join().map_err(died("analysis"))?;
+        let failed = self.delivery.join().map_err(died("delivery"))?;
+        if let Some(saving) = self.saving {
+            saving.join().map_err(died("baseline"))??;
+        }
         let mut losses = outcome.losses;
-        losses.add_n(crate::telemetry::Loss::SinkFull, failed);
+        losses.add_n(Loss::SinkFull, failed);
         Ok(Report {
             verdict: outcome.verdict,
             alerts: outcome.alerts,
-            claims,
-            taps: self
-                .taps
-                .lock()
-                .map(|taps| taps.clone())
-                .unwrap_or_default(),
+            claims: self.view.identity().claims,
+            taps: self.view.taps(),
             losses,
         })
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, RuntimeError> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open().map_err(|source| RuntimeError::Listen { address, source })
+}
+
+/// Saves each baseline that comes. The last one is the one that counts, so its failure is the run's.
+fn save_all(store: &Store, baselines: &Receiver<Baseline>) -> Result<(), StoreError> {
+    let mut last = Ok(());
+    for baseline in baselines {
+        last = store.save(&baseline);
+        if let Err(error) = &last {
+            warn!("{error}");
+        }
+    }
+    last
+}
+
+/// Tells of rights that could not be given up: the run is as good, but less safe than it could be.
+fn complain(outcome: Result<(), String>) {
+    if let Err(problem) = outcome {
+        warn!("not confined as it should be: {problem}");
     }
 }
 

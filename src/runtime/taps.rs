@@ -4,9 +4,9 @@
 //! the wire is quiet. It copies each frame once, into a batch; it allocates nothing, locks nothing and logs nothing per frame.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::links::{links, uplinks};
 use super::ring::Batch;
+use super::view::View;
 use super::{Message, clock};
 use crate::capture::{
     EVERY_INTERFACE, Frame, KernelCounts, LinkType, Live, LiveError, LiveOptions,
@@ -107,7 +108,7 @@ pub(super) struct Taps {
     free: Receiver<Batch>,
     /// Batches that may still be made.
     spare: usize,
-    states: Arc<Mutex<Vec<TapState>>>,
+    view: Arc<View>,
     /// What was told of losses so far.
     told: LossCounts,
 }
@@ -126,7 +127,7 @@ impl Taps {
         out: SyncSender<Message>,
         free: Receiver<Batch>,
         batches: usize,
-        states: Arc<Mutex<Vec<TapState>>>,
+        view: Arc<View>,
     ) -> Result<Self, LiveError> {
         let every = [EVERY_INTERFACE.to_owned()];
         let (interfaces, pods) = match selection {
@@ -163,7 +164,7 @@ impl Taps {
             out,
             free,
             spare: batches,
-            states,
+            view,
             told: LossCounts::default(),
         })
     }
@@ -340,9 +341,7 @@ impl Taps {
                 counts,
             });
         }
-        if let Ok(mut shown) = self.states.lock() {
-            *shown = states;
-        }
+        self.view.show_taps(states);
     }
 
     /// Closes an interface's handle and settles its account.

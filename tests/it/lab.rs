@@ -366,6 +366,18 @@ impl Spanwatch {
         run(Command::new("kill").args([&format!("-{name}"), &*pid]));
     }
 
+    /// The name of each of its threads, and what the kernel says of it.
+    pub(crate) fn threads(&self) -> Vec<(String, String)> {
+        let tasks = format!("/proc/{}/task", self.process.0.id());
+        let read = |task: &Path, what: &str| fs::read_to_string(task.join(what)).unwrap();
+        let tasks = fs::read_dir(tasks)
+            .unwrap()
+            .map(|task| task.unwrap().path());
+        tasks
+            .map(|task| (read(&task, "comm").trim().to_owned(), read(&task, "status")))
+            .collect()
+    }
+
     /// Ends it as an operator does; returns its status, all alerts and all it said.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<Value>, String) {
         self.signal("TERM");

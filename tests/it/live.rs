@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::command::{repository, spanwatch};
 use crate::lab::Lab;
 
 /// How long an alert may take, on a machine that is busy with other tests.
@@ -268,4 +269,189 @@ fn pods_that_come_and_go_with_reused_addresses_are_told_apart() {
     assert_eq!(told, PODS);
     let (received, became) = account(&said, "any");
     assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+}
+
+/// What a path answers over HTTP, from inside the node.
+fn get(lab: &Lab, path: &str) -> String {
+    let ask = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/9474; printf 'GET {path} HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    let output = lab.command(&["bash", "-c", &ask]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A metric's value.
+fn metric(page: &str, name: &str) -> f64 {
+    let line = page
+        .lines()
+        .find(|line| line.starts_with(&format!("{name} ")));
+    let line = line.unwrap_or_else(|| panic!("no {name}: {page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn it_tells_how_it_stands_and_keeps_no_right_it_does_not_need() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let cni = lab.cni();
+    let args = [
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:9474",
+    ];
+    let mut agent = lab.spanwatch(&args);
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    agent.alert(SOON, is("port-scan"));
+    std::thread::sleep(Duration::from_secs(2));
+
+    let page = get(&lab, "/metrics");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(metric(&page, "spanwatch_packets_total") >= 2400.0);
+    assert!(metric(&page, "spanwatch_identity_claims") >= 2.0);
+    assert!(
+        metric(&page, "spanwatch_alerts_total{severity=\"high\"}") >= 1.0,
+        "{page}"
+    );
+    assert!(metric(&page, "spanwatch_lag_seconds") < 30.0);
+    let documented = std::fs::read_to_string(repository("docs/live.md")).unwrap();
+    for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let name = line.split(' ').nth(2).unwrap();
+        assert!(
+            documented.contains(&format!("`{name}`")),
+            "docs/live.md lacks {name}"
+        );
+    }
+    assert!(get(&lab, "/healthz").starts_with("HTTP/1.1 200"));
+    let ready = get(&lab, "/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.contains("any: captured"),
+        "{ready}"
+    );
+
+    // Of all threads the capturing one alone keeps a capability, NET_RAW, and none can get another.
+    for (thread, status) in agent.threads() {
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        let raw = if thread == "capture" { 1 << 13 } else { 0 };
+        for (set, kept) in [
+            ("CapEff:", raw),
+            ("CapPrm:", raw),
+            ("CapInh:", 0),
+            ("CapAmb:", 0),
+        ] {
+            let bits = u64::from_str_radix(&field(set), 16).unwrap();
+            assert_eq!(bits, kept, "{thread} {set} {bits:x}");
+        }
+        assert_eq!(field("NoNewPrivs:"), "1", "{thread}");
+    }
+    assert_eq!(agent.stop().0, Some(0));
+}
+
+#[test]
+fn what_is_learned_is_kept_and_signatures_and_files_are_renewed() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let cni = lab.cni();
+    let (baseline, output, own) = (
+        lab.path("baseline"),
+        lab.path("alerts.jsonl"),
+        lab.path("own"),
+    );
+    std::fs::create_dir(&own).unwrap();
+    let one = std::path::Path::new(&own).join("icmp-tunnel.toml");
+    std::fs::copy(repository("signatures/icmp-tunnel.toml"), one).unwrap();
+    let args = [
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--baseline",
+        &baseline,
+        "--learn",
+        "--output",
+        &output,
+        "--signatures",
+        &own,
+    ];
+    let _server = web.start(&["socat", "TCP-LISTEN:8080,fork,reuseaddr", "PIPE"]);
+    for _ in 0..2 {
+        // The second run goes on where the first one ended.
+        let mut agent = lab.spanwatch(&args);
+        let calls = format!(
+            "sleep 1; for i in 1 2 3; do exec 3<>/dev/tcp/{}/8080; echo x >&3; read -u 3 y; done",
+            web.ip
+        );
+        worker.exec(&["bash", "-c", &calls]);
+
+        let broken = std::path::Path::new(&own).join("port-scan.toml");
+        std::fs::write(&broken, "thresholds = 7").unwrap();
+        agent.signal("HUP");
+        agent.hear("signatures stay as they were");
+        std::fs::remove_file(&broken).unwrap();
+        std::fs::rename(&output, format!("{output}.1")).unwrap();
+        agent.signal("HUP");
+        agent.hear("signatures read again, 0 changed");
+        worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+        let (code, _, said) = agent.stop();
+        assert_eq!(code, Some(0), "{said}");
+        let told = std::fs::read_to_string(&output).unwrap();
+        assert!(told.contains("port-scan"), "{told} {said}");
+    }
+    let shown = spanwatch(&[
+        "baseline",
+        "show",
+        "--baseline",
+        &baseline,
+        "shop/Deployment/worker",
+    ]);
+    assert_eq!(shown.code, Some(0), "{}", shown.err);
+    assert!(
+        shown.out.contains("shop/Deployment/worker"),
+        "{}",
+        shown.out
+    );
+}
+
+#[test]
+fn more_than_it_can_take_is_counted_to_the_last_packet() {
+    let Some(lab) = Lab::new(&["socat"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let cni = lab.cni();
+    let args = [
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--buffer",
+        "1",
+        "--ring",
+        "2",
+    ];
+    let agent = lab.spanwatch(&args);
+    // As many small datagrams as a core can send.
+    let to = format!("UDP-SENDTO:{}:9", web.ip);
+    let flood = worker.start(&["socat", "-u", "-b", "64", "OPEN:/dev/zero", &to]);
+    std::thread::sleep(Duration::from_secs(4));
+    let asked = std::time::Instant::now();
+    let (code, _, said) = agent.stop();
+    drop(flood);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        asked.elapsed() < SOON,
+        "it ends when asked to, however much there is"
+    );
+    let (received, became) = account(&said, "any");
+    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+    assert!(received > 50_000, "{said}");
 }

@@ -119,7 +119,12 @@ pub(super) fn gather(
                 gave += collector.tally.bindings + collector.tally.hints;
                 report.files.push(file);
             }
-            Err(error) if live && error.is_absence() => {}
+            Err(error) if live && error.is_absence() => report.files.push(FileReport {
+                path: path.clone(),
+                format: "nothing yet",
+                bindings: 0,
+                notes: vec![error.to_string()],
+            }),
             Err(error) => errors.push(error),
         }
     }
