@@ -154,7 +154,9 @@ impl Guesser {
         let (refused, counted, worked) = (account.refused, account.counted, account.worked);
         account.settle();
         let elsewhere = self.counted.saturating_sub(counted);
-        let guessed = counted > honest_retries || !worked && elsewhere >= MANY_REFUSALS;
+        let guessed = self.mark > 0 && self.counted > honest_retries
+            || counted > honest_retries
+            || !worked && elsewhere >= MANY_REFUSALS;
         if guessed && !self.is_paced() {
             self.breakin = Some(Breakin {
                 user: attempt.user.cloned(),

@@ -120,6 +120,24 @@ fn a_login_after_few_refusals_settles_them_and_after_many_does_not() {
 }
 
 #[test]
+fn whoever_was_reported_and_is_let_in_has_guessed() {
+    let flow = flow(1, ME, SERVER);
+    let run = |mark: u64| {
+        let mut attempts = Attempts::new(10, 5);
+        let users: [Arc<str>; 2] = ["root".into(), "admin".into()];
+        for n in 0..8_u32 {
+            let user = users.get(n as usize / 4);
+            attempts.take(&attempt(&flow, user, None, f64::from(n * n) / 3.0, false));
+        }
+        let key = (source_key(&end(ME)), "ssh");
+        attempts.source(&key).unwrap().mark = mark;
+        attempts.take(&attempt(&flow, users.get(1), None, 30.0, true))
+    };
+    assert_eq!(run(0), Taken::Nothing);
+    assert_eq!(run(8), Taken::BrokeIn);
+}
+
+#[test]
 fn one_user_of_many_that_is_let_in_was_guessed() {
     let flow = flow(1, ME, SERVER);
     let mut attempts = Attempts::new(10, 5);
