@@ -19,6 +19,8 @@ mod surprise;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::BTreeMap;

@@ -48,6 +48,11 @@ impl Names {
         Some(name)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// Forgets the names that nobody else holds.
     pub(super) fn prune(&mut self) {
         self.names.retain(|name| Arc::strong_count(name) > 1);

@@ -1,6 +1,6 @@
 //! The `baseline` command, and what befalls its file.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::command::{Folder, command, spanwatch};
@@ -250,4 +250,38 @@ fn a_learner_that_is_killed_leaves_the_old_state_or_the_new() {
             break;
         }
     }
+}
+
+/// A full disk, as a file system of our own in a mount namespace of its own.
+#[test]
+fn on_a_full_disk_the_old_state_stays_and_the_reason_is_told() {
+    let folder = Folder::new();
+    let [baseline, after, disk] = ["b.baseline", "after.baseline", "disk"].map(|n| folder.path(n));
+    learn(&baseline);
+    std::fs::create_dir(&disk).unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=4m none "$2" || exit 77
+        cp "$1" "$2/b.baseline"
+        dd if=/dev/zero of="$2/filler" bs=4k 2>/dev/null
+        "$4" learn "$5" --inventory "$6" --baseline "$2/b.baseline"
+        code=$?
+        cp "$2/b.baseline" "$3"
+        exit $code"#;
+    let own = env!("CARGO_BIN_EXE_spanwatch");
+    let run = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .args([&baseline, &disk, &after, own, ATTACK, INVENTORY])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&run.stderr);
+    if run.status.code() == Some(77) || err.contains("unshare failed") {
+        eprintln!("SKIPPED: only root can mount a disk to fill: {err}");
+        return;
+    }
+    assert_eq!(run.status.code(), Some(2), "{err}");
+    for part in ["disk/b.baseline", "unharmed", "No space left"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert_eq!(export(&after), export(&baseline));
 }

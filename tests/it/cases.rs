@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1` rewrites `captures/<id>/expected.jsonl`; read the difference before you commit it.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde::Deserialize;
@@ -61,6 +62,23 @@ fn seconds(alert: &Value, field: &str) -> f64 {
     time.as_nanosecond() as f64 / 1e9 - START
 }
 
+/// What an analyst adds up is the score: of each family the weightiest piece of evidence.
+fn adds_up(alert: &Value) {
+    let mut families: BTreeMap<&str, f64> = BTreeMap::new();
+    for one in alert["evidence"].as_array().unwrap() {
+        let family = one["family"].as_str().unwrap();
+        let bits = one["bits"].as_f64().unwrap();
+        let weightiest = families.entry(family).or_insert(bits);
+        *weightiest = weightiest.max(bits);
+    }
+    let sum: f64 = families.values().sum();
+    let score = alert["score_bits"].as_f64().unwrap();
+    assert!(
+        (sum - score).abs() < 0.05,
+        "{sum} bits of evidence: {alert}"
+    );
+}
+
 fn check(id: &str) {
     let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
     let case: Case = toml::from_str(&text).unwrap();
@@ -84,6 +102,7 @@ fn check(id: &str) {
 
     let run = analyze(id, &case.attack, baseline, &[]);
     let alerts = run.json();
+    alerts.iter().for_each(adds_up);
     for expect in &case.expect {
         let found = alerts.iter().find(|alert| {
             alert["signature"] == expect.signature.as_str()

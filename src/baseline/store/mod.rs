@@ -59,7 +59,7 @@ pub enum StoreError {
         found: u64,
     },
     /// It could not be written.
-    #[error("cannot write baseline {}: {source}; what it held before is unharmed", .path.display())]
+    #[error("cannot write baseline {}, what it held before is unharmed", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
