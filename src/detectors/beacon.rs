@@ -2,9 +2,12 @@
 //!
 //! An implant must ask for orders, and sleeps in between. So there is a series of contacts with one peer: connections, or
 //! exchanges on a connection that stays. Against chance its intervals are too even, whatever the jitter (see
-//! [`regularity`]), and what is said without orders is always the same. But a cluster is full of clocks, and no rhythm is
-//! evil by itself: it counts only together with a peer that is new or known to nobody else, and never where the baseline
-//! knows the contact.
+//! [`regularity`]), and what is said without orders is always the same, to the byte: agents that deliver (metrics, logs,
+//! spans) have something else to say each time (see [`sizes`]). But a cluster is full of clocks, and no rhythm is evil by
+//! itself: it counts only together with a peer that is new or known to nobody else, and never where the baseline knows the
+//! contact.
+
+mod sizes;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,16 +15,18 @@ use std::time::Duration;
 
 use lru::LruCache;
 use serde::Deserialize;
+use sizes::Sizes;
 
 use super::newness::{bare_address, newness, total_bits};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
+use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
     Callee, SourceKey, database_product, goes_out, is_session_port, regularity, source_key,
 };
-use crate::flow::{Direction, Exchange, Protocol};
+use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -29,7 +34,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "beacon",
-    sees: EventKinds::EXCHANGE,
+    sees: EventKinds::EXCHANGE.and(EventKinds::TRANSACTION),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(Beacon::new(thresholds, signature.alert_bits)))
@@ -48,11 +53,6 @@ const MOST_BITS_TIMING: f64 = 10.0;
 const ROUNDS: usize = 3;
 /// Less than this is chance.
 const FEWEST_BITS_TIMING: f64 = 4.0;
-/// What sizes that are always the same are worth, in each direction.
-const BITS_SAME_SIZE: f64 = 2.5;
-/// Sizes differ by this much and are the same: names, numbers and padding in a request.
-const SAME_SIZE: f64 = 0.02;
-const SAME_SIZE_BYTES: f64 = 12.0;
 /// The called end asks.
 const BITS_INVERTED: f64 = 4.0;
 const BITS_NOBODYS_PROTOCOL: f64 = 3.0;
@@ -70,8 +70,14 @@ struct Thresholds {
 /// One contact: when it began, after how long a silence, and what either side said.
 #[derive(Clone, Copy, Default, Debug)]
 struct Contact {
+    flow: FlowId,
     start: Timestamp,
     silence: Duration,
+    /// Whether it is a connection of its own.
+    opened: bool,
+    /// In its first exchange: the question, before any order or outcome.
+    first: [u32; 2],
+    /// In all.
     said: [u32; 2],
 }
 
@@ -87,6 +93,9 @@ struct Series {
     connections: u64,
     /// How many the client began and got no answer to.
     unanswered: u64,
+    /// Requests over HTTP, and how many of them asked for a page.
+    requests: u64,
+    pages: u64,
     first: Timestamp,
     last: Timestamp,
     app: Option<&'static str>,
@@ -104,6 +113,8 @@ impl Series {
             greeted: 0,
             connections: 0,
             unanswered: 0,
+            requests: 0,
+            pages: 0,
             first: time,
             last: time,
             app: None,
@@ -122,9 +133,11 @@ impl Series {
                 self.contacts.remove(0);
             }
             self.contacts.push(Contact {
+                flow: flow.id,
                 start: exchange.start,
                 silence,
-                said: [0; 2],
+                opened: exchange.number == 0,
+                ..Contact::default()
             });
             self.count += 1;
             // A server that greets doesn't ask.
@@ -139,12 +152,18 @@ impl Series {
                 self.samples.push(Arc::clone(flow));
             }
         }
-        if let Some(contact) = self.contacts.last_mut() {
+        // What was said last on a connection is told when it is over, and the next may have begun by then.
+        let same = self.contacts.iter().rposition(|one| one.flow == flow.id);
+        let last = self.contacts.len().saturating_sub(1);
+        if let Some(contact) = self.contacts.get_mut(same.unwrap_or(last)) {
             for end in [Direction::Orig, Direction::Resp] {
                 if let Some(said) = contact.said.get_mut(end as usize) {
                     let more = u32::try_from(exchange.said(end)).unwrap_or(u32::MAX);
                     *said = said.saturating_add(more);
                 }
+            }
+            if begins {
+                contact.first = contact.said;
             }
         }
         self.last = self.last.max(exchange.end);
@@ -169,40 +188,24 @@ impl Series {
             .collect()
     }
 
-    /// The share of contacts, but for the last that may go on, in which an end said one of its two usual amounts (without
-    /// orders, and with one), and the more usual of the two.
-    fn usual_sizes(&self, end: Direction) -> (f64, f64) {
+    /// What both ends said in each contact but the last, which may go on: first, or in all where TLS says hello first.
+    fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes {
+            questions: self.pages * 2 > self.requests,
+            ..Sizes::default()
+        };
         let over = self.contacts.split_last().map_or(&[][..], |(_, over)| over);
-        let mut sizes: Vec<f64> = over
-            .iter()
-            .filter_map(|contact| contact.said.get(end as usize).map(|&size| f64::from(size)))
-            .collect();
-        sizes.sort_by(f64::total_cmp);
-        let all = sizes.len();
-        let usual = sizes.drain(densest(&sizes));
-        let most_usual = usual.as_slice().first().copied().unwrap_or(0.0);
-        drop(usual);
-        let left = sizes.len() - densest(&sizes).len();
-        ((all - left) as f64 / all.max(1) as f64, most_usual)
-    }
-}
-
-/// Where most of some sorted sizes lie together.
-fn densest(sizes: &[f64]) -> std::ops::Range<usize> {
-    let mut best = 0..0;
-    let mut low = 0;
-    for (high, &size) in sizes.iter().enumerate() {
-        while sizes
-            .get(low)
-            .is_some_and(|&least| size - least > SAME_SIZE_BYTES.max(size * SAME_SIZE))
-        {
-            low += 1;
+        for contact in over {
+            let [asked, answered] = if contact.opened && self.app == Some("tls") {
+                contact.said
+            } else {
+                contact.first
+            };
+            sizes.asked.push(asked.into());
+            sizes.answered.push(answered.into());
         }
-        if high + 1 - low > best.len() {
-            best = low..high + 1;
-        }
+        sizes
     }
-    best
 }
 
 struct Beacon {
@@ -260,6 +263,16 @@ impl Beacon {
     }
 }
 
+impl Beacon {
+    fn request(&mut self, flow: &FlowInfo, request: &HttpRequest, context: &Context<'_>) {
+        let key = (source_key(&flow.orig), Callee::of(flow, context.peers));
+        if let Some(series) = self.series.peek_mut(&key) {
+            series.requests += 1;
+            series.pages += u64::from(matches!(&*request.method, "GET" | "HEAD"));
+        }
+    }
+}
+
 impl Series {
     /// Whether this may be part of what runs the cluster: a private peer that no inventory names, called by a pod, such as
     /// the API server; a private store; a private peer that is called anew each time, as health checks do, or by whoever
@@ -303,30 +316,15 @@ impl Series {
                 rhythm.index
             ),
         }];
-        let (asked, out_bytes) = self.usual_sizes(Direction::Orig);
-        let (answered, in_bytes) = self.usual_sizes(Direction::Resp);
-        // That many are alike by chance.
-        let alike = |share: f64| BITS_SAME_SIZE * ((share - 0.6) / 0.35).clamp(0.0, 1.0);
-        evidence.push(Evidence {
-            feature: "contact.same_size",
-            family: Family::Volume,
-            observed: rounded(asked),
-            expected: "requests and answers of different lengths".into(),
-            bits: alike(asked) + alike(answered),
-            signature_grade: false,
-            text: format!(
-                "{:.0} % of the contacts send one of two lengths (mostly about {out_bytes:.0} bytes), {:.0} % get one of two (about {in_bytes:.0})",
-                asked * 100.0,
-                answered * 100.0
-            ),
-        });
+        let inverted = self.inverted * 2 > self.count;
+        evidence.push(self.sizes().evidence(inverted));
         let new = newness(flow, Duration::from_secs_f64(usual), context);
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(context) {
             return None;
         }
         evidence.push(new);
         evidence.extend(bare_address(flow, context));
-        if self.inverted * 2 > self.count {
+        if inverted {
             evidence.push(self.protocol(
                 "contact.inverted",
                 BITS_INVERTED,
@@ -418,16 +416,22 @@ fn is_candidate(flow: &FlowInfo) -> bool {
 
 impl Detector for Beacon {
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
-        if let EventKind::Exchange {
-            flow,
-            exchange,
-            app,
-        } = &event.kind
-            && is_candidate(flow)
-            // A connection of which nobody saw the other half, or that never came about, is no contact.
-            && context.acquaintances.met(flow)
-        {
-            self.exchange(flow, exchange, *app, context, out);
+        match &event.kind {
+            EventKind::Exchange {
+                flow,
+                exchange,
+                app,
+            } if is_candidate(flow)
+                // A connection of which nobody saw the other half, or that never came about, is no contact.
+                && context.acquaintances.met(flow) =>
+            {
+                self.exchange(flow, exchange, *app, context, out);
+            }
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::HttpRequest(request),
+            } if is_candidate(flow) => self.request(flow, request, context),
+            _ => {}
         }
     }
 

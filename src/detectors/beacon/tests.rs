@@ -185,8 +185,29 @@ fn many_series_are_bounded() {
 }
 
 #[test]
-fn sizes_lie_together_or_dont() {
-    assert_eq!(densest(&[]), 0..0);
-    assert_eq!(densest(&[10.0, 500.0, 510.0, 512.0, 900.0]), 1..4);
-    assert_eq!(densest(&[0.0, 0.0, 12.0, 13.0]), 0..3);
+fn agents_that_deliver_are_quiet_however_new_and_regular() {
+    let collector = || end("198.51.100.34", IdentityKind::External, None);
+    type Sizes = fn(&mut Rng) -> (u64, u64);
+    let kinds: [(&str, f64, f64, Sizes); 5] = [
+        ("metrics", 7.0, 0.3, |rng| (rng.within(900..4000), 120)),
+        ("lines of a log", 3.0, 0.0, |rng| (rng.within(150..260), 0)),
+        ("spans", 1.3, 0.1, |rng| (rng.within(300..1100), 46)),
+        ("gauges", 10.0, 0.0, |rng| {
+            let numbers = [100, 1_100_000, 200, 20_000, 150, 1500].map(|most| rng.below(most));
+            let digits: usize = numbers.iter().map(|n| n.to_string().len()).sum();
+            (300 + digits as u64, 160)
+        }),
+        ("a feed", 4.0, 0.05, |rng| (310, rng.within(700..4000))),
+    ];
+    for (what, period, jitter, sizes) in kinds {
+        for seed in 0..30 {
+            let mut rng = Rng::new(seed);
+            let mut bench = watched();
+            let flow = bench.begin(60.0, (&api(), &collector()), Protocol::Tcp, 4317);
+            for (number, secs) in (0..).zip(times(64, period, jitter)) {
+                say(&mut bench, &flow, number, Orig, secs, sizes(&mut rng));
+            }
+            assert!(!bench.alerts(), "{what}: {}", bench.bits());
+        }
+    }
 }

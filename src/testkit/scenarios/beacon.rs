@@ -23,6 +23,12 @@ const THIRD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 41);
 const STATUS: (&str, Ipv4Addr) = ("status.vendor.example", Ipv4Addr::new(198, 51, 100, 15));
 const METRICS: (&str, Ipv4Addr) = ("intake.metrics.example", Ipv4Addr::new(198, 51, 100, 11));
 const PAYMENTS: (&str, Ipv4Addr) = ("api.payments.example", Ipv4Addr::new(198, 51, 100, 10));
+/// What is switched on in the middle: collectors nobody has called before, and a feed.
+const SPANS: (&str, Ipv4Addr) = ("otlp.traces.example", Ipv4Addr::new(198, 51, 100, 31));
+const SERIES: (&str, Ipv4Addr) = ("write.series.example", Ipv4Addr::new(198, 51, 100, 32));
+const RATES: (&str, Ipv4Addr) = ("rates.exchange.example", Ipv4Addr::new(198, 51, 100, 33));
+const LOGS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 34);
+const GAUGES: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 35);
 const FAR: Duration = Duration::from_millis(21);
 const END: u64 = 175;
 
@@ -47,7 +53,7 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "The worker asks a vendor's status page every 10 s, to the byte, and an api pod sends metrics every 7 s, both since before the capture; a web pod calls a payment service when people buy.",
+                story: "The worker asks a vendor's status page every 10 s, to the byte, and an api pod sends metrics every 7 s, both since before the capture; a web pod calls a payment service when people buy. In the middle new agents are switched on: metrics every 7 s ±30 %, lines of a log every 3 s and a few gauges every 5 s to bare addresses, spans every 1.3 s on one connection, rates fetched every 4 s.",
                 seed: 72,
                 record: benign,
                 inventory: Inventory::Shared,
@@ -167,5 +173,80 @@ pub fn benign(seed: u64) -> Vec<u8> {
         now = call(&mut scene, route, name, sizes, known);
         now = now.after(scene.rng.pause(Duration::from_secs(5)));
     }
+    new_collectors(&mut scene, &cluster, &mut resolver);
     scene.finish()
+}
+
+/// Agents that are switched on in the middle of a capture and deliver, or fetch, by the clock.
+fn new_collectors(scene: &mut Scene, cluster: &Cluster, resolver: &mut Resolver) {
+    let (name, ip) = SERIES;
+    let mut now = at(50);
+    while now < at(END) {
+        let web = cluster.pod(11);
+        now = resolver.outside(scene, web, name, &[ip], now);
+        let sizes = (scene.rng.within(900..2600) as usize, 96);
+        let route = Route::direct(web.host, outside(ip, FAR), 443);
+        now = call(scene, route, name, sizes, now);
+        now = now.after(jittered(scene, Duration::from_secs(7), 30));
+    }
+
+    let (name, ip) = RATES;
+    let mut now = at(55);
+    while now < at(END) {
+        let worker = cluster.pod(14);
+        now = resolver.outside(scene, worker, name, &[ip], now);
+        let sizes = (180, scene.rng.within(700..4000) as usize);
+        let route = Route::direct(worker.host, outside(ip, FAR), 443);
+        now = call(scene, route, name, sizes, now);
+        now = now.after(jittered(scene, Duration::from_secs(4), 5));
+    }
+
+    let (name, ip) = SPANS;
+    let api = cluster.pod(12);
+    let now = resolver.outside(scene, api, name, &[ip], at(60));
+    let route = Route::direct(api.host, outside(ip, FAR), 4317);
+    let mut session = Session::open(scene, route, now);
+    tls::handshake(scene, &mut session, &tls::GO, name);
+    while session.now() < at(END) {
+        let brought = scene.rng.within(300..1100) as usize;
+        tls::exchange(scene, &mut session, brought, 46);
+        let pause = jittered(scene, Duration::from_millis(1300), 10);
+        session.wait(scene, pause);
+    }
+
+    let route = Route::direct(cluster.pod(10).host, outside(LOGS, FAR), 5170);
+    let mut session = Session::open(scene, route, at(65));
+    while session.now() < at(END) {
+        let line = format!(
+            "{{\"level\":\"info\",\"path\":\"/product/{}\",\"ms\":{},\"message\":\"{}\"}}\n",
+            scene.rng.below(4000),
+            scene.rng.below(900),
+            "served ".repeat(scene.rng.within(1..6) as usize),
+        );
+        session.say(scene, Side::Client, line.as_bytes());
+        session.wait(scene, Duration::from_secs(3));
+    }
+
+    let mut now = at(70);
+    while now < at(END) {
+        let route = Route::direct(cluster.pod(11).host, outside(GAUGES, FAR), 8086);
+        let mut session = Session::open(scene, route, now);
+        let body = format!(
+            "shop,pod=web cpu={},rss={},open={},served={}",
+            scene.rng.below(100),
+            scene.rng.within(90_000..1_100_000),
+            scene.rng.below(200),
+            scene.rng.below(20_000)
+        );
+        let request = Request {
+            method: "POST",
+            body: &body,
+            ..Request::get("198.51.100.35:8086", "/write?db=shop", "shop/4")
+        };
+        let answer = http::response("204 No Content", "influx", "text/plain", "");
+        session.ask(scene, &request.bytes(), Duration::from_millis(2), &answer);
+        now = session
+            .close(scene, Side::Client)
+            .after(Duration::from_secs(5));
+    }
 }
