@@ -201,8 +201,8 @@ impl Series {
             } else {
                 contact.first
             };
-            sizes.asked.push(asked.into());
-            sizes.answered.push(answered.into());
+            sizes.asked.push(asked);
+            sizes.answered.push(answered);
         }
         sizes
     }

@@ -28,8 +28,8 @@ const LATELY: usize = 20;
 const FEWEST_BITS_ASKING: f64 = 4.0;
 const MOST_BITS_ASKING: f64 = 10.0;
 /// Sizes are about alike: names, numbers and padding differ.
-const ALIKE: f64 = 0.02;
-const ALIKE_BYTES: f64 = 12.0;
+const ALIKE_PART: u32 = 50;
+const ALIKE_BYTES: u32 = 12;
 /// From this share on they are the same as a rule; by chance less than that are,
 const RULE: f64 = 0.6;
 /// and this much more makes it certain.
@@ -44,19 +44,19 @@ const BITS_WORKS: f64 = -5.0;
 pub(super) struct Sizes {
     /// What the client says is known to be questions: it asks for pages.
     pub(super) questions: bool,
-    pub(super) asked: Vec<f64>,
-    pub(super) answered: Vec<f64>,
+    pub(super) asked: Vec<u32>,
+    pub(super) answered: Vec<u32>,
 }
 
 /// Bits for asking in a few ways again and again, against bringing something, from the sizes of questions in their order.
-fn asking_bits(sizes: &[f64]) -> f64 {
+fn asking_bits(sizes: &[u32]) -> f64 {
     let sizes = sizes.split_at(sizes.len().saturating_sub(LATELY)).1;
     let (mut again, mut nearly, mut otherwise) = (0_usize, 0_usize, 0_usize);
     for (at, &size) in sizes.iter().enumerate() {
         let before = || sizes.iter().take(at);
         if before().any(|&one| one == size) {
             again += 1;
-        } else if before().any(|&one| (one - size).abs() <= alike(size)) {
+        } else if before().any(|&one| one.abs_diff(size) <= alike(size)) {
             nearly += usize::from(!counts_up(sizes, size));
         } else {
             otherwise += 1;
@@ -68,10 +68,10 @@ fn asking_bits(sizes: &[f64]) -> f64 {
 }
 
 /// Whether sizes about as large only grow, and seldom: by a digit of a counter.
-fn counts_up(sizes: &[f64], size: f64) -> bool {
+fn counts_up(sizes: &[u32], size: u32) -> bool {
     const MOST_DIGITS: usize = 3;
-    let mut near: Vec<f64> = sizes.to_vec();
-    near.retain(|&one| (one - size).abs() <= alike(size));
+    let mut near: Vec<u32> = sizes.to_vec();
+    near.retain(|&one| one.abs_diff(size) <= alike(size));
     let grows = near.is_sorted();
     near.dedup();
     grows && (2..=MOST_DIGITS).contains(&near.len())
@@ -79,18 +79,18 @@ fn counts_up(sizes: &[f64], size: f64) -> bool {
 
 /// The share of sizes that are about one of the two usual ones (without orders, and with one), less the two that always
 /// are; and the more usual one.
-fn two_usual(sizes: &[f64]) -> (f64, f64) {
+fn two_usual(sizes: &[u32]) -> (f64, u32) {
     let mut sizes = sizes.to_vec();
-    sizes.sort_by(f64::total_cmp);
+    sizes.sort_unstable();
     let all = sizes.len();
-    let most: Vec<f64> = sizes.drain(densest(&sizes)).collect();
+    let most: Vec<u32> = sizes.drain(densest(&sizes)).collect();
     let left = sizes.len() - densest(&sizes).len();
     let share = (all - left).saturating_sub(2) as f64 / all.saturating_sub(2).max(1) as f64;
-    (share, most.get(most.len() / 2).copied().unwrap_or(0.0))
+    (share, most.get(most.len() / 2).copied().unwrap_or(0))
 }
 
-fn alike(size: f64) -> f64 {
-    ALIKE_BYTES.max(size * ALIKE)
+fn alike(size: u32) -> u32 {
+    ALIKE_BYTES.max(size / ALIKE_PART)
 }
 
 fn worth(share: f64) -> f64 {
@@ -103,12 +103,7 @@ impl Sizes {
         let (asked, question) = two_usual(&self.asked);
         let (answered, answer) = two_usual(&self.answered);
         // Where the server began, the client may have had nothing to say.
-        let questions: Vec<f64> = self
-            .asked
-            .iter()
-            .copied()
-            .filter(|&one| one > 0.0)
-            .collect();
+        let questions: Vec<u32> = self.asked.iter().copied().filter(|&one| one > 0).collect();
         let asking = if self.questions && asked >= RULE {
             MOST_BITS_ASKING
         } else if questions.is_empty() {
@@ -139,7 +134,7 @@ impl Sizes {
             bits,
             signature_grade: false,
             text: format!(
-                "{} % of the contacts send about one of two lengths (mostly {question:.0} bytes), {} % get about one of two (mostly {answer:.0}): {what}",
+                "{} % of the contacts send about one of two lengths (mostly {question} bytes), {} % get about one of two (mostly {answer}): {what}",
                 percent(asked),
                 percent(answered),
             ),
@@ -148,7 +143,7 @@ impl Sizes {
 }
 
 /// Where most of some sorted sizes lie together.
-fn densest(sizes: &[f64]) -> std::ops::Range<usize> {
+fn densest(sizes: &[u32]) -> std::ops::Range<usize> {
     let mut best = 0..0;
     let mut low = 0;
     for (high, &size) in sizes.iter().enumerate() {
@@ -178,8 +173,8 @@ mod tests {
         let mut sizes = Sizes::default();
         for _ in 0..contacts {
             let (asked, answered) = contact(rng);
-            sizes.asked.push(asked as f64);
-            sizes.answered.push(answered as f64);
+            sizes.asked.push(asked as u32);
+            sizes.answered.push(answered as u32);
         }
         sizes
     }
@@ -231,23 +226,19 @@ mod tests {
 
     #[test]
     fn a_counter_in_a_question_makes_no_report_of_it() {
-        let polls = |sizes: &[f64]| asking_bits(sizes) >= FEWEST_BITS_ASKING;
-        let counter = [
-            852.0, 852.0, 852.0, 2836.0, 852.0, 852.0, 853.0, 4492.0, 853.0, 853.0,
-        ];
+        let polls = |sizes: &[u32]| asking_bits(sizes) >= FEWEST_BITS_ASKING;
+        let counter = [852, 852, 852, 2836, 852, 852, 853, 4492, 853, 853];
         assert!(polls(&counter));
-        let numbers = [
-            852.0, 853.0, 852.0, 852.0, 854.0, 852.0, 853.0, 853.0, 853.0, 853.0,
-        ];
+        let numbers = [852, 853, 852, 852, 854, 852, 853, 853, 853, 853];
         assert!(!polls(&numbers));
     }
 
     #[test]
     fn sizes_lie_together_or_dont() {
         assert_eq!(densest(&[]), 0..0);
-        assert_eq!(densest(&[10.0, 500.0, 510.0, 512.0, 900.0]), 1..4);
-        assert_eq!(densest(&[0.0, 0.0, 12.0, 13.0]), 0..3);
+        assert_eq!(densest(&[10, 500, 510, 512, 900]), 1..4);
+        assert_eq!(densest(&[0, 0, 12, 13]), 0..3);
         assert_eq!(two_usual(&[]).0, 0.0);
-        assert_eq!(two_usual(&[7.0, 9000.0]).0, 0.0);
+        assert_eq!(two_usual(&[7, 9000]).0, 0.0);
     }
 }
