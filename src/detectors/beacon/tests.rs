@@ -184,10 +184,12 @@ fn many_series_are_bounded() {
     assert!(bench.alerts(), "the others are still seen");
 }
 
+/// Bytes asked and answered.
+type Sizes = fn(&mut Rng) -> (u64, u64);
+
 #[test]
 fn agents_that_deliver_are_quiet_however_new_and_regular() {
     let collector = || end("198.51.100.34", IdentityKind::External, None);
-    type Sizes = fn(&mut Rng) -> (u64, u64);
     let kinds: [(&str, f64, f64, Sizes); 5] = [
         ("metrics", 7.0, 0.3, |rng| (rng.within(900..4000), 120)),
         ("lines of a log", 3.0, 0.0, |rng| (rng.within(150..260), 0)),
