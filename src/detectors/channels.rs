@@ -133,6 +133,13 @@ impl<T: Default> Channels<T> {
         channel
     }
 
+    /// The flow's line, if it is known; something was seen on it at `time`.
+    pub(super) fn known(&mut self, flow: &FlowInfo, time: Timestamp) -> Option<&mut Channel<T>> {
+        let channel = self.lines.peek_mut(&channel_key(flow))?;
+        channel.last = channel.last.max(time);
+        Some(channel)
+    }
+
     /// A flow is over: if its line is known, its end and its bytes are the line's.
     pub(super) fn ended(&mut self, flow: &FlowInfo, record: &FlowRecord) {
         if let Some(channel) = self.lines.peek_mut(&channel_key(flow)) {

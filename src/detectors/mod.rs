@@ -43,6 +43,8 @@ mod relay_pivot;
 mod reverse_shell;
 mod service_enumeration;
 mod ssh_bruteforce;
+mod ssh_tunnel;
+mod tls_c2;
 mod vpn_tunnel;
 mod websocket_tunnel;
 
@@ -240,6 +242,8 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &reverse_shell::SPEC,
     &service_enumeration::SPEC,
     &ssh_bruteforce::SPEC,
+    &ssh_tunnel::SPEC,
+    &tls_c2::SPEC,
     &vpn_tunnel::SPEC,
     &websocket_tunnel::SPEC,
 ];

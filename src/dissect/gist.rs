@@ -67,7 +67,10 @@ impl Gist {
             Transaction::Echo(echo) if echo.request => {
                 self.say(&format!("{} bytes of {}", echo.len, fill(echo.fill)));
             }
-            Transaction::HttpExchange(_) | Transaction::Echo(_) => {}
+            Transaction::TlsCertificate(_)
+            | Transaction::TlsRecords(_)
+            | Transaction::HttpExchange(_)
+            | Transaction::Echo(_) => {}
         }
     }
 

@@ -60,6 +60,7 @@ pub use oci::{OciCall, OciKind};
 pub use opening::{ByteMix, Opening, ShellMarks};
 pub use secret::SecretMark;
 pub use stratum::StratumMessage;
+pub use tls::{TlsCertificate, TlsRecord, TlsRecords};
 pub use transaction::{
     DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse, SshMessage,
     StatementClass, TlsClientHello, TlsServerHello, Transaction,

@@ -1,7 +1,11 @@
-//! TLS 1.0 to 1.3 (and SSL 3.0): the two hellos, across records and segments.
+//! TLS 1.0 to 1.3 (and SSL 3.0): the two hellos, what follows them in clear, and the sizes of the first records after.
 //!
-//! Owns the record layer up to the hellos and what they say. Nothing after them is looked at, for it is encrypted or
-//! about to be. Doesn't follow upgrades from clear text (STARTTLS), nor SSL 2.0's framing.
+//! Owns the record layer, across segments. In clear is a certificate (TLS 1.2 and
+//! before); of what is encrypted, sizes and order are all there is. Doesn't follow upgrades from clear text (STARTTLS),
+//! nor SSL 2.0's framing.
+
+mod certificate;
+mod records;
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +16,10 @@ use tls_parser::{
     parse_tls_extension_unknown, parse_tls_handshake_client_hello,
     parse_tls_handshake_server_hello, parse_tls_record_header,
 };
+
+pub use certificate::TlsCertificate;
+use records::Records;
+pub use records::{TlsRecord, TlsRecords};
 
 use super::ja4::{Ja4, is_grease};
 use super::text::{lower_text, text};
@@ -40,7 +48,9 @@ const PATIENCE: u64 = 4 * MAX_HANDSHAKE as u64;
 const HELLO_REQUEST: u8 = 0;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
+const CERTIFICATE: u8 = 11;
 const FATAL: u8 = 2;
+const TLS_1_3: u16 = 0x0304;
 
 const SERVER_NAME: u16 = 0;
 const SIGNATURE_ALGORITHMS: u16 = 13;
@@ -79,40 +89,193 @@ fn probe(segment: &Segment<'_>) -> Probe {
     }
 }
 
-/// Both directions up to their hellos.
+/// Both directions of a connection.
 #[derive(Default)]
 struct Tls {
     sides: Both<Side>,
+    records: Records,
     seen: u64,
+    skipped: u64,
+    /// The version that the server chose, once it has.
+    version: Option<u16>,
+    /// What encryption adds to a record, if that is always as much.
+    seal: Option<u16>,
 }
 
 impl Dissector for Tls {
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        let progress = self.take(segment, out);
+        if progress != Progress::More {
+            self.records.flush(out);
+        }
+        progress
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn finish(&mut self, out: &mut Vec<Transaction>) {
+        self.records.flush(out);
+    }
+}
+
+impl Tls {
+    fn take(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        let answered = self.other(segment).greeted;
         let side = self.sides.of(segment.direction);
-        if !side.done {
-            if segment.gap > 0 {
+        if segment.gap > 0 && !side.skip_gap(segment.gap.into()) {
+            // Once both have said hello, sizes are all that is lost.
+            if side.greeted && answered {
+                return Progress::Done;
+            }
+            if !side.greeted {
                 return Progress::Desynced;
             }
-            let progress = side.read(segment.data, out);
-            let begun = side.begun;
-            match progress {
-                Progress::More => {}
-                // A client tried TLS on somebody who answers otherwise, in plain HTTP, say: nothing was missed.
-                Progress::Desynced if !begun && self.sides.of(segment.direction.reverse()).done => {
+            side.lost = true;
+        }
+        let mut data = if side.lost { &[] } else { segment.data };
+        while let [first, rest @ ..] = data {
+            let answered = self.other(segment).greeted;
+            let side = self.sides.of(segment.direction);
+            if side.left == 0 {
+                data = rest;
+                match side.read_header(*first) {
+                    Header::More => {}
+                    Header::Complete => {
+                        let (kind, length) = (side.kind, side.length);
+                        self.begin_record(segment, kind, length, out);
+                    }
+                    // A client tried TLS on somebody who answers otherwise, in plain HTTP, say: nothing was missed.
+                    Header::Bad if !side.begun && answered => {
+                        return Progress::Done;
+                    }
+                    // Both hellos were seen, and what the rest was doesn't matter.
+                    Header::Bad if side.greeted => return Progress::Done,
+                    Header::Bad => return Progress::Desynced,
+                }
+                if self.records.enough() {
                     return Progress::Done;
                 }
-                other => return other,
+                continue;
+            }
+            let (part, rest) = data
+                .split_at_checked(side.left.into())
+                .unwrap_or((data, &[]));
+            let fresh = side.left == side.length;
+            side.left = side.left.saturating_sub(part.len() as u16);
+            data = rest;
+            let progress = self.read_part(segment, part, fresh, out);
+            if progress != Progress::More {
+                return progress;
             }
         }
         self.seen = self.seen.saturating_add(segment.data.len() as u64);
-        if self.sides.orig.done && self.sides.resp.done || self.seen > PATIENCE {
+        let Both { orig, resp } = &self.sides;
+        let sealed = orig.sealed && resp.sealed && self.seal.is_none();
+        let lost = orig.lost || resp.lost;
+        if self.seen > PATIENCE || orig.greeted && resp.greeted && (sealed || lost) {
             return Progress::Done;
         }
         Progress::More
     }
+
+    fn other(&mut self, segment: &Segment<'_>) -> &Side {
+        self.sides.of(segment.direction.reverse())
+    }
+
+    /// A record's header is complete.
+    fn begin_record(
+        &mut self,
+        segment: &Segment<'_>,
+        kind: u8,
+        length: u16,
+        out: &mut Vec<Transaction>,
+    ) {
+        let side = self.sides.of(segment.direction);
+        match TlsRecordType(kind) {
+            // One after a server's wish for another hello changes nothing yet.
+            TlsRecordType::ChangeCipherSpec => side.sealed = side.greeted,
+            TlsRecordType::ApplicationData => {
+                side.sealed = true;
+                if let Some(seal) = self.seal {
+                    let plain = length.saturating_sub(seal);
+                    self.records.note(segment.direction, plain, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A part of a record's content.
+    fn read_part(
+        &mut self,
+        segment: &Segment<'_>,
+        part: &[u8],
+        fresh: bool,
+        out: &mut Vec<Transaction>,
+    ) -> Progress {
+        let version = self.version;
+        let side = self.sides.of(segment.direction);
+        match TlsRecordType(side.kind) {
+            TlsRecordType::Handshake if !side.sealed => {
+                let read = side.read_handshake(part, segment, out);
+                match read {
+                    Ok(None) => Progress::More,
+                    Ok(Some(chosen)) => {
+                        self.version = Some(chosen.version);
+                        self.seal = seal(chosen);
+                        side.sealed = chosen.version >= TLS_1_3;
+                        Progress::More
+                    }
+                    Err(progress) => progress,
+                }
+            }
+            TlsRecordType::Alert if !side.sealed && fresh => {
+                // A warning (an unknown name, say) may come before the hello; after anything worse none will.
+                if part.first() == Some(&FATAL) {
+                    return Progress::Done;
+                }
+                Progress::More
+            }
+            // Taken up in the middle: the hellos are past.
+            TlsRecordType::ApplicationData if !side.greeted && version.is_none() => Progress::Done,
+            _ => {
+                self.skipped = self.skipped.saturating_add(part.len() as u64);
+                Progress::More
+            }
+        }
+    }
 }
 
-/// One direction's records, up to its hello.
+/// What a server chose.
+#[derive(Clone, Copy)]
+struct Chosen {
+    version: u16,
+    cipher: u16,
+}
+
+/// What encryption adds to each record: in TLS 1.3 the kind of its content and a tag; before, a tag, and a nonce unless it
+/// follows from the number of the record (RFC 7905). Block ciphers add what fills a block, so that nothing can be said.
+const fn seal(chosen: Chosen) -> Option<u16> {
+    match (chosen.version, chosen.cipher) {
+        (TLS_1_3.., 0x1305) => Some(1 + 8),
+        (TLS_1_3.., _) => Some(1 + 16),
+        (_, 0xcca8..=0xccae) => Some(16),
+        // GCM, by key exchange: RSA to DH, then elliptic curves; and CCM.
+        (_, 0x009c..=0x00ad | 0xc02b..=0xc032 | 0xc09c..=0xc09f | 0xc0ac | 0xc0ad) => Some(8 + 16),
+        _ => None,
+    }
+}
+
+/// What came of a record header's next byte.
+enum Header {
+    More,
+    Complete,
+    Bad,
+}
+
+/// One direction's records.
 #[derive(Default)]
 struct Side {
     /// A record's header, and how many bytes of it have come.
@@ -124,57 +287,31 @@ struct Side {
     left: u16,
     /// The handshake message, as far as it has come.
     message: Vec<u8>,
+    /// Bytes of a message to come that nobody wants.
+    unwanted: u32,
     /// Whether there was a record at all.
     begun: bool,
-    done: bool,
+    /// Whether it has said hello.
+    greeted: bool,
+    /// Whether what follows is encrypted.
+    sealed: bool,
+    /// Whether it is unknown where its records begin.
+    lost: bool,
 }
 
 impl Side {
-    fn read(&mut self, data: &[u8], out: &mut Vec<Transaction>) -> Progress {
-        let mut data = data;
-        while let [first, rest @ ..] = data
-            && !self.done
-        {
-            if self.left == 0 {
-                data = rest;
-                if !self.read_header(*first) {
-                    return Progress::Desynced;
-                }
-                continue;
-            }
-            let (part, rest) = data
-                .split_at_checked(self.left.into())
-                .unwrap_or((data, &[]));
-            let fresh = self.left == self.length;
-            self.left = self.left.saturating_sub(part.len() as u16);
-            data = rest;
-            let progress = match TlsRecordType(self.kind) {
-                TlsRecordType::Handshake => self.read_handshake(part, out),
-                // A warning (an unknown name, say) may come before the hello; after anything worse none will.
-                TlsRecordType::Alert if fresh && *first == FATAL => Progress::Done,
-                // Taken up in the middle: the hellos are past.
-                TlsRecordType::ApplicationData => Progress::Done,
-                _ => Progress::More,
-            };
-            if progress != Progress::More {
-                return progress;
-            }
-        }
-        Progress::More
-    }
-
-    /// Takes a byte of a record's header; says whether it may still be one.
-    fn read_header(&mut self, byte: u8) -> bool {
+    /// Takes a byte of a record's header.
+    fn read_header(&mut self, byte: u8) -> Header {
         if let Some(slot) = self.header.get_mut(self.header_have) {
             *slot = byte;
         }
         self.header_have = self.header_have.saturating_add(1);
         if self.header_have < RECORD_HEADER_LEN {
-            return true;
+            return Header::More;
         }
         self.header_have = 0;
         let Ok((_, header)) = parse_tls_record_header(&self.header) else {
-            return false;
+            return Header::Bad;
         };
         self.kind = header.record_type.0;
         self.length = header.len;
@@ -183,55 +320,112 @@ impl Side {
         let valid =
             kinds.contains(&self.kind) && header.version.0 >> 8 == 3 && header.len <= MAX_RECORD;
         self.begun |= valid;
-        valid
+        if valid { Header::Complete } else { Header::Bad }
     }
 
-    fn read_handshake(&mut self, part: &[u8], out: &mut Vec<Transaction>) -> Progress {
+    /// Passes over bytes that the capture lacks; says whether it still knows where it is.
+    fn skip_gap(&mut self, gap: u64) -> bool {
+        let in_clear = !self.sealed && TlsRecordType(self.kind) == TlsRecordType::Handshake;
+        if in_clear || gap > u64::from(self.left) {
+            return false;
+        }
+        self.left = self.left.saturating_sub(gap as u16);
+        true
+    }
+
+    /// Reads handshake messages. What a server chose, if it did; or how the reading ends.
+    fn read_handshake(
+        &mut self,
+        part: &[u8],
+        segment: &Segment<'_>,
+        out: &mut Vec<Transaction>,
+    ) -> Result<Option<Chosen>, Progress> {
         let mut part = part;
-        while !part.is_empty() && !self.done {
+        let mut chosen = None;
+        while !part.is_empty() && chosen.is_none_or(|chosen: Chosen| chosen.version < TLS_1_3) {
+            if self.unwanted > 0 {
+                let len = usize::try_from(self.unwanted).unwrap_or(usize::MAX);
+                let (passed, rest) = part.split_at_checked(len).unwrap_or((part, &[]));
+                self.unwanted = self.unwanted.saturating_sub(passed.len() as u32);
+                part = rest;
+                continue;
+            }
             let header = self.message.first_chunk();
             let wanted = header.map_or(HANDSHAKE_HEADER_LEN, |header| message_len(*header));
             let missing = wanted.saturating_sub(self.message.len());
             let (head, rest) = part.split_at_checked(missing).unwrap_or((part, &[]));
             if !buffer::append(&mut self.message, head, MAX_HANDSHAKE) {
-                return Progress::Desynced;
+                return Err(self.lost());
             }
             part = rest;
-            let progress = match self.message.first_chunk().copied().map(message_len) {
-                Some(length) if length > MAX_HANDSHAKE => Progress::Desynced,
-                Some(length) if length == self.message.len() => self.read_message(out),
-                _ => Progress::More,
+            let Some(header) = self.message.first_chunk::<HANDSHAKE_HEADER_LEN>().copied() else {
+                continue;
             };
-            if progress != Progress::More {
-                return progress;
+            let length = message_len(header);
+            let [kind, ..] = header;
+            if self.greeted && kind != CERTIFICATE {
+                // After the hello only certificates are of interest.
+                self.message.clear();
+                self.unwanted = length.saturating_sub(HANDSHAKE_HEADER_LEN) as u32;
+            } else if length > MAX_HANDSHAKE {
+                return Err(self.lost());
+            } else if length == self.message.len() {
+                chosen = self.read_message(segment, out)?.or(chosen);
             }
         }
-        Progress::More
+        Ok(chosen)
+    }
+
+    /// The messages make no sense, which is a loss only before the hello.
+    const fn lost(&self) -> Progress {
+        if self.greeted {
+            Progress::Done
+        } else {
+            Progress::Desynced
+        }
     }
 
     /// Understands the message that has come whole.
-    fn read_message(&mut self, out: &mut Vec<Transaction>) -> Progress {
+    fn read_message(
+        &mut self,
+        segment: &Segment<'_>,
+        out: &mut Vec<Transaction>,
+    ) -> Result<Option<Chosen>, Progress> {
         let message = std::mem::take(&mut self.message);
         let Some((&[kind, ..], body)) = message.split_first_chunk::<HANDSHAKE_HEADER_LEN>() else {
-            return Progress::Desynced;
+            return Err(Progress::Desynced);
         };
         match kind {
-            HELLO_REQUEST => return Progress::More,
+            HELLO_REQUEST => return Ok(None),
+            CERTIFICATE if self.greeted => {
+                let found = certificate::read(body, segment.direction, segment.time);
+                out.extend(found.map(Transaction::TlsCertificate));
+                return Ok(None);
+            }
             CLIENT_HELLO => match client_hello(body) {
                 Some(hello) => out.push(Transaction::TlsClient(hello)),
-                None => return Progress::Desynced,
+                None => return Err(Progress::Desynced),
             },
             SERVER_HELLO => match parse_tls_handshake_server_hello(body) {
                 // The real one follows the client's second try, which says nothing new of the client.
-                Ok((_, hello)) if hello.random == RETRY_RANDOM => return Progress::More,
-                Ok((_, hello)) => out.push(Transaction::TlsServer(server_hello(&hello))),
-                Err(_) => return Progress::Desynced,
+                Ok((_, hello)) if hello.random == RETRY_RANDOM => return Ok(None),
+                Ok((_, hello)) => {
+                    let hello = server_hello(&hello);
+                    let chosen = Chosen {
+                        version: hello.version,
+                        cipher: hello.cipher,
+                    };
+                    out.push(Transaction::TlsServer(hello));
+                    self.greeted = true;
+                    return Ok(Some(chosen));
+                }
+                Err(_) => return Err(Progress::Desynced),
             },
             // Taken up in the middle of a handshake.
-            _ => return Progress::Done,
+            _ => return Err(Progress::Done),
         }
-        self.done = true;
-        Progress::More
+        self.greeted = true;
+        Ok(None)
     }
 }
 

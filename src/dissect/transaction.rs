@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::http1::HttpExchange;
+use super::tls::{TlsCertificate, TlsRecords};
 use super::tunnel::{Carried, TunnelOpened};
 use super::{Echo, Login, Marks, Opening, SecretMark, StratumMessage};
 
@@ -16,6 +17,10 @@ pub enum Transaction {
     TlsClient(TlsClientHello),
     /// A TLS server hello.
     TlsServer(TlsServerHello),
+    /// A certificate, where it is in clear (TLS 1.2 and before).
+    TlsCertificate(TlsCertificate),
+    /// The sizes of the first encrypted records of a connection.
+    TlsRecords(TlsRecords),
     /// An HTTP/1 request's head.
     HttpRequest(HttpRequest),
     /// An HTTP/1 response's head.

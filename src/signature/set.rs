@@ -44,6 +44,8 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "reverse-shell",
     "service-enumeration",
     "ssh-bruteforce",
+    "ssh-tunnel",
+    "tls-c2",
     "vpn-tunnel",
     "websocket-tunnel",
 ];

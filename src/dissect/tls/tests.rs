@@ -149,7 +149,7 @@ fn both_hellos_in_every_framing() {
             let got = feed(&mut Tls::default(), &streams, piece);
             assert_eq!(
                 got,
-                (expected.clone(), Progress::Done),
+                (expected.clone(), Progress::More),
                 "{record_size} {piece}"
             );
         }
@@ -208,7 +208,7 @@ fn hello_retry_is_not_the_answer() {
     ];
     let (out, progress) = feed(&mut Tls::default(), &streams, 100);
     assert_eq!(out, [expected_client(), server(0x0304, None)]);
-    assert_eq!(progress, Progress::Done);
+    assert_eq!(progress, Progress::More);
 }
 
 #[test]
@@ -376,4 +376,104 @@ proptest! {
         }
         feed(&mut Tls::default(), &[(Direction::Orig, &stream)], 50);
     }
+}
+
+/// A server's flight in TLS 1.2, with a certificate, and the end of the handshake.
+#[test]
+fn a_certificate_in_clear_and_the_sizes_after_it() {
+    use crate::testkit::rng::Rng;
+    use crate::testkit::talk::certificate::Certificate;
+    let shown = Certificate {
+        subject: "Server",
+        issuer: "Server",
+        names: &["a.example", "*.b.example"],
+        valid: ("700101000000Z", "720101000000Z"),
+    };
+    let der = shown.bytes(&mut Rng::new(1));
+    let list = vector::<3>(&vector::<3>(&der));
+    let hello = server_hello_message(0x0303, [1; 32], &[]);
+    // A suite of GCM.
+    let hello = [&hello[..71], &[0xc0, 0x2f], &hello[73..]].concat();
+    let flight = [
+        &hello[..],
+        &[CERTIFICATE],
+        &vector::<3>(&list),
+        &[14, 0, 0, 0],
+    ]
+    .concat();
+    let client = records(22, &client_hello_message(&usual_extensions()), 16384);
+    let data: Vec<u8> = (0..12)
+        .flat_map(|n| records(23, &vec![7; 24 + 100 + n], 16384))
+        .collect();
+    let sealed = [records(20, &[1], 1), records(22, &[9; 40], 99), data].concat();
+    let server = [records(22, &flight, 16384), sealed.clone()].concat();
+    for piece in [1, 7, 1460, 100_000] {
+        let mut tls = Tls::default();
+        let streams = [
+            (Direction::Orig, &client[..]),
+            (Direction::Resp, &server[..]),
+            (Direction::Orig, &sealed[..]),
+        ];
+        let (mut out, progress) = feed(&mut tls, &streams, piece);
+        assert_eq!(progress, Progress::More);
+        tls.finish(&mut out);
+        let [
+            _,
+            _,
+            Transaction::TlsCertificate(one),
+            Transaction::TlsRecords(records),
+        ] = &out[..]
+        else {
+            panic!("{out:?}")
+        };
+        assert!(one.self_issued && one.chain == 1);
+        assert_eq!((one.valid_days, one.age_days), (730, 0));
+        assert_eq!(one.subject.as_deref(), Some("Server"));
+        assert_eq!(one.names, ["a.example".into(), "*.b.example".into()]);
+        assert_eq!((records.from, records.records.len()), (0, 24));
+        assert!((100..112).contains(&records.records[3].bytes));
+    }
+    // Whatever is in a certificate, it is survived.
+    for at in 0..der.len() {
+        for value in [0, 0x80, 0xff] {
+            let mut der = der.clone();
+            der[at] = value;
+            certificate::read(
+                &vector::<3>(&vector::<3>(&der)),
+                Direction::Resp,
+                Timestamp::from_nanos(0),
+            );
+        }
+        let cut = vector::<3>(&vector::<3>(&der[..at]));
+        certificate::read(&cut, Direction::Resp, Timestamp::from_nanos(0));
+    }
+}
+
+#[test]
+fn records_are_bounded() {
+    let hellos = [
+        records(22, &client_hello_message(&usual_extensions()), 16384),
+        records(
+            22,
+            &server_hello_message(0x0303, [1; 32], &[extension(SUPPORTED_VERSIONS, CHOSEN_13)]),
+            16384,
+        ),
+    ];
+    let mut tls = Tls::default();
+    let streams = [
+        (Direction::Orig, &hellos[0][..]),
+        (Direction::Resp, &hellos[1][..]),
+    ];
+    assert_eq!(feed(&mut tls, &streams, 999).1, Progress::More);
+    let data = records(23, &[0; 30], 99).repeat(500);
+    let (out, progress) = feed(&mut tls, &[(Direction::Resp, &data)], 1460);
+    assert_eq!(progress, Progress::Done);
+    let told: usize = out
+        .iter()
+        .map(|one| match one {
+            Transaction::TlsRecords(records) => records.records.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!((out.len(), told), (2, 80));
 }

@@ -30,6 +30,8 @@ pub mod relay_pivot;
 pub mod reverse_shell;
 pub mod service_enumeration;
 pub mod ssh_bruteforce;
+pub mod ssh_tunnel;
+pub mod tls_c2;
 pub mod vpn_tunnel;
 pub mod websocket_tunnel;
 
@@ -156,6 +158,8 @@ pub fn all() -> Vec<Case> {
         relay_pivot::case(),
         reverse_shell::case(),
         ssh_bruteforce::case(),
+        ssh_tunnel::case(),
+        tls_c2::case(),
         service_enumeration::case(),
         websocket_tunnel::case(),
     ]

@@ -2,6 +2,7 @@
 //!
 //! Knows hosts and times, nothing of clusters or attacks.
 
+pub mod certificate;
 pub mod datagram;
 pub mod dns;
 pub mod grpc;

@@ -1,7 +1,9 @@
-//! TLS 1.3 (RFC 8446) as far as it shows: the two hellos in clear, then opaque records.
+//! TLS 1.3 (RFC 8446) as far as it shows: the two hellos in clear, then opaque records. And the handshake of TLS 1.2
+//! (RFC 5246), in which the certificate shows, too.
 
 use std::time::Duration;
 
+use super::certificate::Certificate;
 use super::tcp::{Session, Side};
 use crate::testkit::rng::Rng;
 use crate::testkit::scene::Scene;
@@ -11,6 +13,11 @@ const RECORD_HANDSHAKE: u8 = 22;
 const RECORD_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
+const CERTIFICATE: u8 = 11;
+const SERVER_KEY_EXCHANGE: u8 = 12;
+const SERVER_DONE: u8 = 14;
+const CLIENT_KEY_EXCHANGE: u8 = 16;
+const TLS_ECDHE_ECDSA_AES_128_GCM_SHA256: u16 = 0xc02b;
 const LEGACY: [u8; 2] = [3, 3];
 const TLS_AES_128_GCM_SHA256: u16 = 0x1301;
 const X25519: u16 = 0x001d;
@@ -110,6 +117,50 @@ pub fn handshake(scene: &mut Scene, session: &mut Session, stack: &Stack, name: 
     let mut finished = record(RECORD_CHANGE_CIPHER, &[1]);
     finished.extend(sealed(&mut scene.rng, 36));
     session.say(scene, Side::Client, &finished);
+}
+
+/// The handshake of TLS 1.2, in which the server shows its certificate. An empty `name` sends no server name.
+pub fn handshake_1_2(
+    scene: &mut Scene,
+    session: &mut Session,
+    stack: &Stack,
+    name: &str,
+    certificate: &Certificate,
+) {
+    let session_id: [u8; 32] = scene.rng.array();
+    let hello = client_hello(&mut scene.rng, stack, name, session_id);
+    session.say(scene, Side::Client, &hello);
+    let think = scene.rng.about(Duration::from_millis(2));
+    session.wait(scene, think);
+    let mut body = LEGACY.to_vec();
+    body.extend(scene.rng.array::<32>());
+    body.extend(prefixed_u8(&session_id));
+    body.extend(TLS_ECDHE_ECDSA_AES_128_GCM_SHA256.to_be_bytes());
+    body.push(0);
+    let certificate = certificate.bytes(&mut scene.rng);
+    let long = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[1..], bytes].concat();
+    let exchange = scene.rng.bytes(140);
+    let flight = [
+        message(SERVER_HELLO, &body),
+        message(CERTIFICATE, &long(&long(&certificate))),
+        message(SERVER_KEY_EXCHANGE, &exchange),
+        message(SERVER_DONE, &[]),
+    ];
+    session.say(
+        scene,
+        Side::Server,
+        &record(RECORD_HANDSHAKE, &flight.concat()),
+    );
+    let share = prefixed_u8(&scene.rng.bytes(65));
+    let finished = |rng: &mut Rng| {
+        let sealed = record(RECORD_HANDSHAKE, &rng.bytes(40));
+        [record(RECORD_CHANGE_CIPHER, &[1]), sealed].concat()
+    };
+    let mut answer = record(RECORD_HANDSHAKE, &message(CLIENT_KEY_EXCHANGE, &share));
+    answer.extend(finished(&mut scene.rng));
+    session.say(scene, Side::Client, &answer);
+    let end = finished(&mut scene.rng);
+    session.say(scene, Side::Server, &end);
 }
 
 /// `asked` bytes of application data, and `answered` bytes back.
