@@ -41,9 +41,9 @@ const FAR: Duration = Duration::from_millis(23);
 /// The captures and what must be found.
 pub fn case() -> Case {
     let cluster = Cluster::default();
-    let expect = |(actor, begins): (u8, u64)| {
+    let expect = |signature, (actor, begins): (u8, u64)| {
         let begins = Duration::from_secs(begins);
-        Expect::new("tls-c2", "c2", cluster.pod(actor), begins)
+        Expect::new(signature, "c2", cluster.pod(actor), begins).within(60)
     };
     Case {
         id: "tls-c2",
@@ -65,7 +65,12 @@ pub fn case() -> Case {
                 inventory: Inventory::Shared,
             },
         ],
-        expect: vec![expect(BY_ADDRESS).within(60), expect(BY_NAME).within(60)],
+        expect: vec![
+            expect("tls-c2", BY_ADDRESS),
+            // Its server asks as somebody at a shell does.
+            expect("reverse-shell", BY_ADDRESS),
+            expect("tls-c2", BY_NAME),
+        ],
     }
 }
 
