@@ -109,7 +109,7 @@ fn each_protocol_is_recognised_and_followed() {
             "tls",
             turns(&[(Orig, &client), (Resp, &server)]),
             2,
-            Progress::Done,
+            Progress::More,
         ),
         (
             "dns",
