@@ -6,7 +6,11 @@
 //! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::Suspects;
@@ -15,8 +19,8 @@ use super::{
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    ContactLines, DatabaseProduct, FirstContact, Line, Role, Source, SourceKey, database_product,
-    source_key, success,
+    ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey,
+    database_product, source_key, success,
 };
 use crate::flow::Protocol;
 use crate::identity::IdentityKind;
@@ -61,10 +65,50 @@ struct Thresholds {
     forget_after_secs: u64,
 }
 
+/// Who opens the same port again and again and says nothing looks whether it is there, as kubelets do: at this many
+/// visits, with pauses of this length that are much alike.
+const STEADY_VISITS: u32 = 3;
+const STEADY_PAUSES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(90);
+/// So long it takes to see that, where nothing else speaks for a sweep.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// Endpoints remembered with their last visits.
+const MAX_VISITS: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+
+/// Visits to an endpoint in which nothing was said.
+#[derive(Clone, Copy, Debug)]
+struct Visits {
+    last: Timestamp,
+    pause: Duration,
+    steady: u32,
+}
+
+impl Visits {
+    const fn first(time: Timestamp) -> Self {
+        Self {
+            last: time,
+            pause: Duration::ZERO,
+            steady: 1,
+        }
+    }
+
+    fn again(&mut self, time: Timestamp) {
+        let pause = time.since(self.last);
+        // On a busy node a pause may be twice another one.
+        let alike = self.pause.is_zero() || pause <= self.pause * 3 && self.pause <= pause * 3;
+        self.steady = if STEADY_PAUSES.contains(&pause) && alike {
+            self.steady.saturating_add(1)
+        } else {
+            1
+        };
+        (self.last, self.pause) = (time, pause);
+    }
+}
+
 struct DbSweep {
     thresholds: Thresholds,
     alert_bits: f64,
     suspects: Suspects<Aim>,
+    visits: LruCache<(SourceKey, Member), Visits>,
 }
 
 impl DbSweep {
@@ -76,7 +120,23 @@ impl DbSweep {
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
+            visits: LruCache::new(MAX_VISITS),
             thresholds,
+        }
+    }
+
+    /// Whether a visit in which nothing was said is one of many at a steady pace.
+    fn is_steady(&mut self, flow: &FlowInfo) -> bool {
+        let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
+        match self.visits.get_mut(&key) {
+            Some(visits) => {
+                visits.again(flow.start);
+                visits.steady >= STEADY_VISITS
+            }
+            None => {
+                self.visits.put(key, Visits::first(flow.start));
+                false
+            }
         }
     }
 
@@ -88,7 +148,14 @@ impl DbSweep {
             && line.probed() >= source.mark.saturating_mul(2)
             && line.bits + breadth_bits(line) + novelty_bits(actor, context) >= threshold
         {
-            self.suspects.note(key, time);
+            let settle = Duration::from_secs(self.thresholds.settle_secs);
+            let patient = line.first.after(PATIENCE).before(settle);
+            let since = if line.failed == 0 {
+                time.max(patient)
+            } else {
+                time
+            };
+            self.suspects.note(key, since);
         }
     }
 
@@ -100,6 +167,11 @@ impl DbSweep {
         let Some(line) = databases(source, min) else {
             return;
         };
+        let bits = line.bits + breadth_bits(line) + novelty_bits(&source.actor, context);
+        // What looked like probes may have turned out to be visits.
+        if source.mark == 0 && bits < self.alert_bits {
+            return;
+        }
         let (probed, products) = (line.probed(), products(line));
         let mut evidence = vec![
             Evidence {
@@ -243,6 +315,10 @@ impl Detector for DbSweep {
                 }
                 let contact = FirstContact::of(flow, true, event.time);
                 let theta0 = self.thresholds.theta0;
+                if said == 0 && self.is_steady(flow) {
+                    self.suspects.lines.excuse(&flow.orig, aim, &contact);
+                    return;
+                }
                 self.suspects
                     .lines
                     .over(&flow.orig, theta0, aim, &contact, unused);
@@ -283,6 +359,33 @@ mod tests {
     use crate::flow::Outcome;
 
     const PORTS: [u16; 4] = [5432, 3306, 6379, 27017];
+
+    #[test]
+    fn looks_at_a_steady_pace_are_probes_of_health() {
+        // A node's address that no inventory names.
+        let gateway = end("10.244.1.1", IdentityKind::Unknown, None);
+        let mut bench = Bench::new("db-sweep");
+        for round in 0..20 {
+            for (port, step) in PORTS.into_iter().zip(0..) {
+                for n in 0..2_u16 {
+                    let at = f64::from(round) * 10.0 + f64::from(step) * 2.1 + f64::from(n);
+                    bench.tcp(at, (&gateway, &host(n)), port, Outcome::Answered, 0);
+                }
+            }
+        }
+        bench.finish(200.0);
+        assert!(!bench.alerts(), "{:?}", bench.findings);
+        // Once each, and no more: a sweep, though it takes longer to be sure.
+        let mut bench = Bench::new("db-sweep");
+        for (port, step) in PORTS.into_iter().zip(0..) {
+            for n in 0..3_u16 {
+                let at = f64::from(step) + f64::from(n) / 10.0;
+                bench.tcp(at, (&gateway, &host(n)), port, Outcome::Answered, 0);
+            }
+        }
+        bench.finish(60.0);
+        assert!(bench.alerts());
+    }
 
     fn host(n: u16) -> Endpoint {
         end(&format!("10.244.1.{}", n + 10), IdentityKind::Unknown, None)

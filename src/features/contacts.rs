@@ -194,6 +194,17 @@ impl Line {
         }
     }
 
+    /// A member that was left unused is visited for another reason: what was made of it is taken back.
+    fn excuse(&mut self, contact: &FirstContact<'_>, unused_bits: f64) {
+        if let Some(standing) = self.members.get_mut(&contact.member)
+            && *standing == Standing::Unused
+        {
+            *standing = Standing::Used;
+            self.unused -= 1;
+            self.bits = (self.bits - unused_bits).max(0.0);
+        }
+    }
+
     /// Notes a member. False if it isn't new.
     fn meet(&mut self, contact: &FirstContact<'_>, standing: Standing) -> bool {
         self.last = self.last.max(contact.time);
@@ -340,6 +351,16 @@ impl<K: Ord + Copy> ContactLines<K> {
             line.over(contact, unused, test, unused_bits);
             let more = line.members.len() - before;
             self.grow(more);
+        }
+    }
+
+    /// What `actor` left unused, it has another reason to visit again and again.
+    pub fn excuse(&mut self, actor: &Endpoint, line: K, contact: &FirstContact<'_>) {
+        let unused_bits = self.unused_bits;
+        if let Some(source) = self.sources.peek_mut(&source_key(actor))
+            && let Some(line) = source.lines.get_mut(&line)
+        {
+            line.excuse(contact, unused_bits);
         }
     }
 
