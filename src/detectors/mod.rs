@@ -20,6 +20,7 @@ mod watch;
 
 mod beacon;
 mod control_plane_probe;
+mod cracking_rig;
 mod credential_dump;
 mod darknet;
 mod db_abuse;
@@ -219,6 +220,7 @@ impl std::fmt::Debug for DetectorSpec {
 pub const DETECTORS: &[&DetectorSpec] = &[
     &beacon::SPEC,
     &control_plane_probe::SPEC,
+    &cracking_rig::SPEC,
     &credential_dump::SPEC,
     &darknet::SPEC,
     &db_abuse::SPEC,

@@ -176,6 +176,16 @@ impl Bench {
         self.event(secs, EventKind::FlowEnded { flow, record });
     }
 
+    /// A flow ends, having carried so much each way.
+    pub(super) fn carries(&mut self, secs: f64, flow: &Arc<FlowInfo>, payload: [u64; 2]) {
+        let record = Box::new(FlowRecord {
+            payload_bytes: payload,
+            ..record(secs, 0)
+        });
+        let flow = Arc::clone(flow);
+        self.event(secs, EventKind::FlowEnded { flow, record });
+    }
+
     pub(super) fn tcp(
         &mut self,
         secs: f64,

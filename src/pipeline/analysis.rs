@@ -1,12 +1,13 @@
 //! The analysis half: events in their order to alerts, or to a baseline. One thread, whatever the number of packet threads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Task;
 use super::silence::Silence;
 use crate::address::NetworkId;
 use crate::alert::{
-    self, Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions,
+    self, Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions, Incident,
 };
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
@@ -234,6 +235,11 @@ impl Analysis {
             peers: &self.peers,
         };
         alerts.retain(|alert| silence.judge(alert).is_none());
+        if !alerts.is_empty() {
+            let mut all: Vec<Alert> = self.detection.correlator.alerts().collect();
+            all.retain(|alert| silence.judge(alert).is_none());
+            tie(&mut alerts, all);
+        }
         alerts
     }
 
@@ -264,6 +270,7 @@ impl Analysis {
         }
         lost.merge(detection.correlator.losses());
         lost.add_n(Loss::DetectorEvicted, self.debuts.forgotten());
+        let mut all: Vec<Alert> = self.detection.correlator.alerts().collect();
         let mut alerts = self.detection.correlator.finish();
         for alert in &mut alerts {
             alert.baseline = context
@@ -281,8 +288,9 @@ impl Analysis {
         let (suppressed, mut alerts): (Vec<_>, Vec<_>) = alerts
             .into_iter()
             .partition(|alert| alert.suppressed.is_some());
-        // What somebody has allowed is no stage of anything.
-        alert::tie(&mut alerts);
+        // What somebody has allowed is no stage of anything; what was told to its end before is.
+        all.retain(|alert| silence.judge(alert).is_none());
+        tie(&mut alerts, all);
         let (baseline, withheld) = match self.knowledge {
             Knowledge::Given(_) => (None, Vec::new()),
             Knowledge::Learning(learner) => {
@@ -310,6 +318,18 @@ fn note(profile: &Profile) -> BaselineNote {
             Maturity::Stable => BaselineState::Stable,
         },
         observed: profile.observed(),
+    }
+}
+
+/// Says of each alert which incident it is a part of, among all there were.
+fn tie(alerts: &mut [Alert], mut all: Vec<Alert>) {
+    alert::tie(&mut all);
+    let incidents: BTreeMap<String, Option<Arc<Incident>>> = all
+        .into_iter()
+        .map(|alert| (alert.id, alert.incident))
+        .collect();
+    for alert in alerts {
+        alert.incident = incidents.get(&alert.id).cloned().flatten();
     }
 }
 

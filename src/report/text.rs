@@ -263,7 +263,7 @@ fn place(alert: &Alert, incident: &Incident) -> String {
         .position(|stage| stage.alert == alert.id);
     let stage = stage.map_or_else(|| "a later".to_owned(), |stage| (stage + 1).to_string());
     let (id, all) = (&incident.id, count(incident.stage_count));
-    format!("incident {id}: {stage} of {all} alerts, shown together below")
+    format!("incident {id}: {stage} of {all} alerts")
 }
 
 /// How far to believe it.

@@ -21,6 +21,7 @@ macro_rules! builtin {
 const BUILTIN: &[(&str, &str)] = builtin![
     "beacon",
     "control-plane-probe",
+    "cracking-rig",
     "credential-dump",
     "darknet",
     "db-abuse",

@@ -1,6 +1,6 @@
 //! `--exceptions`: what somebody has allowed is counted and not told.
 
-use crate::command::{Folder, spanwatch};
+use crate::command::{Folder, repository, spanwatch};
 
 const ATTACK: &str = "captures/port-scan/attack.pcap";
 const INVENTORY: &str = "captures/cluster.json";
@@ -74,5 +74,18 @@ fn a_bad_file_is_refused_with_every_problem() {
         "exceptions.toml:6: no signature is called \"prot-scan\"",
     ] {
         assert!(run.err.contains(part), "{part}: {}", run.err);
+    }
+}
+
+#[test]
+fn the_documented_examples_are_accepted() {
+    let page = std::fs::read_to_string(repository("docs/exceptions.md")).unwrap();
+    let blocks = page.split("```toml\n").skip(1);
+    let examples: Vec<&str> = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        analyze(example, &[]);
     }
 }

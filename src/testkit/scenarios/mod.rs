@@ -4,6 +4,7 @@
 
 pub mod beacon;
 pub mod control_plane_probe;
+pub mod cracking_rig;
 pub mod credential_dump;
 pub mod darknet;
 pub mod db_abuse;
@@ -134,6 +135,7 @@ pub fn all() -> Vec<Case> {
         credential_dump::case(),
         db_abuse::case(),
         control_plane_probe::case(),
+        cracking_rig::case(),
         darknet::case(),
         db_bruteforce::case(),
         db_bulk_read::case(),
