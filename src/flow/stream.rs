@@ -1,7 +1,10 @@
 //! The bytes of one TCP direction in order, for those who read them.
 //!
-//! Policy: the first copy of a byte wins. Segments ahead of their turn wait, at most [`MAX_PENDING`] of them and within
-//! the table's budget; when there is no room, or the stream ends, the hole is skipped and reported as a gap.
+//! Policy where copies of a byte differ: as Linux has it (`tcp_data_queue_ofo`), for it is Linux that the pods' programs
+//! read through. What was handed on stays. Of segments that wait, one that lies within another is dropped, the earlier or
+//! the later; one that begins where another does and is longer takes its place; of those that overlap in part, the one
+//! that begins first wins, whenever it came. At most [`MAX_PENDING`] wait, and within the table's budget; when there is no
+//! room, or the stream ends, the hole is skipped and reported as a gap.
 
 use crate::decode::{Tcp, TcpFlags};
 
@@ -28,7 +31,16 @@ struct Pending {
     wire_len: u32,
 }
 
-/// Bytes waiting over all streams of a table, and how many may.
+impl Pending {
+    /// What it takes to keep it: the bytes, its place in a list that may have grown by half too much, and the allocator's
+    /// own (two words, and up to a word of padding).
+    const fn cost(&self) -> usize {
+        const BESIDES: usize = 2 * size_of::<Pending>() + 3 * size_of::<usize>();
+        self.data.len().saturating_add(BESIDES)
+    }
+}
+
+/// Bytes waiting over all streams of a table with what it takes to keep them, and how many may.
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) used: usize,
@@ -79,7 +91,7 @@ impl Stream {
     /// Forgets what waits: nobody reads this stream any more.
     pub(super) fn clear(&mut self, budget: &mut Budget) {
         for segment in self.pending.drain(..) {
-            budget.used = budget.used.saturating_sub(segment.data.len());
+            budget.used = budget.used.saturating_sub(segment.cost());
         }
         self.pending = Vec::new();
     }
@@ -105,25 +117,38 @@ impl Stream {
     }
 
     fn hold(&mut self, seq: u32, data: &[u8], wire_len: u32, budget: &mut Budget) {
-        let distance = |at: u32| at.wrapping_sub(self.next);
+        let next = self.next;
+        // From the next byte on, numbers don't wrap: nothing that waits is that far ahead.
+        let begin = |seq: u32| u64::from(seq.wrapping_sub(next));
+        let span = |segment: &Pending| {
+            let from = begin(segment.seq);
+            (from, from.saturating_add(segment.wire_len.into()))
+        };
+        let (from, to) = (begin(seq), begin(seq).saturating_add(wire_len.into()));
         let at = self
             .pending
-            .partition_point(|segment| distance(segment.seq) <= distance(seq));
-        // The same segment again, while its turn hasn't come.
-        if let Some(earlier) = at
-            .checked_sub(1)
-            .and_then(|before| self.pending.get(before))
-            && earlier.seq == seq
-            && earlier.wire_len >= wire_len
-        {
+            .partition_point(|segment| begin(segment.seq) < from);
+        let earlier = at.checked_sub(1).and_then(|at| self.pending.get(at));
+        let same = self.pending.get(at).filter(|other| other.seq == seq);
+        let covers = |other: &Pending| span(other).1 >= to;
+        if earlier.is_some_and(covers) || same.is_some_and(covers) {
             return;
         }
-        budget.used = budget.used.saturating_add(data.len());
+        let covered = self
+            .pending
+            .iter()
+            .skip(at)
+            .take_while(|other| span(other).1 <= to)
+            .count();
+        for gone in self.pending.drain(at..at.saturating_add(covered)) {
+            budget.used = budget.used.saturating_sub(gone.cost());
+        }
         let segment = Pending {
             seq,
             data: data.into(),
             wire_len,
         };
+        budget.used = budget.used.saturating_add(segment.cost());
         self.pending.insert(at, segment);
     }
 
@@ -137,7 +162,7 @@ impl Stream {
         };
         while due(self) {
             let segment = self.pending.remove(0);
-            budget.used = budget.used.saturating_sub(segment.data.len());
+            budget.used = budget.used.saturating_sub(segment.cost());
             self.take(segment.seq, &segment.data, segment.wire_len, deliver);
         }
     }
@@ -195,8 +220,10 @@ mod tests {
             [(0, b"ab".to_vec())]
         );
         assert!(push(&mut stream, &mut budget, 104, b"ef").is_empty());
+        let once = budget.used;
+        assert!(once > 2);
         assert!(push(&mut stream, &mut budget, 104, b"ef").is_empty());
-        assert_eq!(budget.used, 2);
+        assert_eq!(budget.used, once);
         let out = push(&mut stream, &mut budget, 101, b"bcd");
         assert_eq!(out, [(0, b"cd".to_vec()), (0, b"ef".to_vec())]);
         assert_eq!(budget.used, 0);
@@ -212,6 +239,43 @@ mod tests {
         }
         assert_eq!(out.len(), MAX_PENDING + 1);
         assert_eq!(out[0], (10, b"x".to_vec()));
+        assert_eq!(budget.used, 0);
+    }
+
+    /// As Linux has it, whose receive queue was asked with the same segments.
+    #[test]
+    fn of_waiting_copies_the_one_that_begins_first_wins_or_the_longer() {
+        // A hole of one byte, then these, then what fills the hole.
+        let cases: [(&[(u32, &[u8])], &[u8]); 6] = [
+            (&[(3, b"old"), (2, b"new")], b"newd"),
+            (&[(2, b"old"), (3, b"new")], b"oldw"),
+            (&[(2, b"old"), (2, b"newer")], b"newer"),
+            (&[(2, b"older"), (2, b"new")], b"older"),
+            (&[(3, b"o"), (2, b"new")], b"new"),
+            (&[(2, b"older"), (4, b"n")], b"older"),
+        ];
+        for (segments, expected) in cases {
+            let (mut stream, mut budget) = (Stream::default(), budget());
+            push(&mut stream, &mut budget, 0, b"!");
+            for (seq, data) in segments {
+                assert!(push(&mut stream, &mut budget, *seq, data).is_empty());
+            }
+            let out = push(&mut stream, &mut budget, 1, b"!");
+            let bytes: Vec<u8> = out.iter().flat_map(|(_, data)| data.clone()).collect();
+            assert_eq!(&bytes[1..], expected, "{segments:?}");
+            assert_eq!(budget.used, 0);
+        }
+    }
+
+    #[test]
+    fn many_small_segments_cost_more_than_their_bytes() {
+        let (mut stream, mut budget) = (Stream::default(), budget());
+        push(&mut stream, &mut budget, 0, b"a");
+        for at in 0..20 {
+            push(&mut stream, &mut budget, 10 + 2 * at, b"x");
+        }
+        assert!(budget.used >= 20 * size_of::<Pending>());
+        stream.clear(&mut budget);
         assert_eq!(budget.used, 0);
     }
 
