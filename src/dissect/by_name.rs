@@ -5,6 +5,8 @@
 
 mod datagrams;
 mod logins;
+mod media;
+mod places;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,14 @@ pub(super) const PROTOCOLS: &[DissectorSpec] = &[
     tcp("kafka", streams::kafka),
     tcp("modbus", streams::modbus),
     tcp("dnp3", streams::dnp3),
+    tcp("ajp13", places::ajp),
+    tcp("drda", places::drda),
+    tcp("thrift", places::thrift),
+    tcp("iec104", places::iec104),
+    tcp("nntp", places::nntp),
+    tcp("rtmp", places::rtmp),
+    tcp("h323", places::h323),
+    super::socks::SOCKS,
     udp("stun", datagrams::stun),
     udp("dtls", datagrams::dtls),
     udp("anyconnect", datagrams::anyconnect),
@@ -82,9 +92,29 @@ pub(super) const PROTOCOLS: &[DissectorSpec] = &[
     udp("bacnet", datagrams::bacnet),
     udp("ws-discovery", datagrams::ws_discovery),
     udp("statsd", datagrams::statsd),
+    udp("srvloc", places::service_location),
+    udp("ethereum", places::ethereum),
+    udp("oicq", places::oicq),
+    udp("dropbox", places::dropbox),
+    udp("collectd", places::collectd),
+    udp("ubiquiti", places::ubiquiti),
+    udp("hsrp", places::hsrp),
+    udp("rip", places::rip),
+    udp("babel", places::babel),
+    udp("ptp", places::ptp),
+    udp("mgcp", places::mgcp),
+    udp("netflow", places::netflow),
+    udp("raknet", places::raknet),
+    udp("dcerpc", places::dcerpc_datagram),
+    udp("thrift", places::thrift_datagram),
     udp("syslog", datagrams::syslog),
     udp("rtcp", datagrams::rtcp),
-    udp("rtp", datagrams::rtp),
+    DissectorSpec {
+        name: "rtp",
+        carrier: Carrier::Udp,
+        probe: datagrams::rtp,
+        build: || Box::new(media::Rtp::default()),
+    },
 ];
 
 type ProbeFn = fn(&Segment<'_>) -> Probe;

@@ -25,6 +25,8 @@ pub struct FlowDissector {
     /// Directions whose first bytes nobody wanted.
     foreign: Both<bool>,
     gave_up: bool,
+    /// Whether the dissector knows that the flow is its own.
+    confirmed: bool,
 }
 
 enum State {
@@ -99,12 +101,13 @@ impl FlowDissector {
                 resp: false,
             },
             gave_up: false,
+            confirmed: false,
         }
     }
 
     /// The protocol, once its content showed it. Stays known after the end.
     pub const fn app(&self) -> Option<&'static str> {
-        self.app
+        if self.confirmed { self.app } else { None }
     }
 
     /// Whether a recognised flow was given up before its end: it went on as something else, or passed a bound.
@@ -114,7 +117,7 @@ impl FlowDissector {
 
     /// How far the flow was looked at.
     pub const fn inspection(&self) -> Inspection {
-        let bound = match self.app {
+        let bound = match self.app() {
             Some(_) => LOOK_BUDGET,
             None => PATIENCE,
         };
@@ -172,6 +175,7 @@ impl FlowDissector {
         let known = out.len();
         let skipped_before = dissector.skipped();
         let progress = dissector.feed(segment, out);
+        self.confirmed = self.confirmed || dissector.confirmed();
         if out.len() > known {
             self.fruitless = 0;
             return progress;

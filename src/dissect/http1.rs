@@ -24,8 +24,8 @@ use super::tunnel::{Inside, TunnelOpened};
 use super::web_database::WebDatabases;
 use super::websocket::{self, WebSocket};
 use super::{
-    Both, Carrier, Dissector, DissectorSpec, PROBE_WINDOW, Probe, Progress, Segment, Transaction,
-    buffer,
+    Both, Carrier, Dissector, DissectorSpec, HttpRequest, HttpResponse, PROBE_WINDOW, Probe,
+    Progress, Segment, Transaction, buffer,
 };
 
 /// HTTP/1 over TCP.
@@ -41,6 +41,16 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_METHOD: usize = 32;
 /// What a client may send after a CONNECT before that is answered, and is still read.
 const MAX_HELD: usize = 2048;
+
+/// Reads the complete head of a request.
+pub(super) fn request(head: &[u8]) -> Option<HttpRequest> {
+    head::request(head).map(|head| head.request)
+}
+
+/// Reads the complete head of a response.
+pub(super) fn response(head: &[u8]) -> Option<HttpResponse> {
+    head::response(head).map(|head| head.response)
+}
 
 fn probe(segment: &Segment<'_>) -> Probe {
     let data = trim_blank_lines(segment.data);

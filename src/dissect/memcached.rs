@@ -50,7 +50,10 @@ fn probe(segment: &Segment<'_>) -> Probe {
     let verdict = if data.first() == Some(&magic) {
         // No operation has a higher number, no outcome neither.
         let known = |header: binary::Header| {
+            // What may come without a key comes without a body, too.
+            let empty = header.body == 0 || header.key > 0 || magic == RESPONSE || header.code > 1;
             header.code <= 0x50
+                && empty
                 && (header.status == 0 || magic == RESPONSE && header.status <= 0x86)
         };
         match data.get(..HEADER_LEN) {

@@ -22,6 +22,7 @@ mod fingerprint;
 mod frames;
 mod gist;
 mod http1;
+mod http2;
 mod ja4;
 mod kubernetes;
 mod marks;
@@ -32,8 +33,10 @@ mod oci;
 mod opening;
 mod oracle;
 mod postgres;
+mod quic;
 mod redis;
 mod secret;
+mod socks;
 mod sql;
 mod ssh;
 mod stratum;
@@ -131,6 +134,12 @@ pub trait Dissector: Send {
         let _ = out;
     }
 
+    /// Whether it is sure by now that the flow is its own. Until then the flow has no name, and the dissector tells itself
+    /// what it looked like if it isn't.
+    fn confirmed(&self) -> bool {
+        true
+    }
+
     /// Told once, before all else, how deep inside other conversations this one is.
     fn nest(&mut self, depth: u8) {
         let _ = depth;
@@ -172,6 +181,7 @@ pub const DISSECTORS: &[&DissectorSpec] = &[
     &clickhouse::CLICKHOUSE,
     &oracle::ORACLE,
     &memcached::MEMCACHED,
+    &http2::HTTP2,
     &http1::HTTP1,
     &dns::DNS_TCP,
     &stratum::STRATUM,
@@ -179,6 +189,7 @@ pub const DISSECTORS: &[&DissectorSpec] = &[
     &dns::DNS_UDP,
     &dns::MDNS,
     &dns::LLMNR,
+    &quic::QUIC,
     &vpn::WIREGUARD,
     &vpn::OPENVPN_UDP,
     &vpn::IKE,

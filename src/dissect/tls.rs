@@ -437,7 +437,7 @@ fn message_len([_, high, middle, low]: [u8; HANDSHAKE_HEADER_LEN]) -> usize {
         .saturating_add(HANDSHAKE_HEADER_LEN)
 }
 
-fn client_hello(body: &[u8]) -> Option<TlsClientHello> {
+pub(super) fn client_hello(body: &[u8]) -> Option<TlsClientHello> {
     let (_, hello) = parse_tls_handshake_client_hello(body).ok()?;
     let ciphers: Vec<u16> = hello.ciphers.iter().map(|cipher| cipher.0).collect();
     let mut kinds = Vec::new();

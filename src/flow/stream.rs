@@ -246,7 +246,8 @@ mod tests {
     #[test]
     fn of_waiting_copies_the_one_that_begins_first_wins_or_the_longer() {
         // A hole of one byte, then these, then what fills the hole.
-        let cases: [(&[(u32, &[u8])], &[u8]); 6] = [
+        type Case<'a> = (&'a [(u32, &'a [u8])], &'a [u8]);
+        let cases: [Case<'_>; 6] = [
             (&[(3, b"old"), (2, b"new")], b"newd"),
             (&[(2, b"old"), (3, b"new")], b"oldw"),
             (&[(2, b"old"), (2, b"newer")], b"newer"),

@@ -68,7 +68,15 @@ pub(super) fn ntp(segment: &Segment<'_>) -> Probe {
 
 pub(super) fn ssdp(segment: &Segment<'_>) -> Probe {
     let asks = starts(segment, &[b"M-SEARCH * HTTP/1.1", b"NOTIFY * HTTP/1.1"]);
-    let answers = on(segment, &[1900]) && starts(segment, &[b"HTTP/1.1 200 "]);
+    // Answers go to whatever port asked, and mostly come from another than 1900.
+    let names = |field: &[u8]| {
+        let mut lines = segment.data.split(|byte| *byte == b'\n');
+        lines.any(|line| {
+            line.get(..field.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(field))
+        })
+    };
+    let answers = starts(segment, &[b"HTTP/1.1 200 "]) && names(b"ST:") && names(b"USN:");
     sure(asks || answers)
 }
 

@@ -127,6 +127,9 @@ pub(super) fn rtsp(segment: &Segment<'_>) -> Probe {
         b"ANNOUNCE rtsp:",
         b"SETUP rtsp:",
         b"PLAY rtsp:",
+        b"GET_PARAMETER rtsp:",
+        b"SET_PARAMETER rtsp:",
+        b"TEARDOWN rtsp:",
     ];
     starts(segment.data, marks)
 }

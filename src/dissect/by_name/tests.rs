@@ -67,6 +67,15 @@ fn streams_are_known_by_their_first_message() {
         ("modbus", 502, b"\0\x01\0\0\0\x06\x01\x03\0\0\0\x0a"),
         ("tls", 443, b"\x17\x03\x03\0\x04abcd\x17\x03\x03\0\x40abcd"),
         ("stun", 3478, b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl"),
+        ("ajp13", 8009, b"\x12\x34\0\x01\x0a"),
+        ("drda", 50000, b"\0\x89\xd0\x41\0\x01\0\x83\x10\x41\0\x39"),
+        ("thrift", 9090, b"\x80\x01\0\x01\0\0\0\x08get_cart\0\0\0\x01"),
+        ("thrift", 9160, b"\0\0\0\x15\x80\x01\0\x01\0\0\0\x08get_cart\0\0\0\x01"),
+        ("iec104", 2404, b"\x68\x04\x07\0\0\0"),
+        ("nntp", 119, b"MODE READER\r\n"),
+        ("rtmp", 1935, b"\x03\0\0\0\x01\0\0\0\0abcdef"),
+        ("h323", 1720, b"\x03\0\0\x40\x08\x02\0\x01\x05"),
+        ("rtsp", 8554, b"GET_PARAMETER rtsp://camera/1 RTSP/1.0\r\n\r\n"),
     ];
     for (expected, port, data) in cases {
         assert_eq!(
@@ -109,7 +118,9 @@ fn datagrams_are_known_by_themselves() {
     dhcp.resize(236, 0);
     dhcp.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255]);
     let ntp = [&[0x23][..], &[0; 47]].concat();
-    let rtp = [&[0x80, 0x60, 0, 1][..], &[7; 160]].concat();
+    let ethereum = [&[7; 97][..], &[1, 0xdf], &[0; 30]].concat();
+    let ptp = [&[0x0b, 2, 0, 34][..], &[0; 30]].concat();
+    let dcerpc = [&[4, 0, 0x20, 0, 0x10, 0, 0][..], &[1; 80]].concat();
     let cases: &[(&str, (u16, u16), &[u8])] = &[
         (
             "stun",
@@ -166,12 +177,52 @@ fn datagrams_are_known_by_themselves() {
         ("tftp", (40_000, 69), b"\0\x01pxelinux.0\0octet\0"),
         ("statsd", (40_000, 8125), b"cart.requests:1|c"),
         (
+            "ssdp",
+            (50_000, 60_000),
+            b"HTTP/1.1 200 OK\r\nst: upnp:rootdevice\r\nUSN: uuid:1\r\n\r\n",
+        ),
+        (
+            "srvloc",
+            (50_000, 427),
+            b"\x02\x09\0\0\x1d\0\0\0\0\0\x9d\xf6\0\x02en\0\0\xff\xff\0\x07DEFAULT",
+        ),
+        ("ethereum", (30_303, 30_303), &ethereum),
+        (
+            "oicq",
+            (50_000, 8000),
+            b"\x02\x3b\x0b\0\x01\0\x17\x56\x1f\x03",
+        ),
+        (
+            "dropbox",
+            (50_000, 17_500),
+            b"{\"host_int\": 1, \"version\": [2, 0]}",
+        ),
+        (
+            "collectd",
+            (50_000, 25_826),
+            b"\0\0\0\x09host\0\0\x08\0\x0c",
+        ),
+        ("ubiquiti", (50_000, 10_001), b"\x01\0\0\x02ab"),
+        ("hsrp", (1985, 1985), b"\0\0\x10\x03\x0a\x64\x01\0cisco"),
+        ("rip", (520, 520), b"\x02\x02\0\0\0\x02\0\0"),
+        ("babel", (6696, 6696), b"\x2a\x02\0\x08\x04\x06\0\0"),
+        ("ptp", (320, 320), &ptp),
+        ("mgcp", (2427, 2427), b"RSIP 1 *@gateway MGCP 1.0\r\n"),
+        ("mgcp", (2427, 2427), b"200 1 ok\r\n"),
+        ("netflow", (40_000, 2055), b"\0\x09\0\x01abcdefghijklmn"),
+        (
+            "raknet",
+            (40_000, 40_001),
+            b"\x05\0\xff\xff\0\xfe\xfe\xfe\xfe\xfd\xfd\xfd\xfd\x12\x34\x56\x78\x06",
+        ),
+        ("dcerpc", (49_155, 34_964), &dcerpc),
+        ("thrift", (40_000, 6831), b"\x82\x81\x01\x09emitBatch\x1c"),
+        (
             "syslog",
             (40_000, 514),
             b"<13>Mar  2 09:00:00 host app: hello",
         ),
         ("rtcp", (5005, 5005), b"\x80\xc9\0\x01\x12\x34\x56\x78"),
-        ("rtp", (5004, 5004), &rtp),
         (
             "mdns",
             (5353, 5353),
@@ -373,4 +424,39 @@ fn long_lines_and_long_sessions_stay_bounded() {
         fed += 1;
     }
     assert_eq!(fed, 256 * 1024 / 10_000);
+}
+
+/// Media packets of one source, by their numbers and times; and what comes of the same without order.
+#[test]
+fn media_are_known_by_what_follows() {
+    let packet = |number: u16, time: u32, source: u32| {
+        let mut data = vec![0x80, 0x60];
+        data.extend(number.to_be_bytes());
+        data.extend(time.to_be_bytes());
+        data.extend(source.to_be_bytes());
+        data.extend([7; 160]);
+        data
+    };
+    let told = |packets: &[Vec<u8>]| {
+        let mut flow = FlowDissector::new(Carrier::Udp);
+        let mut out = Vec::new();
+        for data in packets {
+            let segment = Segment {
+                orig_port: 40_000,
+                resp_port: 5004,
+                ..segment(Orig, data)
+            };
+            flow.feed(&segment, &mut out);
+        }
+        let app = flow.app();
+        flow.finish(&mut out);
+        (app, out.len())
+    };
+    let call = [packet(65_535, 1, 9), packet(0, 161, 9)];
+    assert_eq!(told(&call), (Some("rtp"), 0));
+    assert_eq!(told(&call[..1]), (None, 1));
+    let noise: Vec<Vec<u8>> = (1..20)
+        .map(|n: u16| packet(n * 999, 5, u32::from(n) * 7))
+        .collect();
+    assert_eq!(told(&noise), (None, 1));
 }
