@@ -238,3 +238,45 @@ pub(super) fn h323(segment: &Segment<'_>) -> Probe {
     ];
     fits(segment.data, &is)
 }
+
+/// RFC 5036 3.1: version 1.
+pub(super) fn label_distribution(segment: &Segment<'_>) -> Probe {
+    sure(on(segment, &[646]) && matches!(segment.data, [0, 1, ..]) && segment.data.len() >= 10)
+}
+
+/// A signal to a radio's router (RFC 8175 11.1); over TCP messages have no mark.
+pub(super) fn dlep(segment: &Segment<'_>) -> Probe {
+    if on(segment, &[854]) {
+        starts(segment.data, &[b"DLEP"])
+    } else {
+        Probe::NotForUs
+    }
+}
+
+/// Instruments (IVI-6.1 2.3).
+pub(super) fn hislip(segment: &Segment<'_>) -> Probe {
+    if on(segment, &[4880]) {
+        starts(segment.data, &[b"HS"])
+    } else {
+        Probe::NotForUs
+    }
+}
+
+/// A frame of a power grid's measurements (IEEE C37.118.2 6.2): a mark, a kind with a version, and its length.
+pub(super) fn synphasor(segment: &Segment<'_>) -> Probe {
+    if !on(segment, &[4712, 4713]) {
+        return Probe::NotForUs;
+    }
+    let is: [fn(u8) -> bool; 3] = [
+        |byte| byte == 0xaa,
+        |byte| byte <= 0x52 && matches!(byte & 0x0f, 1 | 2),
+        |_| true,
+    ];
+    fits(segment.data, &is)
+}
+
+/// RFC 9301 5: a request, reply, register or notification for a map of locators.
+pub(super) fn locator(segment: &Segment<'_>) -> Probe {
+    let is = matches!(segment.data, [0x10..=0x4f | 0x80..=0x8f, ..]);
+    sure(on(segment, &[4342]) && is && segment.data.len() >= 16)
+}
