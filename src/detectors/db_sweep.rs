@@ -128,16 +128,12 @@ impl DbSweep {
     /// Whether a visit in which nothing was said is one of many at a steady pace.
     fn is_steady(&mut self, flow: &FlowInfo) -> bool {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        match self.visits.get_mut(&key) {
-            Some(visits) => {
-                visits.again(flow.start);
-                visits.steady >= STEADY_VISITS
-            }
-            None => {
-                self.visits.put(key, Visits::first(flow.start));
-                false
-            }
+        if let Some(visits) = self.visits.get_mut(&key) {
+            visits.again(flow.start);
+            return visits.steady >= STEADY_VISITS;
         }
+        self.visits.put(key, Visits::first(flow.start));
+        false
     }
 
     fn judge(&mut self, actor: &Endpoint, time: Timestamp, context: &Context<'_>) {
