@@ -3,6 +3,11 @@
 //! `cargo run --release --features testkit --example simulate` writes `docs/simulation/`: the numbers and their plots. All
 //! chance comes from one seed.
 
+#![expect(
+    clippy::let_underscore_must_use,
+    reason = "writing to a text in memory never fails"
+)]
+
 use std::fmt::Write as _;
 use std::path::Path;
 
