@@ -65,7 +65,7 @@ fn list(set: &SignatureSet) -> anyhow::Result<End> {
     for signature in set.iter() {
         writeln!(
             out,
-            "{:14} {:12} {:8} {:10} {}",
+            "{:19} {:12} {:8} {:10} {}",
             signature.id,
             signature.category.label(),
             signature.severity.label(),
