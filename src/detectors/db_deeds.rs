@@ -285,9 +285,11 @@ impl Pair {
             bits: self.protocol_bits(thresholds),
             signature_grade: !self.caretaker && deeds.iter().any(|deed| deed.unmistakable),
             text: format!(
-                "{} statements of {} kinds: it {what}; {} rows, {} bytes came back",
-                self.count,
-                self.statements.len(),
+                "{}: it {what}; {} rows, {} bytes came back",
+                match self.count {
+                    1 => "one statement".to_owned(),
+                    many => format!("{many} statements of {} kinds", self.statements.len()),
+                },
                 self.rows,
                 self.bytes
             ),

@@ -120,9 +120,12 @@ impl Reader {
             evidence: weighed.0,
             flows: self.samples.clone(),
             summary: format!(
-                "took {} from {} database servers ({products}){user}: {} bytes in all",
+                "took {} from {} ({products}){user}: {} bytes in all",
                 what.join(", "),
-                self.servers.len(),
+                match self.servers.len() {
+                    1 => "a database server".to_owned(),
+                    many => format!("{many} database servers"),
+                },
                 self.bytes
             ),
         }
@@ -142,8 +145,11 @@ impl Weighed {
         let mut evidence = vec![Evidence {
             feature: "db.read_in_bulk",
             family: Family::Volume,
-            observed: reader.bytes as f64,
-            expected: format!("≤ {} bytes as a program starts", thresholds.typical_bytes),
+            observed: reader.tables.len() as f64 + reader.keys as f64,
+            expected: format!(
+                "a table or a few keys, ≤ {} bytes, as a program starts",
+                thresholds.typical_bytes
+            ),
             bits: reader.volume_bits(thresholds),
             signature_grade: false,
             text: format!(
