@@ -3,7 +3,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use pcap::{Active, Capture, Error, Linktype, Precision};
+use pcap::{Active, BpfInstruction, Capture, Device, Error, Linktype, Precision};
+use socket2::{SockFilter, SockRef};
 
 use super::{Frame, LinkType};
 use crate::time::Timestamp;
@@ -142,14 +143,14 @@ impl Live {
             number,
         })?;
         if let Some(filter) = &options.filter {
-            handle
-                .filter(filter, true)
-                .map_err(|error| LiveError::Filter {
-                    interface: interface.to_owned(),
-                    filter: filter.clone(),
-                    problem: words(error),
-                })?;
+            let refused = |error| LiveError::Filter {
+                interface: interface.to_owned(),
+                filter: filter.clone(),
+                problem: words(error),
+            };
+            handle.filter(filter, true).map_err(refused)?;
         }
+        see_once(&mut handle, interface, link, options.filter.as_deref()).map_err(failed)?;
         Ok(Self {
             interface: interface.to_owned(),
             handle,
@@ -219,6 +220,53 @@ impl AsFd for Live {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
+}
+
+/// Leaves out a loopback's frames as they go out, for the same come in again. libpcap passes those over by itself, but only
+/// when the kernel has counted them and their room is taken.
+fn see_once(
+    handle: &mut Capture<Active>,
+    interface: &str,
+    link: LinkType,
+    filter: Option<&str>,
+) -> Result<(), Error> {
+    let both =
+        |once| filter.map_or_else(|| String::from(once), |user| format!("{once} and ({user})"));
+    if interface == EVERY_INTERFACE {
+        // The loopback is the first interface of every network namespace. The older form doesn't tell interfaces.
+        return match link {
+            LinkType::LinuxSll2 => handle.filter(&both("not (ifindex 1 and outbound)"), true),
+            _ => Ok(()),
+        };
+    }
+    let loopback = |device: &Device| device.name == interface && device.flags.is_loopback();
+    if !Device::list()?.iter().any(loopback) {
+        return Ok(());
+    }
+    // Where frames don't say their direction the kernel alone knows it, and libpcap runs every filter itself as well over the
+    // first frames: it would find none of them to be inbound.
+    let program = handle.compile(&both("inbound"), true)?;
+    let instructions = program.get_instructions().iter().map(sock_filter);
+    let instructions: Option<Vec<_>> = instructions.collect();
+    let instructions = instructions.ok_or(Error::InvalidInputString)?;
+    SockRef::from(&*handle)
+        .attach_filter(&instructions)
+        .map_err(|error| Error::PcapError(error.to_string()))
+}
+
+/// An instruction for the kernel. The crate shows its four numbers, as `tcpdump -ddd` does, and no other way to them.
+fn sock_filter(instruction: &BpfInstruction) -> Option<SockFilter> {
+    let shown = instruction.to_string();
+    let mut numbers = shown.split(' ');
+    let mut next = || numbers.next()?.parse::<u32>().ok();
+    let [code, jt, jf, k] = [next()?, next()?, next()?, next()?];
+    let jump = |to: u32| u8::try_from(to).ok();
+    Some(SockFilter::new(
+        u16::try_from(code).ok()?,
+        jump(jt)?,
+        jump(jf)?,
+        k,
+    ))
 }
 
 fn words(error: Error) -> String {

@@ -22,6 +22,9 @@ use crate::identity::{InventoryErrors, InventoryReport, LiveInventory};
 
 /// Changes come in bursts: how long one is given to end.
 const SETTLE: Duration = Duration::from_millis(30);
+/// How long a burst is waited for at most. Whoever comes and goes within it is never seen, and its address, if the next has
+/// it at once, could be taken for the next one's.
+const BURST: Duration = Duration::from_millis(100);
 /// Whatever is not told by inotify (a network file system, an overflow) is seen after this.
 const AGAIN: Duration = Duration::from_secs(30);
 /// How soon an inventory that couldn't be read, or wasn't there, is tried again.
@@ -128,7 +131,7 @@ impl Follower {
         }
     }
 
-    /// Waits up to a second for a change, and for its burst to end.
+    /// Waits a while for a change, and for its burst to end.
     fn changed(&self) -> bool {
         let mut changed = false;
         let wait = |patience: Duration| {
@@ -143,10 +146,13 @@ impl Follower {
                 .collect();
             poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
         };
-        let began = now();
         let mut patience = RETRY / 4;
-        while wait(patience) && began.elapsed() < RETRY {
+        let mut began = None;
+        while wait(patience) {
             changed |= self.drain();
+            if began.get_or_insert_with(now).elapsed() >= BURST {
+                break;
+            }
             patience = SETTLE;
         }
         changed
