@@ -77,6 +77,8 @@ impl Side {
 /// One connection of a pod.
 #[derive(Debug)]
 struct Leg {
+    /// The flow's, here as well: legs are looked up by it for every piece.
+    id: FlowId,
     flow: Arc<FlowInfo>,
     app: Option<&'static str>,
     side: Side,
@@ -94,7 +96,7 @@ struct Pod {
 
 impl Pod {
     fn place(&self, id: FlowId) -> Option<usize> {
-        self.legs.iter().position(|leg| leg.flow.id == id)
+        self.legs.iter().position(|leg| leg.id == id)
     }
 
     /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
@@ -110,20 +112,26 @@ impl Pod {
         {
             self.served.push((port, flow.start));
         }
-        let leg = Leg {
-            flow: Arc::clone(flow),
-            app: None,
-            side,
-            last: time,
-            passages: Passages::new(pod),
-        };
         if self.legs.len() < MAX_LEGS {
-            self.legs.push(leg);
+            self.legs.push(Leg {
+                id: flow.id,
+                flow: Arc::clone(flow),
+                app: None,
+                side,
+                last: time,
+                passages: Passages::new(pod),
+            });
             return self.legs.len() - 1;
         }
-        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.legs[at].last, self.legs[at].flow.id));
+        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.legs[at].last, self.legs[at].id));
         let at = oldest.unwrap_or(0);
-        self.legs[at] = leg;
+        let leg = &mut self.legs[at];
+        leg.id = flow.id;
+        leg.flow = Arc::clone(flow);
+        leg.app = None;
+        leg.side = side;
+        leg.last = time;
+        leg.passages.restart(pod);
         for leg in &mut self.legs {
             leg.passages.forget(at as u32);
         }
@@ -264,20 +272,18 @@ impl RelayPivot {
     }
 
     /// The pod at one end of a flow, and that flow's place among its legs.
-    fn pod(
-        &mut self,
-        flow: &Arc<FlowInfo>,
-        pod: Direction,
-        time: Timestamp,
-    ) -> Option<(&mut Pod, usize)> {
-        let key = source_key(end_of(flow, pod));
-        if !self.pods.contains(&key) {
-            let gone = self.pods.push(key.clone(), Pod::default());
-            self.evicted += u64::from(gone.is_some());
-        }
-        let known = self.pods.get_mut(&key)?;
+    fn pod(&mut self, flow: &Arc<FlowInfo>, pod: Direction, time: Timestamp) -> (&mut Pod, usize) {
+        let full = self.pods.len() == self.pods.cap().get();
+        let mut new = false;
+        let known = self
+            .pods
+            .get_or_insert_mut(source_key(end_of(flow, pod)), || {
+                new = true;
+                Pod::default()
+            });
+        self.evicted += u64::from(full && new);
         let at = known.leg(flow, pod, time);
-        Some((known, at))
+        (known, at)
     }
 
     /// Pieces that met are laid side by side.
@@ -408,9 +414,7 @@ impl Detector for RelayPivot {
             }
             let met = match &event.kind {
                 EventKind::Turn { turn, .. } => {
-                    let Some((pod, at)) = self.pod(flow, direction, turn.end) else {
-                        continue;
-                    };
+                    let (pod, at) = self.pod(flow, direction, turn.end);
                     pod.legs[at].passages.turn(turn);
                     pod.spells(at)
                 }
@@ -418,9 +422,7 @@ impl Detector for RelayPivot {
                     let Some(passage) = Passage::exchange(exchange, direction) else {
                         continue;
                     };
-                    let Some((pod, at)) = self.pod(flow, direction, exchange.end) else {
-                        continue;
-                    };
+                    let (pod, at) = self.pod(flow, direction, exchange.end);
                     let leg = &mut pod.legs[at];
                     leg.app = leg.app.or(*app);
                     pod.exchanges(at, &passage)
@@ -450,7 +452,9 @@ impl Detector for RelayPivot {
                 }
                 _ => continue,
             };
-            self.meet(end, met, context, out);
+            if !met.is_empty() {
+                self.meet(end, met, context, out);
+            }
         }
     }
 

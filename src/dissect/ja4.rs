@@ -93,26 +93,25 @@ fn alpn_marks(name: &[u8]) -> [char; 2] {
 }
 
 /// The first 12 hex digits of the hash of `list`, then of `_` and `tail` if that has anything.
-fn hash(list: impl Iterator<Item = u16>, tail: impl Iterator<Item = u16>) -> String {
-    let mut hasher = Sha256::new();
-    let mut separator = "";
+fn hash(list: impl ExactSizeIterator<Item = u16>, tail: impl Iterator<Item = u16>) -> String {
+    // Put together first: a hasher fed in morsels spends more on them than on the hash.
+    let mut text = Vec::with_capacity(list.len().saturating_mul(5).saturating_add(128));
     for value in list {
-        hasher.update(separator);
-        hasher.update(hex(value));
-        separator = ",";
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        text.extend(hex(value));
     }
-    let mut empty = separator.is_empty();
-    separator = "_";
+    let mut separator = b'_';
     for value in tail {
-        hasher.update(separator);
-        hasher.update(hex(value));
-        separator = ",";
-        empty = false;
+        text.push(separator);
+        text.extend(hex(value));
+        separator = b',';
     }
-    if empty {
+    if text.is_empty() {
         return EMPTY.to_owned();
     }
-    let digest = hasher.finalize();
+    let digest = Sha256::digest(&text);
     let digits = digest
         .iter()
         .flat_map(|byte| [hex_digit(byte >> 4), hex_digit(*byte)]);

@@ -4,6 +4,8 @@
 //! exemptions of Wu et al., "How the Great Firewall of China Detects and Blocks Fully Encrypted Traffic", USENIX Security
 //! 2023)? And does somebody work a shell there?
 
+use memchr::memmem;
+
 use super::PROBE_WINDOW;
 use crate::flow::Direction;
 
@@ -169,9 +171,7 @@ fn has_command(text: &[u8]) -> bool {
 
 /// What follows the first `needle` in `text`.
 fn find<'a>(text: &'a [u8], needle: &[u8]) -> Option<&'a [u8]> {
-    let at = text
-        .windows(needle.len())
-        .position(|window| window == needle)?;
+    let at = memmem::find(text, needle)?;
     text.get(at.saturating_add(needle.len())..)
 }
 

@@ -153,6 +153,17 @@ impl Passages {
         }
     }
 
+    /// Another connection in the place of this one, whose room it takes over.
+    pub fn restart(&mut self, pod: Direction) {
+        let mut old = std::mem::replace(self, Self::new(pod));
+        old.spells.clear();
+        old.exchanges.clear();
+        old.curve.clear();
+        self.spells = old.spells;
+        self.exchanges = old.exchanges;
+        self.curve = old.curve;
+    }
+
     /// Which end the pod is.
     pub const fn pod(&self) -> Direction {
         self.pod
