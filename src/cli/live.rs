@@ -19,9 +19,11 @@ use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, TextOptions, alert_text, counted};
-use crate::runtime::{Engine, Outputs, Report, Selection, Setup, TapCounts, TapState, places};
+use crate::runtime::{
+    Engine, Forwarder, Outputs, Report, Selection, Setup, TapCounts, TapState, places,
+};
 use crate::signature::SignatureSet;
-use crate::sinks::{AlertFormat, AlertWriter, RecordWriter};
+use crate::sinks::{AlertFormat, AlertWriter, RecordWriter, Webhook, WebhookForm};
 
 /// Watch a mirror (SPAN) port
 ///
@@ -46,7 +48,8 @@ pub(super) struct SensorArgs {
 #[command(after_help = "Examples:
   spanwatch agent                                   (a node: every pod's interface)
   spanwatch agent -i lo -i eth0                     (a sidecar: its pod's interfaces)
-  spanwatch agent --baseline /var/lib/spanwatch/baseline --learn --listen 0.0.0.0:9474")]
+  spanwatch agent --baseline /var/lib/spanwatch/baseline --learn --listen 0.0.0.0:9474
+  spanwatch agent -o /var/log/spanwatch.jsonl --alertmanager http://alertmanager.monitoring:9093")]
 pub(super) struct AgentArgs {
     /// Interface to capture on, instead of those that lead to pods; repeatable
     #[arg(short, long, value_name = "IF")]
@@ -86,6 +89,18 @@ struct LiveArgs {
     /// Serve /metrics, /healthz and /readyz over HTTP there
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// Also send alerts there, each time as a JSON array of alerts (docs/alert.schema.json)
+    #[arg(long, value_name = "URL", conflicts_with = "alertmanager")]
+    webhook: Option<String>,
+    /// Also send alerts to this Alertmanager
+    #[arg(long, value_name = "URL")]
+    alertmanager: Option<String>,
+    /// File with a bearer token for --webhook or --alertmanager
+    #[arg(long, value_name = "FILE")]
+    webhook_token: Option<PathBuf>,
+    /// File with the certificates (PEM) to trust there, instead of the public authorities'
+    #[arg(long, value_name = "FILE")]
+    webhook_ca: Option<PathBuf>,
     /// Put interfaces into promiscuous mode, as a mirror port needs
     #[arg(long)]
     promisc: bool,
@@ -173,6 +188,7 @@ fn run(
         inventory,
         task,
         outputs: Sinks::of(args).open()?,
+        forwarder: forwarder(args)?,
         store,
         reload: Box::new(move || {
             SignatureSet::load(directory.as_deref()).map_err(|error| error.to_string())
@@ -214,6 +230,17 @@ fn task(
         exceptions,
     };
     Ok((task, None))
+}
+
+/// The server that alerts go to as well.
+fn forwarder(args: &LiveArgs) -> anyhow::Result<Option<Forwarder>> {
+    let (url, form) = match (&args.webhook, &args.alertmanager) {
+        (Some(url), _) => (url, WebhookForm::Alerts),
+        (None, Some(url)) => (url, WebhookForm::Alertmanager),
+        (None, None) => return Ok(None),
+    };
+    let (token, roots) = (args.webhook_token.as_deref(), args.webhook_ca.as_deref());
+    Ok(Some(Forwarder::new(Webhook::new(url, form, token, roots)?)))
 }
 
 /// The directories of everything that is written.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use tracing::error;
 
+use super::forward::Forwarder;
 use crate::alert::Alert;
 use crate::pipeline::EndedFlow;
 use crate::report::FlowRecordV1;
@@ -44,7 +45,12 @@ impl Outputs {
 
     /// Delivers until nothing more comes; returns how many records could not be written. Ends the run when its reader has
     /// gone.
-    pub(super) fn run(mut self, news: &Receiver<News>, stop: &AtomicBool) -> u64 {
+    pub(super) fn run(
+        mut self,
+        news: &Receiver<News>,
+        forwarder: Option<&Forwarder>,
+        stop: &AtomicBool,
+    ) -> u64 {
         let mut failed = 0;
         let mut broken = false;
         loop {
@@ -69,6 +75,11 @@ impl Outputs {
                     continue;
                 }
                 News::Alerts(alerts) => {
+                    if let Some(forwarder) = forwarder {
+                        for alert in &alerts {
+                            forwarder.take(alert);
+                        }
+                    }
                     let each = alerts.iter().map(|alert| self.alerts.deliver(alert));
                     each.collect::<Vec<_>>()
                 }

@@ -12,6 +12,7 @@
 
 mod analyst;
 mod deliver;
+mod forward;
 mod identity;
 mod links;
 mod privileges;
@@ -45,12 +46,14 @@ use crate::time::Timestamp;
 
 use analyst::Analyst;
 use deliver::News;
+use forward::ForwardView;
 use identity::Follower;
 use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
 use view::View;
 
 pub use deliver::{Outputs, Reopen};
+pub use forward::{Forwarded, Forwarder};
 pub use identity::{IdentityState, places};
 pub use taps::{Selection, TapCounts, TapState};
 
@@ -112,6 +115,8 @@ pub struct Setup {
     pub task: Task,
     /// Where alerts and flows go.
     pub outputs: Outputs,
+    /// The server that alerts go to as well, if any.
+    pub forwarder: Option<Forwarder>,
     /// Where what is learned goes, when learning.
     pub store: Option<Store>,
     /// What SIGHUP does about signatures.
@@ -174,6 +179,7 @@ pub struct Engine {
     news: SyncSender<News>,
     reload: Reload,
     listener: Option<TcpListener>,
+    forwarding: Option<ForwardView>,
     view: Arc<View>,
     ended: Arc<Notify>,
     capture: JoinHandle<()>,
@@ -237,9 +243,15 @@ impl Engine {
         complain(privileges::keep(None));
         let (halt, bell) = thread();
         let outputs = setup.outputs;
+        let mut forwarder = setup.forwarder;
+        if let Some(forwarder) = &mut forwarder {
+            forwarder.start()?;
+        }
+        let forwarding = forwarder.as_ref().map(Forwarder::view);
         let delivery = named("delivery", move || {
             let _bell: Bell = bell;
-            outputs.run(&delivered, &halt)
+            let failed = outputs.run(&delivered, forwarder.as_ref(), &halt);
+            failed + forwarder.map_or(0, Forwarder::finish)
         })?;
         let (_, bell) = thread();
         let analysis = named("analysis", move || {
@@ -260,6 +272,7 @@ impl Engine {
             news,
             reload: setup.reload,
             listener,
+            forwarding,
             view,
             ended,
             capture,
@@ -282,7 +295,7 @@ impl Engine {
         edge.block_on(async {
             if let Some(listener) = listener {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                let router = server::router(Arc::clone(&self.view));
+                let router = server::router(Arc::clone(&self.view), self.forwarding.take());
                 tokio::spawn(async move { axum::serve(listener, router).await });
             }
             let mut terminate = signal(SignalKind::terminate())?;

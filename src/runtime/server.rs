@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use super::clock;
+use super::forward::{ForwardView, Forwarded};
 use super::view::View;
 use crate::signature::Severity;
 use crate::telemetry::Loss;
@@ -19,21 +20,28 @@ use crate::telemetry::Loss;
 /// An analysis further behind the clock than this is stuck.
 const STUCK: Duration = Duration::from_mins(1);
 
-pub(super) fn router(view: Arc<View>) -> Router {
+/// What there is to show.
+#[derive(Clone)]
+struct Shown {
+    view: Arc<View>,
+    forwarding: Option<ForwardView>,
+}
+
+pub(super) fn router(view: Arc<View>, forwarding: Option<ForwardView>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
-        .with_state(view)
+        .with_state(Shown { view, forwarding })
 }
 
-async fn metrics(State(view): State<Arc<View>>) -> impl IntoResponse {
+async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
     let form = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, form)], exposition(&view))
+    ([(header::CONTENT_TYPE, form)], exposition(&shown))
 }
 
 /// Alive: the analysis keeps up with the clock.
-async fn health(State(view): State<Arc<View>>) -> (StatusCode, String) {
+async fn health(State(Shown { view, .. }): State<Shown>) -> (StatusCode, String) {
     let behind = view.standing().now.map(|now| clock().since(now));
     match behind {
         Some(behind) if behind > STUCK => (
@@ -45,7 +53,7 @@ async fn health(State(view): State<Arc<View>>) -> (StatusCode, String) {
 }
 
 /// Ready: something is captured. What works only in part is told, and is no reason to be restarted.
-async fn readiness(State(view): State<Arc<View>>) -> (StatusCode, String) {
+async fn readiness(State(Shown { view, .. }): State<Shown>) -> (StatusCode, String) {
     let mut text = String::new();
     let taps = view.taps();
     for tap in &taps {
@@ -73,7 +81,7 @@ async fn readiness(State(view): State<Arc<View>>) -> (StatusCode, String) {
 }
 
 /// Everything, in the text form of Prometheus.
-fn exposition(view: &View) -> String {
+fn exposition(Shown { view, forwarding }: &Shown) -> String {
     let mut page = Page(String::new());
     let standing = view.standing();
     let stats = &standing.stats;
@@ -126,6 +134,9 @@ fn exposition(view: &View) -> String {
         page.value("spanwatch_alerts_total", &[label], n as f64);
     }
     taps(&mut page, view);
+    if let Some(forwarding) = forwarding {
+        forwarded(&mut page, forwarding.counts());
+    }
     let identity = view.identity();
     page.head(
         "spanwatch_identity_claims",
@@ -160,6 +171,21 @@ fn exposition(view: &View) -> String {
         );
     }
     page.0
+}
+
+/// Of the server that alerts are forwarded to.
+fn forwarded(page: &mut Page, counts: Forwarded) {
+    let name = "spanwatch_forwarded_alerts_total";
+    page.head(
+        name,
+        "counter",
+        "Alerts that the server took, and that it will never get.",
+    );
+    page.value(name, &[("fate", "sent")], counts.sent as f64);
+    page.value(name, &[("fate", "lost")], counts.lost as f64);
+    let name = "spanwatch_forwarding_queue";
+    page.head(name, "gauge", "Alerts that wait for the server.");
+    page.value(name, &[], counts.waiting as f64);
 }
 
 fn taps(page: &mut Page, view: &View) {

@@ -3,11 +3,15 @@
 //! Owns the line discipline and what a closed pipe means. Knows nothing of how a record is made: text for people comes from
 //! a renderer that the caller gives, JSON from the published types.
 
+mod webhook;
+
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
 use crate::alert::{Alert, AlertV1};
+
+pub use webhook::{Refusal, Webhook, WebhookError, WebhookForm};
 
 /// What came of writing a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
