@@ -23,7 +23,9 @@ use super::{
 };
 use crate::dissect::{DnsAnswer, DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{DomainName, Role, SourceKey, information_bits, source_key};
+use crate::features::{
+    DomainName, Role, SourceKey, information_bits, is_listed_address, source_key,
+};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -378,18 +380,6 @@ impl DnsTunnel {
             domain.reported_bits = bits;
         }
     }
-}
-
-/// Whether a name starts with an IPv4 address in labels, as block lists are asked (RFC 5782 2.1).
-fn is_listed_address(left: &str) -> bool {
-    let mut octets = 0;
-    for label in left.split('.').take(4) {
-        if label.parse::<u8>().is_err() {
-            return false;
-        }
-        octets += 1;
-    }
-    octets == 4
 }
 
 impl Detector for DnsTunnel {

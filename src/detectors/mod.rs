@@ -29,6 +29,7 @@ mod db_bulk_read;
 mod db_enumeration;
 mod db_injection;
 mod db_sweep;
+mod dns_beacon;
 mod dns_tunnel;
 mod exfiltration;
 mod host_sweep;
@@ -229,6 +230,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &db_enumeration::SPEC,
     &db_injection::SPEC,
     &db_sweep::SPEC,
+    &dns_beacon::SPEC,
     &dns_tunnel::SPEC,
     &exfiltration::SPEC,
     &host_sweep::SPEC,

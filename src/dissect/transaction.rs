@@ -65,6 +65,8 @@ pub struct DnsMessage {
     pub answers: Vec<DnsAnswer>,
     /// Bytes of record data over all answers, of any type: what a channel could carry downstream.
     pub answer_bytes: u32,
+    /// Tells answers apart: the same records, in whatever order and for however long, have the same.
+    pub answer_digest: u64,
     /// How many whole answer records the message holds.
     pub answer_count: u16,
     /// The smallest TTL of an answer in seconds.

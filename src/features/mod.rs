@@ -35,7 +35,9 @@ pub use coupling::{Coupling, Strength};
 pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
-pub use names::{ClusterName, DomainName, information_bits, randomness_bits, reverse_address};
+pub use names::{
+    ClusterName, DomainName, information_bits, is_listed_address, randomness_bits, reverse_address,
+};
 pub use nested::{Sized, begins_ssh, begins_tls, grid_bits};
 pub use passages::{Passage, Passages, Span};
 pub use peers::{Contact, PeerClass, PeerNamer, Role, network_name};

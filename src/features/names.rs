@@ -94,6 +94,18 @@ pub fn reverse_address(name: &str) -> Option<IpAddr> {
     (nibbles == 32).then(|| Ipv6Addr::from_bits(address).into())
 }
 
+/// Whether a name starts with an IPv4 address in labels, as block lists are asked (RFC 5782 2.1).
+pub fn is_listed_address(left: &str) -> bool {
+    let mut octets = 0;
+    for label in left.split('.').take(4) {
+        if label.parse::<u8>().is_err() {
+            return false;
+        }
+        octets += 1;
+    }
+    octets == 4
+}
+
 fn has_suffix(name: &str, suffix: &str) -> bool {
     name.strip_suffix(suffix)
         .is_some_and(|head| head.ends_with('.'))

@@ -30,6 +30,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "db-enumeration",
     "db-injection",
     "db-sweep",
+    "dns-beacon",
     "dns-tunnel",
     "exfiltration",
     "host-sweep",

@@ -3,8 +3,11 @@
 //! A message that was cut (by its sender, or by the capture's snap length) gives what is there. Names may hold any
 //! bytes. Knows nothing of transports.
 
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+use foldhash::quality::FixedState;
 
 use crate::dissect::{DnsAnswer, DnsMessage};
 
@@ -18,6 +21,8 @@ const MAX_TEXT: usize = MAX_NAME * 4;
 const MAX_POINTERS: usize = 127;
 /// Answers kept of one message.
 const MAX_ANSWERS: usize = 32;
+/// Equal answers are looked for, nothing is kept by it: no seed is needed.
+const DIGEST: FixedState = FixedState::with_seed(0);
 
 const TYPE_A: u16 = 1;
 const TYPE_CNAME: u16 = 5;
@@ -158,6 +163,8 @@ impl<'a> Message<'a> {
                 summary.answer_count = summary.answer_count.saturating_add(1);
                 let bytes = u32::try_from(record.data.len()).unwrap_or(u32::MAX);
                 summary.answer_bytes = summary.answer_bytes.saturating_add(bytes);
+                let digest = DIGEST.hash_one((record.kind, record.data));
+                summary.answer_digest = summary.answer_digest.wrapping_add(digest);
                 summary.ttl = Some(summary.ttl.map_or(record.ttl, |ttl| ttl.min(record.ttl)));
                 if summary.answers.len() < MAX_ANSWERS {
                     summary.answers.extend(self.answer(&record, &mut text));

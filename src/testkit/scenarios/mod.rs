@@ -14,6 +14,7 @@ pub mod db_enumeration;
 pub mod db_injection;
 pub mod db_sweep;
 pub mod demo;
+pub mod dns_beacon;
 pub mod dns_tunnel;
 pub mod exfiltration;
 pub mod host_sweep;
@@ -143,6 +144,7 @@ pub fn all() -> Vec<Case> {
         db_injection::case(),
         db_sweep::case(),
         demo::case(),
+        dns_beacon::case(),
         dns_tunnel::case(),
         exfiltration::case(),
         host_sweep::case(),
