@@ -11,25 +11,25 @@ use serde_json::Value;
 use crate::command::{Folder, Run, repository, spanwatch};
 
 #[derive(Deserialize)]
-struct Case {
-    learn: Option<Part>,
-    attack: Part,
-    benign: Option<Part>,
+pub(crate) struct Case {
+    pub(crate) learn: Option<Part>,
+    pub(crate) attack: Part,
+    pub(crate) benign: Option<Part>,
     #[serde(default)]
-    expect: Vec<Expect>,
+    pub(crate) expect: Vec<Expect>,
 }
 
 #[derive(Deserialize)]
-struct Part {
-    capture: String,
-    inventory: Vec<String>,
+pub(crate) struct Part {
+    pub(crate) capture: String,
+    pub(crate) inventory: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Expect {
-    signature: String,
+pub(crate) struct Expect {
+    pub(crate) signature: String,
     category: String,
-    actor_pod: String,
+    pub(crate) actor_pod: String,
     workload: String,
     begins_secs: f64,
     max_seconds_to_raise: f64,
@@ -79,9 +79,14 @@ fn adds_up(alert: &Value) {
     );
 }
 
-fn check(id: &str) {
+/// A case by its id.
+pub(crate) fn case(id: &str) -> Case {
     let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
-    let case: Case = toml::from_str(&text).unwrap();
+    toml::from_str(&text).unwrap()
+}
+
+fn check(id: &str) {
+    let case = case(id);
     let folder = Folder::new();
     let baseline = case.learn.as_ref().map(|part| {
         let path = folder.path("learned.baseline");
@@ -162,7 +167,7 @@ fn check(id: &str) {
 }
 
 /// The folders under `captures/` that hold a case.
-fn cases() -> Vec<String> {
+pub(crate) fn cases() -> Vec<String> {
     let mut ids: Vec<String> = fs::read_dir(repository("captures"))
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -185,9 +190,9 @@ fn every_attack_alerts_and_its_twin_does_not() {
 #[test]
 fn no_attack_no_alert_by_any_signature() {
     for id in cases() {
-        let text = fs::read_to_string(repository(&format!("captures/{id}/case.toml"))).unwrap();
-        let case: Case = toml::from_str(&text).unwrap();
-        let Some(benign) = case.benign else { continue };
+        let Some(benign) = case(&id).benign else {
+            continue;
+        };
         // Without an inventory too: addresses alone.
         let bare = Part {
             inventory: Vec::new(),

@@ -41,6 +41,8 @@ mod oracle;
 mod oracle_databases;
 /// Real servers in network namespaces.
 mod real_servers;
+/// What may be renamed or moved in a capture without a word changing.
+mod renamed;
 /// Planted secrets stay inside.
 mod secrets;
 /// Services and masquerading.
@@ -51,5 +53,7 @@ mod signatures;
 mod taps;
 /// The repository's own rules.
 mod tidy;
+/// How soon attacks are told.
+mod time_to_detect;
 /// Traffic seen wrapped.
 mod tunnels;
