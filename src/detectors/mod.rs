@@ -36,6 +36,7 @@ mod host_sweep;
 mod http_bruteforce;
 mod http_tunnel;
 mod icmp_tunnel;
+mod long_connection;
 mod miner;
 mod novel_peer;
 mod port_scan;
@@ -237,6 +238,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &http_bruteforce::SPEC,
     &http_tunnel::SPEC,
     &icmp_tunnel::SPEC,
+    &long_connection::SPEC,
     &miner::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,

@@ -37,6 +37,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "http-bruteforce",
     "http-tunnel",
     "icmp-tunnel",
+    "long-connection",
     "miner",
     "novel-peer",
     "port-scan",

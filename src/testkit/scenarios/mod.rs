@@ -22,6 +22,7 @@ pub mod http_bruteforce;
 pub mod http_tunnel;
 pub mod icmp_tunnel;
 pub mod intrusion;
+pub mod long_connection;
 pub mod miner;
 pub mod novel_peer;
 pub mod port_scan;
@@ -152,6 +153,7 @@ pub fn all() -> Vec<Case> {
         http_tunnel::case(),
         icmp_tunnel::case(),
         intrusion::case(),
+        long_connection::case(),
         miner::case(),
         novel_peer::case(),
         port_scan::case(),
