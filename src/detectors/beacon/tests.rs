@@ -213,3 +213,20 @@ fn agents_that_deliver_are_quiet_however_new_and_regular() {
         }
     }
 }
+
+#[test]
+fn questions_by_chance_are_seldom_taken_for_a_clock() {
+    let taken = (0..100)
+        .filter(|seed| {
+            let mut rng = Rng::new(*seed);
+            let mut bench = watched();
+            let mut secs = 120.0;
+            for _ in 0..300 {
+                secs += rng.pause(Duration::from_secs(20)).as_secs_f64();
+                contact(&mut bench, secs, (&api(), &master()), 443, (846, 2118));
+            }
+            bench.alerts()
+        })
+        .count();
+    assert!(taken <= 15, "{taken} of 100");
+}
