@@ -10,6 +10,9 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct NetworkId(pub u32);
 
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
 /// An address in the form used for every comparison: IPv4-mapped IPv6 (`::ffff:a.b.c.d`) becomes IPv4.
 pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()

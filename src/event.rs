@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::address::NetworkId;
+use crate::address::{Mac, NetworkId};
 use crate::dissect::Transaction;
 use crate::flow::{Exchange, FlowId, FlowRecord, Outcome, Protocol, Turn};
 use crate::identity::Attribution;
@@ -138,6 +138,10 @@ pub enum EventKind {
         actor: Endpoint,
         /// The address asked for (or spoken for).
         target: Endpoint,
+        /// The virtual network it was seen in.
+        network: NetworkId,
+        /// The Ethernet address at which the actor says it is (ARP only).
+        hardware: Option<Mac>,
         /// Whether it was an answer.
         reply: bool,
     },

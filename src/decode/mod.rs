@@ -22,7 +22,7 @@ mod tunnel;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use crate::address::NetworkId;
+use crate::address::{Mac, NetworkId};
 use crate::capture::Frame;
 use crate::time::Timestamp;
 
@@ -101,6 +101,8 @@ pub struct Arp {
     pub sender: IpAddr,
     /// The address asked for, or spoken to.
     pub target: IpAddr,
+    /// The Ethernet address at which the sender says it is.
+    pub hardware: Mac,
     /// Whether it is a reply.
     pub reply: bool,
 }

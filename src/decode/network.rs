@@ -156,10 +156,33 @@ pub(super) fn arp(data: &[u8], packet: &mut Packet<'_>) {
         let [0, 1, 8, 0, 6, 4, 0, operation @ (1 | 2), ..] = bytes else {
             return;
         };
-        let [.., s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] = bytes;
+        let [
+            ..,
+            h0,
+            h1,
+            h2,
+            h3,
+            h4,
+            h5,
+            s0,
+            s1,
+            s2,
+            s3,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            t0,
+            t1,
+            t2,
+            t3,
+        ] = bytes;
         packet.content = Content::Arp(Arp {
             sender: Ipv4Addr::new(s0, s1, s2, s3).into(),
             target: Ipv4Addr::new(t0, t1, t2, t3).into(),
+            hardware: [h0, h1, h2, h3, h4, h5],
             reply: operation == 2,
         });
     } else {

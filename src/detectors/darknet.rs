@@ -165,6 +165,7 @@ impl Detector for Darknet {
                 actor,
                 target,
                 reply: false,
+                ..
             } => {
                 // Probes for one's own address (RFC 5227) ask about nobody else.
                 let own = actor.ip == target.ip || actor.ip.is_unspecified();
@@ -264,6 +265,8 @@ mod tests {
             let ask = |actor: &Endpoint| EventKind::Resolution {
                 actor: actor.clone(),
                 target: target.clone(),
+                network: NetworkId::default(),
+                hardware: None,
                 reply: false,
             };
             bench.event(10_100.0, ask(&target));

@@ -377,6 +377,7 @@ impl Detector for HostSweep {
                 actor,
                 target,
                 reply,
+                ..
             } => self.resolution(actor, target, *reply, event.time, context),
             EventKind::FlowOutcome { flow, outcome } => {
                 let Some(way) = way(flow) else { return };
@@ -481,6 +482,8 @@ mod tests {
                 EventKind::Resolution {
                     actor: web.clone(),
                     target: host(n),
+                    network: NetworkId::default(),
+                    hardware: None,
                     reply: false,
                 },
             );
@@ -589,6 +592,8 @@ mod tests {
             let ask = |reply| EventKind::Resolution {
                 actor: if reply { host(n) } else { prometheus.clone() },
                 target: if reply { prometheus.clone() } else { host(n) },
+                network: NetworkId::default(),
+                hardware: None,
                 reply,
             };
             bench.event(401.0, ask(false));

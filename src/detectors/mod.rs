@@ -18,6 +18,7 @@ mod testing;
 mod testing_db;
 mod watch;
 
+mod arp_spoof;
 mod beacon;
 mod control_plane_probe;
 mod cracking_rig;
@@ -48,6 +49,7 @@ mod service_enumeration;
 mod ssh_bruteforce;
 mod ssh_tunnel;
 mod tls_c2;
+mod unknown_container;
 mod vpn_tunnel;
 mod websocket_tunnel;
 
@@ -220,6 +222,7 @@ impl std::fmt::Debug for DetectorSpec {
 
 /// Every detector, sorted by id.
 pub const DETECTORS: &[&DetectorSpec] = &[
+    &arp_spoof::SPEC,
     &beacon::SPEC,
     &control_plane_probe::SPEC,
     &cracking_rig::SPEC,
@@ -250,6 +253,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &ssh_bruteforce::SPEC,
     &ssh_tunnel::SPEC,
     &tls_c2::SPEC,
+    &unknown_container::SPEC,
     &vpn_tunnel::SPEC,
     &websocket_tunnel::SPEC,
 ];

@@ -52,6 +52,16 @@ pub enum Allocation {
     Unknown,
 }
 
+/// That a source which looked at everybody saw nobody at an address where somebody was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overlooked {
+    /// Whether the records of whoever gives out the addresses lack it; else a list of pods does, in which nodes' own addresses
+    /// are not.
+    pub by_leases: bool,
+    /// Whether somebody held the address at another time.
+    pub once: bool,
+}
+
 /// The append-only record of who held which address when.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
@@ -143,6 +153,33 @@ impl Journal {
             (true, false) => Allocation::Unassigned,
             (false, _) => Allocation::Unknown,
         }
+    }
+
+    /// Whether somebody who was at an address from `first` to `last` was nobody by a source that looked at everybody then.
+    /// Those who came and went without a look, or came after the last, are no such case: the inventory can't tell.
+    pub fn overlooked(
+        &self,
+        network: NetworkId,
+        ip: IpAddr,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> Option<Overlooked> {
+        let ip = canonical(ip);
+        if self.networks.classify(ip) != AddressClass::PodRange {
+            return None;
+        }
+        let by_leases = self.networks.looked(ip, first, last)?;
+        let mut once = false;
+        if let Some(segments) = self.segments(network, ip) {
+            let around = index_at(segments, first.before(VACANT_FOR))
+                ..=index_at(segments, last.after(VACANT_FOR));
+            let held = |segment: &Segment| segment.answer.is_some();
+            if segments.get(around)?.iter().any(held) {
+                return None;
+            }
+            once = segments.iter().any(held);
+        }
+        Some(Overlooked { by_leases, once })
     }
 
     /// What is known of networks and nodes.

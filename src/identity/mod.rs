@@ -26,8 +26,8 @@ pub use follow::LiveInventory;
 pub use inventory::{
     FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, load_inventory,
 };
-pub use journal::{Allocation, Journal, JournalConfig};
-pub use networks::{AddressClass, Networks};
+pub use journal::{Allocation, Journal, JournalConfig, Overlooked};
+pub use networks::{AddressClass, Look, Networks};
 
 /// The thing that stays when pods come and go: what a baseline belongs to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

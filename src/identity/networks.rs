@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -46,8 +47,41 @@ pub struct Networks {
     node_ranges: Prefixes<Attribution>,
     /// Ranges of which the inventory knows every holder, from a moment on.
     complete: Prefixes<Timestamp>,
+    /// By range, at most [`MAX_LOOKS`] each.
+    looks: Prefixes<Vec<Look>>,
     refused: u64,
     plain: PlainAnswers,
+}
+
+/// A time at which a source looked at everybody in a range.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Look {
+    /// The range.
+    pub range: IpNetwork,
+    /// When it began to look, at the earliest.
+    pub from: Timestamp,
+    /// When it ended, at the latest.
+    pub to: Timestamp,
+    /// Whether it was told of every change in between; a list is made at one moment that isn't known better.
+    pub follows: bool,
+    /// Whether it is the records of whoever gives out the addresses, not a list of pods: those lack what nodes hold.
+    pub leases: bool,
+}
+
+/// Looks kept of a range.
+const MAX_LOOKS: usize = 256;
+/// How late a source may be told of somebody.
+const NEWS_TAKES: Duration = Duration::from_secs(90);
+
+impl Look {
+    /// Whether it must have seen somebody who was there from `first` to `last` and maybe longer.
+    fn sees(&self, first: Timestamp, last: Timestamp) -> bool {
+        if self.follows {
+            last >= self.from && first.after(NEWS_TAKES) <= self.to
+        } else {
+            first <= self.from && last >= self.to
+        }
+    }
 }
 
 /// Answers that bear no name, made once.
@@ -80,6 +114,7 @@ impl Default for Networks {
             named: Prefixes::default(),
             node_ranges: Prefixes::default(),
             complete: Prefixes::default(),
+            looks: Prefixes::default(),
             refused: 0,
             plain: PlainAnswers {
                 pod_range: plain(
@@ -231,6 +266,32 @@ impl Networks {
         self.complete.containing(ip).any(|(range, &since)| {
             since <= time && ip != range.network() && !(ip.is_ipv4() && ip == range.broadcast())
         })
+    }
+
+    /// Notes that a source looked at everybody in a range.
+    pub fn add_look(&mut self, look: Look) {
+        let mut looks = self.looks.get(look.range).cloned().unwrap_or_default();
+        if looks.len() < MAX_LOOKS {
+            looks.push(look);
+            self.refused += u64::from(!self.looks.insert(look.range, looks));
+        } else {
+            self.refused += 1;
+        }
+    }
+
+    /// Whether a source looked while somebody was at an address from `first` to `last`, and would have seen a pod there; and
+    /// whether that was who gives out the addresses.
+    pub(super) fn looked(&self, ip: IpAddr, first: Timestamp, last: Timestamp) -> Option<bool> {
+        let ip = canonical(ip);
+        let is_host =
+            |range: IpNetwork| ip != range.network() && !(ip.is_ipv4() && ip == range.broadcast());
+        let looks = self
+            .looks
+            .containing(ip)
+            .filter(|&(range, _)| is_host(range))
+            .flat_map(|(_, looks)| looks)
+            .filter(|look| look.sees(first, last));
+        looks.map(|look| look.leases).max()
     }
 
     /// The ranges that are known completely, since when, sorted.

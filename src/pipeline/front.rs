@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Stats;
 use super::translation::{self, Unsettled};
-use crate::address::NetworkId;
+use crate::address::{Mac, NetworkId};
 use crate::capture::Frame;
 use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, decode_trusting};
 use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
@@ -101,11 +101,12 @@ impl Front {
                 if let Transport::Icmp(icmp) = ip.transport
                     && let Some(target) = icmp.solicited
                 {
-                    resolution(packet, ip.src, target, false, journal, events);
+                    resolution(packet, (ip.src, None), target, false, journal, events);
                 }
             }
             Content::Arp(arp) => {
-                resolution(packet, arp.sender, arp.target, arp.reply, journal, events);
+                let sender = (arp.sender, Some(arp.hardware));
+                resolution(packet, sender, arp.target, arp.reply, journal, events);
             }
             Content::Other => {}
             Content::Undecodable => self.losses.add(Loss::Undecodable),
@@ -252,7 +253,7 @@ fn carries(journal: &Journal, time: Timestamp, src: IpAddr, dst: IpAddr) -> bool
 
 fn resolution(
     packet: &Packet<'_>,
-    actor: IpAddr,
+    (actor, hardware): (IpAddr, Option<Mac>),
     target: IpAddr,
     reply: bool,
     journal: &Journal,
@@ -267,6 +268,8 @@ fn resolution(
         kind: EventKind::Resolution {
             actor: end(actor),
             target: end(target),
+            network: packet.network,
+            hardware,
             reply,
         },
     });

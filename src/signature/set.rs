@@ -19,6 +19,7 @@ macro_rules! builtin {
 /// The signatures that are compiled in: one line per detector, sorted.
 #[rustfmt::skip]
 const BUILTIN: &[(&str, &str)] = builtin![
+    "arp-spoof",
     "beacon",
     "control-plane-probe",
     "cracking-rig",
@@ -49,6 +50,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "ssh-bruteforce",
     "ssh-tunnel",
     "tls-c2",
+    "unknown-container",
     "vpn-tunnel",
     "websocket-tunnel",
 ];

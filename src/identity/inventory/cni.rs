@@ -21,6 +21,7 @@ use super::lenient::Field;
 use crate::address::canonical;
 use crate::identity::Source;
 use crate::identity::claim::{Standing, Tenure};
+use crate::identity::networks::Look;
 use crate::identity::prefixes::first_host;
 use crate::time::Timestamp;
 
@@ -249,9 +250,17 @@ impl<'a> Tree<'a> {
         let leased: HashSet<_> = found.leases.iter().map(|lease| &*lease.network).collect();
         for (network, subnets) in &self.subnets {
             for &subnet in subnets.iter().filter(|_| leased.contains(&**network)) {
-                self.collector
-                    .networks()
-                    .add_complete(subnet, Timestamp::MIN);
+                let networks = self.collector.networks();
+                networks.add_complete(subnet, Timestamp::MIN);
+                if self.live {
+                    networks.add_look(Look {
+                        range: subnet,
+                        from: Timestamp::MIN,
+                        to: Timestamp::MAX,
+                        follows: true,
+                        leases: true,
+                    });
+                }
             }
         }
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::snapshot::{Snapshot, Snapshots};
+use super::snapshot::{Snapshot, Snapshots, Watch};
 use crate::address::{NetworkId, canonical};
 use crate::identity::claim::{Claim, Standing, Tenure};
-use crate::identity::networks::{AddressClass, Networks};
+use crate::identity::networks::{AddressClass, Look, Networks};
 use crate::identity::prefixes::Prefixes;
 use crate::identity::workload::{Controller, Lineage, PodFacts, revision, workload};
 use crate::identity::{Identity, IdentityKind, Source, WorkloadId};
@@ -19,6 +19,11 @@ use crate::time::Timestamp;
 
 /// How far before its newest entry a list is taken to speak: on a quiet cluster nothing may have started for a while.
 const LIST_REACH: Duration = Duration::from_mins(10);
+
+/// After a node's heartbeat the next one comes within this.
+const HEARTBEAT: Duration = Duration::from_mins(6);
+/// Files of watch events whose spans are kept.
+const MAX_WATCHES: usize = 1024;
 
 /// What a source says of a pod (or container), apart from its addresses. Of two descriptions the greater is the fuller.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -86,6 +91,7 @@ pub(super) struct Collector {
     claims: Vec<Claim>,
     lineage: Lineage,
     snapshots: Snapshots,
+    watches: Vec<Watch>,
     networks: Networks,
     node_ranges: BTreeSet<(IpNetwork, Arc<str>)>,
     nodes: BTreeSet<Arc<str>>,
@@ -195,6 +201,13 @@ impl Collector {
         self.snapshots.add(snapshot);
     }
 
+    /// Adds how long pods were watched.
+    pub(super) fn add_watch(&mut self, watch: Watch) {
+        if self.watches.len() < MAX_WATCHES {
+            self.watches.push(watch);
+        }
+    }
+
     /// What is known of networks, to add to.
     pub(super) const fn networks(&mut self) -> &mut Networks {
         self.tally.hints += 1;
@@ -262,7 +275,51 @@ impl Collector {
                 }
             }
         }
+        self.add_looks();
         self.name_gateways();
+    }
+
+    /// When lists and watches of the cluster's pods looked at the ranges in which they have a pod.
+    fn add_looks(&mut self) {
+        let complete = self.networks.complete_ranges();
+        let leased = |range: &IpNetwork| complete.contains(&(*range, Timestamp::MIN));
+        let ranges: Vec<(IpNetwork, bool)> = complete
+            .iter()
+            .map(|(range, _)| range)
+            .chain(self.networks.node_ranges().iter().map(|(range, _)| range))
+            .map(|range| (*range, leased(range)))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .filter(|(range, _)| self.lists_pods_in(*range))
+            .collect();
+        let whole = self
+            .watches
+            .iter()
+            .filter(|watch| watch.is_whole(&self.snapshots))
+            .map(|watch| (watch.from, watch.to, true));
+        let lists = self
+            .snapshots
+            .iter()
+            .filter(|list| list.is_cluster_wide())
+            .filter_map(|list| list.heartbeat)
+            .map(|beat| (beat, beat.after(HEARTBEAT), false));
+        for (from, to, follows) in whole.chain(lists) {
+            for &(range, leases) in &ranges {
+                self.networks.add_look(Look {
+                    range,
+                    from,
+                    to,
+                    follows,
+                    leases,
+                });
+            }
+        }
+    }
+
+    fn lists_pods_in(&self, range: IpNetwork) -> bool {
+        self.pods.values().any(|record| {
+            record.source >= Source::Kubernetes && record.stays.keys().any(|&ip| range.contains(ip))
+        })
     }
 
     /// A bridge belongs to the node on which the pods behind it run.

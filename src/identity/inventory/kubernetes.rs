@@ -14,7 +14,7 @@ use super::collector::{Collector, Facts, PodRecord};
 use super::lenient::{Lenient, non_empty};
 use super::objects::{Address, Document, Metadata, Object, OwnerReference, TargetRef};
 use super::pod;
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Watch};
 use super::stream::{Ending, for_each_value};
 use crate::address::{NetworkId, canonical};
 use crate::identity::claim::{Claim, Standing, Tenure};
@@ -71,14 +71,21 @@ pub(super) fn read(
     let mut reader = Reader {
         collector,
         addresses: HashMap::new(),
+        watch: None,
     };
-    for_each_value(input, |Documents(documents)| reader.documents(documents))
+    let ending = for_each_value(input, |Documents(documents)| reader.documents(documents));
+    if let Some(watch) = reader.watch {
+        reader.collector.add_watch(watch);
+    }
+    ending
 }
 
 struct Reader<'a> {
     collector: &'a mut Collector,
     /// The addresses that the watched pods had last: a new sandbox has new ones.
     addresses: HashMap<Arc<str>, Vec<IpAddr>>,
+    /// How long pods were watched.
+    watch: Option<Watch>,
 }
 
 impl Reader<'_> {
@@ -132,6 +139,11 @@ impl Reader<'_> {
                 return;
             }
         };
+        if let Some(at) = at.filter(|_| object.kind == "Pod") {
+            let namespace = self.collector.text(&object.metadata.namespace);
+            let watch = self.watch.get_or_insert_with(|| Watch::since(at));
+            watch.note(at, namespace, event == "ADDED");
+        }
         self.object(
             object,
             Sighting {
@@ -173,6 +185,11 @@ impl Reader<'_> {
                 snapshot
                     .nodes
                     .extend(self.collector.some_text(&object.spec.node_name));
+            }
+            "Node" => {
+                let conditions = &object.status.conditions;
+                let heartbeats = conditions.iter().filter_map(|one| one.last_heartbeat_time);
+                snapshot.heartbeat = heartbeats.chain(snapshot.heartbeat).max();
             }
             "Service" => {
                 snapshot.has_api_service |=

@@ -124,6 +124,8 @@ records! {
         name: String,
         status: String,
         last_transition_time: Option<Timestamp>,
+        /// Of a `Node`.
+        last_heartbeat_time: Option<Timestamp>,
     }
 
     /// How a container fares.

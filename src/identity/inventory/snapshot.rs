@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::time::Timestamp;
 
@@ -21,12 +22,53 @@ pub(super) struct Snapshot {
     pub(super) pods: HashMap<Arc<str>, u64>,
     /// The newest moment that the list mentions: it is no older.
     pub(super) latest: Option<Timestamp>,
+    /// The newest heartbeat of a node in it. Nodes report at least every five minutes.
+    pub(super) heartbeat: Option<Timestamp>,
     /// Whether it has the `kubernetes` service, without which no list of services is whole.
     pub(super) has_api_service: bool,
     /// The first revision that it is too old to know, as far as other inputs tell.
     before: Option<u64>,
     /// The newest revision in it.
     newest: u64,
+}
+
+/// How long one file of watch events goes on.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    /// Namespaces of the pods that were there when it began: it lists them first.
+    listed: HashSet<Arc<str>>,
+}
+
+/// Within this a watch has listed whom it found.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Watch {
+    pub(super) fn since(at: Timestamp) -> Self {
+        Self {
+            from: at,
+            to: at,
+            listed: HashSet::new(),
+        }
+    }
+
+    /// Takes an event of a pod.
+    pub(super) fn note(&mut self, at: Timestamp, namespace: Arc<str>, added: bool) {
+        self.to = self.to.max(at);
+        if added && at <= self.from.after(LISTED_WITHIN) && self.listed.len() < 2 {
+            self.listed.insert(namespace);
+        }
+    }
+
+    /// Whether it began with the pods of all namespaces, or some list of them was made before.
+    pub(super) fn is_whole(&self, lists: &Snapshots) -> bool {
+        let before = |list: &Snapshot| list.latest.is_some_and(|latest| latest <= self.from);
+        self.listed.len() >= 2
+            || lists
+                .iter()
+                .any(|list| list.is_cluster_wide() && before(list))
+    }
 }
 
 impl Snapshot {

@@ -2,6 +2,7 @@
 //!
 //! One file per detector, named like it. A case says what must be found; the catalogue turns cases into files.
 
+pub mod arp_spoof;
 pub mod beacon;
 pub mod control_plane_probe;
 pub mod cracking_rig;
@@ -35,6 +36,7 @@ pub mod service_enumeration;
 pub mod ssh_bruteforce;
 pub mod ssh_tunnel;
 pub mod tls_c2;
+pub mod unknown_container;
 pub mod vpn_tunnel;
 pub mod websocket_tunnel;
 
@@ -133,6 +135,7 @@ impl Expect {
 /// Every case, by id.
 pub fn all() -> Vec<Case> {
     vec![
+        arp_spoof::case(),
         beacon::case(),
         credential_dump::case(),
         db_abuse::case(),
@@ -166,6 +169,7 @@ pub fn all() -> Vec<Case> {
         ssh_bruteforce::case(),
         ssh_tunnel::case(),
         tls_c2::case(),
+        unknown_container::case(),
         service_enumeration::case(),
         websocket_tunnel::case(),
     ]

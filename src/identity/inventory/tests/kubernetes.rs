@@ -427,3 +427,39 @@ fn revisions_tell_which_list_is_the_later() {
         assert_eq!(who(&journal, "10.1.0.3", 9000), "shop/goes time");
     }
 }
+
+/// Somebody at a free address, from one time to another, by an inventory of these events or lists.
+fn overlooked(journal: &Journal, from: i64, to: i64) -> bool {
+    let ip = "10.244.1.77".parse().unwrap();
+    let at = |secs| Timestamp::from_secs(1_000_000 + secs);
+    journal
+        .overlooked(NetworkId::default(), ip, at(from), at(to))
+        .is_some()
+}
+
+#[test]
+fn a_watch_or_a_list_with_heartbeats_tells_who_is_nobody_and_when() {
+    let pod = |namespace: &str, last: u8| {
+        json!({"kind": "Pod", "metadata": {"name": format!("p{last}"), "namespace": namespace, "uid": format!("u{last}")},
+            "spec": {"nodeName": "n1"}, "status": {"podIP": format!("10.244.1.{last}")}})
+    };
+    let node = json!({"kind": "Node", "metadata": {"name": "n1"}, "spec": {"podCIDR": "10.244.1.0/24"},
+        "status": {"conditions": [{"type": "Ready", "lastHeartbeatTime": "1970-01-12T13:48:20Z"}]}});
+    let event = |at: i64, object: &Value| {
+        json!({"type": "ADDED", "observedAt": 1_000_000 + at, "object": object}).to_string()
+    };
+    let first = event(0, &node) + &event(0, &pod("a", 2));
+    let whole = first.clone() + &event(1, &pod("b", 3)) + &event(500, &pod("b", 4));
+    let journal = load_text(whole);
+    assert!(overlooked(&journal, 100, 200));
+    assert!(!overlooked(&journal, 450, 600), "it may be told of yet");
+    assert!(!overlooked(&journal, -100, -10), "before it began");
+    // Of one namespace only, nothing follows.
+    let journal = load_text(first + &event(500, &pod("a", 4)));
+    assert!(!overlooked(&journal, 100, 200));
+    // A list is made within minutes of the newest heartbeat (here 100 s), at a moment that isn't known better.
+    let items = [node, pod("a", 2), pod("b", 3)];
+    let journal = load_text(json!({"kind": "List", "items": items}).to_string());
+    assert!(overlooked(&journal, 50, 500));
+    assert!(!overlooked(&journal, 150, 500) && !overlooked(&journal, 50, 300));
+}
