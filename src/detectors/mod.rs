@@ -29,6 +29,7 @@ mod db_bruteforce;
 mod db_bulk_read;
 mod db_enumeration;
 mod db_injection;
+mod db_novel_client;
 mod db_sweep;
 mod dns_beacon;
 mod dns_tunnel;
@@ -41,6 +42,7 @@ mod long_connection;
 mod miner;
 mod novel_peer;
 mod port_scan;
+mod post_deployment;
 mod registry_pull;
 mod registry_push;
 mod relay_pivot;
@@ -233,6 +235,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &db_bulk_read::SPEC,
     &db_enumeration::SPEC,
     &db_injection::SPEC,
+    &db_novel_client::SPEC,
     &db_sweep::SPEC,
     &dns_beacon::SPEC,
     &dns_tunnel::SPEC,
@@ -245,6 +248,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &miner::SPEC,
     &novel_peer::SPEC,
     &port_scan::SPEC,
+    &post_deployment::SPEC,
     &registry_pull::SPEC,
     &registry_push::SPEC,
     &relay_pivot::SPEC,

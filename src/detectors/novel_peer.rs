@@ -3,7 +3,8 @@
 //! The general departure, quieter than everything else: without a baseline it is silent, and how much a new peer
 //! surprises follows from how often the workload met new ones before (see [`crate::baseline`]). A workload too young to
 //! have habits is compared pod by pod with itself: one replica that calls somebody outside whom its siblings never call.
-//! What is new while a release is young is told once for all of its pods, as new with this release.
+//! What is new while a release is young is told once for all of its pods, as new with this release; peers outside are then
+//! `post-deployment`'s.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::Deserialize;
 
+use super::newness::bare_address;
 use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Release, StateSize,
+    Target,
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Contact, PeerClass, Role, SourceKey, source_key};
@@ -28,7 +31,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::FLOW_OUTCOME,
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(NovelPeer::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(NovelPeer::new(
+            SPEC.id,
+            thresholds,
+            signature.alert_bits,
+        )))
     },
 };
 
@@ -37,13 +44,15 @@ const MAX_PEERS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Thresholds {
+pub(super) struct Thresholds {
     min_observed_secs: u64,
     min_contacts: u64,
     max_sources: usize,
 }
 
-struct NovelPeer {
+/// Notes whom workloads meet for the first time, for two signatures that share these between them.
+pub(super) struct NovelPeer {
+    id: &'static str,
     thresholds: Thresholds,
     alert_bits: f64,
     sources: LruCache<Subject, Newcomer>,
@@ -70,15 +79,22 @@ struct Newcomer {
 }
 
 impl NovelPeer {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    pub(super) fn new(id: &'static str, thresholds: Thresholds, alert_bits: f64) -> Self {
         let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
         Self {
             sources: LruCache::new(room),
             met: LruCache::new(room),
             evicted: 0,
+            id,
             thresholds,
             alert_bits,
         }
+    }
+
+    /// Whether a contact is this signature's to tell.
+    fn is_ours(&self, flow: &FlowInfo, release: Option<&Release>) -> bool {
+        let deployed = release.is_some() && PeerClass::of(&flow.resp) == PeerClass::Outside;
+        deployed == (self.id == super::post_deployment::SPEC.id)
     }
 
     /// How surprising a contact is, by the workload's own history, else by what its pod's siblings do.
@@ -194,7 +210,7 @@ impl Newcomer {
         }
     }
 
-    fn finding(&self, subject: &Subject) -> Finding {
+    fn finding(&self, id: &'static str, subject: &Subject) -> Finding {
         let count = self.peers.len() as u64 + self.more;
         let names: Vec<&str> = self
             .peers
@@ -215,13 +231,18 @@ impl Newcomer {
                 format!("met {count} new with this release ({revision}): {names}"),
             ),
         };
-        let evidence = self.evidence.iter().map(|evidence| Evidence {
-            observed: count as f64,
-            text: format!("first contact with {names}"),
-            ..evidence.clone()
+        let evidence = self.evidence.iter().map(|evidence| {
+            if evidence.family != Family::Novelty {
+                return evidence.clone();
+            }
+            Evidence {
+                observed: count as f64,
+                text: format!("first contact with {names}"),
+                ..evidence.clone()
+            }
         });
         Finding {
-            signature: SPEC.id,
+            signature: id,
             subject: group,
             actor: self.actor.clone(),
             first: self.first,
@@ -259,13 +280,22 @@ impl Detector for NovelPeer {
         }
         let workload = flow.orig.who.identity.workload.clone();
         let release = context.release(&flow.orig, event.time);
+        if !self.is_ours(flow, release.as_ref()) {
+            return;
+        }
         let subject = match workload.zip(release) {
             Some((workload, release)) => Subject::Release(workload, release.revision),
             None => Subject::Pod(source_key(&flow.orig)),
         };
+        let id = self.id;
         if let Some(source) = self.meet(&subject, flow, contact, event.time) {
             source.take(evidence);
-            out.push(source.finding(&subject));
+            let bare =
+                bare_address(flow, context).filter(|_| matches!(subject, Subject::Release(..)));
+            if let Some(bare) = bare {
+                source.take(bare);
+            }
+            out.push(source.finding(id, &subject));
         }
     }
 

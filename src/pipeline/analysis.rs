@@ -29,6 +29,9 @@ pub struct BuildError {
     pub source: Box<toml::de::Error>,
 }
 
+/// Signatures that tell of what is new and not of what is wrong, beside those of the anomalies.
+const DEPARTURES: &[&str] = &["db-novel-client", "post-deployment"];
+
 pub(super) struct Analysis {
     peers: PeerNamer,
     acquaintances: Acquaintances,
@@ -351,7 +354,8 @@ fn covers(alerts: &[Alert], peers: &PeerNamer) -> Vec<Cover> {
             workload: alert.actor.who.identity.workload.clone(),
             first: alert.first,
             last: alert.last,
-            departure: alert.signature.category == Category::Anomaly,
+            departure: alert.signature.category == Category::Anomaly
+                || DEPARTURES.contains(&alert.signature.id.as_str()),
             targets: ends.map(|end| end.ip).collect(),
             peers: named
                 .chain(domains.map(|domain| format!("domain:{domain}").into()))

@@ -13,6 +13,7 @@ pub mod db_bruteforce;
 pub mod db_bulk_read;
 pub mod db_enumeration;
 pub mod db_injection;
+pub mod db_novel_client;
 pub mod db_sweep;
 pub mod demo;
 pub mod dns_beacon;
@@ -27,6 +28,7 @@ pub mod long_connection;
 pub mod miner;
 pub mod novel_peer;
 pub mod port_scan;
+pub mod post_deployment;
 mod registry;
 pub mod registry_pull;
 pub mod registry_push;
@@ -146,6 +148,7 @@ pub fn all() -> Vec<Case> {
         db_bulk_read::case(),
         db_enumeration::case(),
         db_injection::case(),
+        db_novel_client::case(),
         db_sweep::case(),
         demo::case(),
         dns_beacon::case(),
@@ -162,6 +165,7 @@ pub fn all() -> Vec<Case> {
         port_scan::case(),
         vpn_tunnel::case(),
         websocket_tunnel::case(),
+        post_deployment::case(),
         registry_pull::case(),
         registry_push::case(),
         relay_pivot::case(),

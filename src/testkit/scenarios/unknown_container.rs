@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{Case, Expect, Inventory, LENGTH, Part, at, ordinary};
-use crate::testkit::cluster::{API, Cluster, Fate, START, WEB, on_bridge, outside};
+use crate::testkit::cluster::{API, Cluster, Fate, START, on_bridge, outside};
 use crate::testkit::scene::{Route, Scene};
 use crate::testkit::talk::postgres::{self, Login};
 use crate::testkit::talk::tcp::{Session, Side};
@@ -30,7 +30,7 @@ pub fn case() -> Case {
                 story: "A container that no list of pods has, at a free address of the node's range, fetches orders from its server outside over TLS and logs in to the database with the shop's password.",
                 seed: 311,
                 record: attack,
-                inventory: Inventory::Watch(watched()),
+                inventory: Inventory::Watch(recorded()),
             },
             Part {
                 role: "benign",
@@ -53,14 +53,7 @@ pub fn case() -> Case {
     }
 }
 
-/// With a pod that starts late, so that the events go on for as long as the capture.
-fn watched() -> Cluster {
-    let mut cluster = Cluster::default();
-    cluster.deploy(WEB, "1", at(150), &[52]);
-    cluster
-}
-
-/// What the inventory of the honest twin knows: the events end before the newest pod.
+/// What the inventory knows. Its last event is 101 s after the capture began: before the honest twin's new pod.
 fn recorded() -> Cluster {
     let mut cluster = Cluster::default();
     cluster.deploy(API, "1", START.before(Duration::from_hours(2)), &[60]);
@@ -102,7 +95,7 @@ fn visits(scene: &mut Scene, caller: Host, database: Host, begins: u64) {
 
 /// The attack's capture.
 pub fn attack(seed: u64) -> Vec<u8> {
-    let cluster = watched();
+    let cluster = recorded();
     let mut scene = ordinary(seed, &cluster, START, LENGTH);
     let database = cluster.pod(20).host;
     visits(&mut scene, STRAY, database, BEGINS);
