@@ -43,6 +43,7 @@ mod miner;
 mod novel_peer;
 mod port_scan;
 mod post_deployment;
+mod rate_shift;
 mod registry_pull;
 mod registry_push;
 mod relay_pivot;
@@ -249,6 +250,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &novel_peer::SPEC,
     &port_scan::SPEC,
     &post_deployment::SPEC,
+    &rate_shift::SPEC,
     &registry_pull::SPEC,
     &registry_push::SPEC,
     &relay_pivot::SPEC,

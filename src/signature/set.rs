@@ -44,6 +44,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "novel-peer",
     "port-scan",
     "post-deployment",
+    "rate-shift",
     "registry-pull",
     "registry-push",
     "relay-pivot",

@@ -29,6 +29,7 @@ pub mod miner;
 pub mod novel_peer;
 pub mod port_scan;
 pub mod post_deployment;
+pub mod rate_shift;
 mod registry;
 pub mod registry_pull;
 pub mod registry_push;
@@ -166,6 +167,7 @@ pub fn all() -> Vec<Case> {
         vpn_tunnel::case(),
         websocket_tunnel::case(),
         post_deployment::case(),
+        rate_shift::case(),
         registry_pull::case(),
         registry_push::case(),
         relay_pivot::case(),
