@@ -408,6 +408,9 @@ fn seconds(secs: f64) -> String {
     }
 }
 
+/// Between addresses that no inventory names this is the traffic of nodes: API server and monitors ask kubelets to the clock.
+const KUBELET: u16 = 10_250;
+
 /// Whose contacts are followed: those of pods, and of whom no inventory knows, with somebody beyond the cluster.
 fn is_candidate(flow: &FlowInfo) -> bool {
     let by = |end: &Endpoint| end.who.identity.kind;
@@ -417,6 +420,8 @@ fn is_candidate(flow: &FlowInfo) -> bool {
         && !matches!(by(&flow.orig), IdentityKind::Node | IdentityKind::Service)
         && (flow.protocol == Protocol::Tcp || by(&flow.orig) == IdentityKind::Pod)
         && !is_session_port(flow.resp_port)
+        && !(flow.resp_port == KUBELET
+            && [&flow.orig, &flow.resp].map(by) == [IdentityKind::Unknown; 2])
 }
 
 impl Detector for Beacon {

@@ -6,7 +6,6 @@
 //! plane and are left out.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -18,9 +17,9 @@ use super::{
 use crate::baseline::Maturity;
 use crate::dissect::{HttpRequest, HttpResponse, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Component, Role, Wanted, is_metadata};
+use crate::features::{Component, Role, Wanted};
 use crate::flow::{FlowId, Outcome};
-use crate::identity::{AddressClass, IdentityKind};
+use crate::identity::IdentityKind;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
@@ -184,34 +183,7 @@ fn component(flow: &FlowInfo, context: &Context<'_>) -> Option<Component> {
         IdentityKind::Node | IdentityKind::External => return None,
         IdentityKind::Pod | IdentityKind::Service | IdentityKind::Unknown => {}
     }
-    if is_metadata(flow.resp.ip) {
-        return Some(Component::Metadata);
-    }
-    let component = Component::of_port(flow.protocol, flow.resp_port)?;
-    let identity = &flow.resp.who.identity;
-    let name = identity.name.as_deref();
-    let ours = match identity.kind {
-        IdentityKind::Node => true,
-        // Databases and web servers of the pods' own have these ports as well.
-        IdentityKind::Pod | IdentityKind::External => false,
-        IdentityKind::Service => {
-            name == Some("kubernetes") && identity.namespace.as_deref() == Some("default")
-        }
-        IdentityKind::Unknown => {
-            let private = AddressClass::Private;
-            context.journal.networks().classify(flow.resp.ip) == private
-                && (flow.resp_port != 443 || is_first_service(flow.resp.ip))
-        }
-    };
-    ours.then_some(component)
-}
-
-/// Whether an address looks like the first of a range of services, which is the API server's: 10.96.0.1, 10.43.0.1.
-fn is_first_service(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => matches!(v4.octets(), [_, _, 0, 1]),
-        IpAddr::V6(_) => false,
-    }
+    Component::of(flow, context.journal.networks())
 }
 
 impl ControlPlaneProbe {

@@ -41,6 +41,7 @@ mod icmp_tunnel;
 mod long_connection;
 mod miner;
 mod novel_peer;
+mod port_forward;
 mod port_scan;
 mod post_deployment;
 mod rate_shift;
@@ -248,6 +249,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &long_connection::SPEC,
     &miner::SPEC,
     &novel_peer::SPEC,
+    &port_forward::SPEC,
     &port_scan::SPEC,
     &post_deployment::SPEC,
     &rate_shift::SPEC,

@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::dissect::HttpRequest;
+use crate::event::FlowInfo;
 use crate::flow::Protocol;
+use crate::identity::{AddressClass, IdentityKind, Networks};
 
 /// A part of the control plane, or what is as good as one to an intruder.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -71,6 +73,37 @@ impl Component {
             44134 => Self::Tiller,
             _ => return None,
         })
+    }
+
+    /// The component that a flow is for, as far as port and address tell.
+    pub fn of(flow: &FlowInfo, networks: &Networks) -> Option<Self> {
+        if is_metadata(flow.resp.ip) {
+            return Some(Self::Metadata);
+        }
+        let component = Self::of_port(flow.protocol, flow.resp_port)?;
+        let identity = &flow.resp.who.identity;
+        let name = identity.name.as_deref();
+        let ours = match identity.kind {
+            IdentityKind::Node => true,
+            // Databases and web servers of the pods' own have these ports as well.
+            IdentityKind::Pod | IdentityKind::External => false,
+            IdentityKind::Service => {
+                name == Some("kubernetes") && identity.namespace.as_deref() == Some("default")
+            }
+            IdentityKind::Unknown => {
+                networks.classify(flow.resp.ip) == AddressClass::Private
+                    && (flow.resp_port != 443 || is_first_service(flow.resp.ip))
+            }
+        };
+        ours.then_some(component)
+    }
+}
+
+/// Whether an address looks like the first of a range of services, which is the API server's: 10.96.0.1, 10.43.0.1.
+const fn is_first_service(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => matches!(v4.octets(), [_, _, 0, 1]),
+        IpAddr::V6(_) => false,
     }
 }
 

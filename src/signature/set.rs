@@ -42,6 +42,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "long-connection",
     "miner",
     "novel-peer",
+    "port-forward",
     "port-scan",
     "post-deployment",
     "rate-shift",

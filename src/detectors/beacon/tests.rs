@@ -3,6 +3,7 @@
 use super::super::testing::{Bench, end, pod};
 use super::*;
 use crate::flow::Outcome;
+use crate::identity::Source;
 use crate::testkit::rng::Rng;
 use Direction::{Orig, Resp};
 
@@ -229,4 +230,23 @@ fn questions_by_chance_are_seldom_taken_for_a_clock() {
         })
         .count();
     assert!(taken <= 15, "{taken} of 100");
+}
+
+#[test]
+fn kubelets_asked_to_the_clock_on_a_bare_capture() {
+    let unknown = |ip| {
+        let mut end = end(ip, IdentityKind::Unknown, None);
+        end.who.source = Source::None;
+        end
+    };
+    let (asker, node) = (unknown("172.18.0.3"), unknown("172.18.0.2"));
+    let mut bench = Bench::new("beacon");
+    for (from, port, followed) in [
+        (&asker, KUBELET, false),
+        (&asker, 8443, true),
+        (&api(), KUBELET, true),
+    ] {
+        let flow = bench.open(1.0, (from, &node), Protocol::Tcp, port);
+        assert_eq!(is_candidate(&flow), followed, "port {port}");
+    }
 }

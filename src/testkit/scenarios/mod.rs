@@ -27,6 +27,7 @@ pub mod intrusion;
 pub mod long_connection;
 pub mod miner;
 pub mod novel_peer;
+pub mod port_forward;
 pub mod port_scan;
 pub mod post_deployment;
 pub mod rate_shift;
@@ -163,6 +164,7 @@ pub fn all() -> Vec<Case> {
         long_connection::case(),
         miner::case(),
         novel_peer::case(),
+        port_forward::case(),
         port_scan::case(),
         vpn_tunnel::case(),
         websocket_tunnel::case(),

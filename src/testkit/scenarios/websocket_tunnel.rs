@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{Case, Expect, Inventory, LENGTH, Part, at, ordinary};
-use crate::testkit::cluster::{API, Cluster, Pod, START, WEB, outside};
+use crate::testkit::cluster::{API, Cluster, GATEWAY, Pod, START, WEB, outside};
 use crate::testkit::resolver::Resolver;
 use crate::testkit::rng::Rng;
 use crate::testkit::scene::{Route, Scene};
@@ -46,7 +46,7 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "Visitors chat with the web pods over WebSocket (JSON with a server that pushes, compressed text, a VNC console in the browser); the worker listens to a partner's MQTT broker over WebSocket; an api pod streams binary telemetry to another and runs a command through the API's channels.",
+                story: "Visitors chat with the web pods over WebSocket (JSON with a server that pushes, compressed text, a VNC console in the browser); the worker listens to a partner's MQTT broker over WebSocket; an api pod streams binary telemetry to another, and somebody on the node runs a command through the API's channels.",
                 seed: 112,
                 record: benign,
                 inventory: Inventory::Shared,
@@ -173,7 +173,7 @@ pub fn benign(seed: u64) -> Vec<u8> {
     broker(&mut scene, &cluster, at(25));
     let api = cluster.alive(API, START);
     telemetry(&mut scene, api[0].host, web, at(30));
-    command(&mut scene, api[0].host, web, at(110));
+    command(&mut scene, GATEWAY, web, at(110));
     scene.finish()
 }
 
@@ -329,8 +329,8 @@ fn telemetry(scene: &mut Scene, api: Host, web: Host, starts: Timestamp) {
 }
 
 /// A command run through the Kubernetes API's channels, as `kubectl exec` does it.
-fn command(scene: &mut Scene, api: Host, proxy: Host, starts: Timestamp) {
-    let route = Route::direct(api, proxy, 8001);
+fn command(scene: &mut Scene, operator: Host, proxy: Host, starts: Timestamp) {
+    let route = Route::direct(operator, proxy, 8001);
     let path = "/api/v1/namespaces/shop/pods/web-1/exec";
     let mut session = open(
         scene,

@@ -76,6 +76,12 @@ pub const GO: Stack = Stack {
     ],
 };
 
+/// The same where the connection is to be upgraded, which HTTP/2 can't be.
+pub const GO_HTTP1: Stack = Stack {
+    alpn: &["http/1.1"],
+    ..GO
+};
+
 /// Like OpenSSL under a scripting language.
 pub const OPENSSL: Stack = Stack {
     ciphers: &[
