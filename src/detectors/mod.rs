@@ -39,6 +39,7 @@ mod http_bruteforce;
 mod http_tunnel;
 mod icmp_tunnel;
 mod long_connection;
+mod lateral_login;
 mod miner;
 mod novel_peer;
 mod port_forward;
@@ -247,6 +248,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &http_tunnel::SPEC,
     &icmp_tunnel::SPEC,
     &long_connection::SPEC,
+    &lateral_login::SPEC,
     &miner::SPEC,
     &novel_peer::SPEC,
     &port_forward::SPEC,

@@ -59,7 +59,7 @@ const PASSWORD_TAKES: Duration = Duration::from_millis(300);
 /// RFC 4252: the client asks for the service (answered by 17 bytes), then tries methods one after the other. A refusal
 /// lists the methods that may go on (24 bytes and more), success is a message of one byte. Sizes differ by cipher, their
 /// order doesn't.
-struct Dialogue {
+pub(super) struct Dialogue {
     began: Timestamp,
     as_tool: bool,
     encrypted: bool,
@@ -91,7 +91,20 @@ impl Dialogue {
         }
     }
 
-    fn take(&mut self, turn: &Turn) {
+    /// For a connection whose keys were agreed on just now.
+    pub(super) fn after_keys(began: Timestamp) -> Self {
+        Self {
+            encrypted: true,
+            ..Self::new(began, false)
+        }
+    }
+
+    /// Whether somebody was let in.
+    pub(super) const fn is_in(&self) -> bool {
+        self.let_in.is_some() || self.is_session()
+    }
+
+    pub(super) fn take(&mut self, turn: &Turn) {
         if !self.encrypted || self.let_in.is_some() {
             return;
         }

@@ -40,6 +40,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "http-tunnel",
     "icmp-tunnel",
     "long-connection",
+    "lateral-login",
     "miner",
     "novel-peer",
     "port-forward",

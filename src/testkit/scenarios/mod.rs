@@ -25,6 +25,7 @@ pub mod http_tunnel;
 pub mod icmp_tunnel;
 pub mod intrusion;
 pub mod long_connection;
+pub mod lateral_login;
 pub mod miner;
 pub mod novel_peer;
 pub mod port_forward;
@@ -162,6 +163,7 @@ pub fn all() -> Vec<Case> {
         icmp_tunnel::case(),
         intrusion::case(),
         long_connection::case(),
+        lateral_login::case(),
         miner::case(),
         novel_peer::case(),
         port_forward::case(),
