@@ -42,6 +42,7 @@ mod long_connection;
 mod lateral_login;
 mod miner;
 mod novel_peer;
+mod policy_gap;
 mod port_forward;
 mod port_scan;
 mod post_deployment;
@@ -55,6 +56,7 @@ mod ssh_bruteforce;
 mod ssh_tunnel;
 mod tls_c2;
 mod unknown_container;
+mod undeclared_port;
 mod vpn_tunnel;
 mod websocket_tunnel;
 
@@ -251,6 +253,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &lateral_login::SPEC,
     &miner::SPEC,
     &novel_peer::SPEC,
+    &policy_gap::SPEC,
     &port_forward::SPEC,
     &port_scan::SPEC,
     &post_deployment::SPEC,
@@ -264,6 +267,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &ssh_tunnel::SPEC,
     &tls_c2::SPEC,
     &unknown_container::SPEC,
+    &undeclared_port::SPEC,
     &vpn_tunnel::SPEC,
     &websocket_tunnel::SPEC,
 ];

@@ -47,7 +47,7 @@ pub(super) fn end(ip: &str, kind: IdentityKind, workload: Option<WorkloadId>) ->
 }
 
 /// Counters of a flow that both ends closed after `said` bytes each way.
-fn record(secs: f64, said: u64) -> FlowRecord {
+pub(super) fn record(secs: f64, said: u64) -> FlowRecord {
     FlowRecord {
         end: Timestamp::from_secs_f64(secs),
         packets: [3, 3],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::claim::{Claim, Standing};
-use super::inventory::{InventoryErrors, InventoryOptions, InventoryReport, gather};
+use super::inventory::{Gathered, InventoryErrors, InventoryOptions, InventoryReport, gather};
 use super::{Journal, Source};
 use crate::address::NetworkId;
 use crate::time::Timestamp;
@@ -80,8 +80,14 @@ impl LiveInventory {
     /// # Errors
     /// When one can't be read, as in the middle of its being written; then all stays as it was known.
     pub fn read(&mut self, now: Timestamp) -> Result<InventoryReport, InventoryErrors> {
-        let (networks, claims, mut report) = gather(&self.paths, &self.options, true)?;
+        let Gathered {
+            networks,
+            declared,
+            claims,
+            mut report,
+        } = gather(&self.paths, &self.options, true)?;
         *self.journal.networks_mut() = networks;
+        self.journal.declare(declared);
         let mut seen = BTreeMap::new();
         let mut listed = BTreeSet::new();
         for mut claim in claims {

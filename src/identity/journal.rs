@@ -4,6 +4,7 @@
 //! address whose claims changed. Asking costs two hash lookups and a binary search, and allocates nothing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -12,7 +13,7 @@ use hashbrown::HashMap;
 use super::claim::Claim;
 use super::holder::holders;
 use super::timeline::{Segment, index_at, lay_out};
-use super::{AddressClass, Attribution, Confidence, IdentityKind, Networks};
+use super::{AddressClass, Attribution, Confidence, Declared, IdentityKind, Networks};
 use crate::address::{NetworkId, canonical};
 use crate::time::Timestamp;
 
@@ -68,6 +69,7 @@ pub struct Journal {
     config: JournalConfig,
     addresses: HashMap<(NetworkId, IpAddr), Address, RandomState>,
     networks: Networks,
+    declared: Arc<Declared>,
     claims: usize,
     evicted: u64,
 }
@@ -180,6 +182,16 @@ impl Journal {
             once = segments.iter().any(held);
         }
         Some(Overlooked { by_leases, once })
+    }
+
+    /// What pods and namespaces declare of their traffic.
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// What they declare now takes the place of what they did.
+    pub fn declare(&mut self, declared: Declared) {
+        self.declared = Arc::new(declared);
     }
 
     /// What is known of networks and nodes.

@@ -7,6 +7,7 @@
 //! out on a timeline; [`Networks`] answers for addresses that nobody claims.
 
 mod claim;
+mod declared;
 mod follow;
 mod holder;
 mod inventory;
@@ -22,6 +23,9 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use claim::{Claim, Standing, Tenure};
+pub use declared::{
+    Declared, DeclaredPort, Operator, Party, Peer, Policy, PolicyPort, Rule, Selector,
+};
 pub use follow::LiveInventory;
 pub use inventory::{
     FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, load_inventory,

@@ -43,6 +43,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "lateral-login",
     "miner",
     "novel-peer",
+    "policy-gap",
     "port-forward",
     "port-scan",
     "post-deployment",
@@ -56,6 +57,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "ssh-tunnel",
     "tls-c2",
     "unknown-container",
+    "undeclared-port",
     "vpn-tunnel",
     "websocket-tunnel",
 ];

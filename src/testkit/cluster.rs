@@ -99,6 +99,8 @@ pub struct Pod {
     pub host: Host,
     /// Labels beyond `app`.
     pub labels: Vec<(&'static str, String)>,
+    /// TCP ports that its container declares.
+    pub ports: Vec<u16>,
     /// Whether it shares the node's address.
     pub host_network: bool,
     /// When it was given its address.
@@ -136,6 +138,8 @@ pub struct Cluster {
     pub pods: Vec<Pod>,
     /// Services.
     pub services: Vec<Service>,
+    /// Further objects of its inventory.
+    pub objects: Vec<serde_json::Value>,
 }
 
 const fn workload(namespace: &'static str, kind: &'static str, name: &'static str) -> Workload {
@@ -175,6 +179,7 @@ impl Default for Cluster {
         let mut cluster = Self {
             pods: Vec::new(),
             services: services(),
+            objects: Vec::new(),
         };
         cluster.deploy(DNS, "1", INSTALLED, &[2, 3]);
         cluster.deploy(WEB, "1", INSTALLED, &[10, 11]);
@@ -307,6 +312,7 @@ impl Cluster {
             uid: names::uid(&mut rng),
             host: on_bridge(last),
             labels,
+            ports: Vec::new(),
             host_network: false,
             start,
             end: None,

@@ -20,6 +20,7 @@ pub fn kubectl_list(cluster: &Cluster, at: Timestamp) -> String {
     let mut items: Vec<Value> = pods.map(|pod| pod_object(pod, at)).collect();
     items.extend(cluster.services.iter().map(service_object));
     items.push(node_object());
+    items.extend(cluster.objects.iter().cloned());
     let list = json!({
         "apiVersion": "v1",
         "items": items,
@@ -125,6 +126,16 @@ fn pod_object(pod: &Pod, at: Timestamp) -> Value {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
+    let mut container = json!({
+        "image": format!("registry.example/{}/{}:1", pod.workload.namespace, pod.workload.name),
+        "name": pod.workload.name,
+    });
+    if !pod.ports.is_empty() {
+        let ports = pod.ports.iter();
+        container["ports"] = ports
+            .map(|port| json!({"containerPort": port, "protocol": "TCP"}))
+            .collect();
+    }
     let mut owner_uid = Rng::derived(0, &format!("{}/{}", pod.workload.namespace, pod.owner.1));
     json!({
         "apiVersion": "v1",
@@ -145,10 +156,7 @@ fn pod_object(pod: &Pod, at: Timestamp) -> Value {
             "uid": pod.uid,
         },
         "spec": {
-            "containers": [{
-                "image": format!("registry.example/{}/{}:1", pod.workload.namespace, pod.workload.name),
-                "name": pod.workload.name,
-            }],
+            "containers": [container],
             "hostNetwork": pod.host_network,
             "nodeName": NODE,
         },

@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use super::snapshot::{Snapshot, Snapshots, Watch};
 use crate::address::{NetworkId, canonical};
 use crate::identity::claim::{Claim, Standing, Tenure};
+use crate::identity::declared::Declared;
 use crate::identity::networks::{AddressClass, Look, Networks};
 use crate::identity::prefixes::Prefixes;
 use crate::identity::workload::{Controller, Lineage, PodFacts, revision, workload};
@@ -84,6 +85,8 @@ pub(super) struct Collector {
     pub(super) live: bool,
     /// Kinds of objects that tell nothing about addresses, counted.
     pub(super) ignored: BTreeMap<String, u64>,
+    /// Ports and policies.
+    pub(super) declared: Declared,
     texts: HashSet<Arc<str>>,
     pods: HashMap<(Source, Arc<str>), PodRecord>,
     /// Pods without any id.

@@ -14,6 +14,7 @@ use super::collector::{Collector, Facts, PodRecord};
 use super::lenient::{Lenient, non_empty};
 use super::objects::{Address, Document, Metadata, Object, OwnerReference, TargetRef};
 use super::pod;
+use super::policy;
 use super::snapshot::{Snapshot, Watch};
 use super::stream::{Ending, for_each_value};
 use crate::address::{NetworkId, canonical};
@@ -99,6 +100,7 @@ impl Reader<'_> {
                 self.list(&document.kind, document.items);
             } else {
                 let Document {
+                    api_version,
                     kind,
                     metadata,
                     spec,
@@ -108,6 +110,7 @@ impl Reader<'_> {
                     ..
                 } = document;
                 bare.push(Object {
+                    api_version,
                     kind,
                     metadata,
                     spec,
@@ -206,10 +209,39 @@ impl Reader<'_> {
             "Node" => self.node(&object),
             "EndpointSlice" => self.endpoint_slice(object, sighting),
             "Endpoints" => self.endpoints(object, sighting),
+            "NetworkPolicy" if policy::is_own(&object) => self.policy(object, sighting),
+            "NetworkPolicy"
+            | "GlobalNetworkPolicy"
+            | "CiliumNetworkPolicy"
+            | "CiliumClusterwideNetworkPolicy"
+            | "AdminNetworkPolicy"
+            | "BaselineAdminNetworkPolicy" => {
+                self.collector.declared.add_foreign_policy();
+                self.ignore(object.kind);
+            }
+            "Namespace" => self.namespace(object),
             "ReplicaSet" | "Job" | "ReplicationController" => self.controller(&object),
             "" => self.ignore("object without a kind".into()),
             _ => self.ignore(object.kind),
         }
+    }
+
+    fn policy(&mut self, object: Object, sighting: Sighting) {
+        let namespace = self.collector.text(&object.metadata.namespace);
+        self.collector.tally.hints += 1;
+        let declared = &mut self.collector.declared;
+        if sighting.deleted {
+            declared.remove_policy(&namespace, &object.metadata.name);
+        } else {
+            declared.add_policy(namespace, policy::policy(object));
+        }
+    }
+
+    fn namespace(&mut self, object: Object) {
+        let name = self.collector.text(&object.metadata.name);
+        self.collector.tally.hints += 1;
+        let declared = &mut self.collector.declared;
+        declared.add_namespace(name, object.metadata.labels);
     }
 
     fn ignore(&mut self, kind: String) {
@@ -270,6 +302,15 @@ impl Reader<'_> {
         }
         if let Some(uid) = uid.as_ref().filter(|_| sighting.deleted) {
             self.addresses.remove(uid);
+        }
+        if let (Some(namespace), Some(name)) = (
+            self.collector.some_text(&metadata.namespace),
+            self.collector.some_text(&metadata.name),
+        ) {
+            // Sidecars are init containers that stay.
+            let containers = spec.containers.iter().chain(&spec.init_containers);
+            let ports = policy::ports(containers);
+            self.collector.declared.add_ports(namespace, name, ports);
         }
         let image = spec
             .containers

@@ -14,6 +14,7 @@ mod kubernetes;
 mod lenient;
 mod objects;
 mod pod;
+mod policy;
 mod snapshot;
 mod stream;
 
@@ -29,6 +30,7 @@ use self::collector::{Collector, Tally};
 use self::input::Format;
 use self::stream::Ending;
 use super::claim::Claim;
+use super::declared::Declared;
 use super::journal::Journal;
 use super::networks::Networks;
 use super::wire::{self, ImportError};
@@ -78,13 +80,27 @@ pub fn load_inventory(
     paths: &[PathBuf],
     options: &InventoryOptions,
 ) -> Result<(Journal, InventoryReport), InventoryErrors> {
-    let (networks, claims, mut report) = gather(paths, options, false)?;
+    let Gathered {
+        networks,
+        declared,
+        claims,
+        mut report,
+    } = gather(paths, options, false)?;
     let mut journal = Journal::default();
     *journal.networks_mut() = networks;
+    journal.declare(declared);
     journal.insert(claims);
     report.claims = journal.claims_count();
     report.disputed = journal.disputed().into_iter().map(|(_, ip)| ip).collect();
     Ok((journal, report))
+}
+
+/// All that inventories gave.
+pub(super) struct Gathered {
+    pub(super) networks: Networks,
+    pub(super) declared: Declared,
+    pub(super) claims: Vec<Claim>,
+    pub(super) report: InventoryReport,
 }
 
 /// Reads inventories and draws the conclusions. `live` ones are the sources themselves, as they are at the moment: their files
@@ -93,7 +109,7 @@ pub(super) fn gather(
     paths: &[PathBuf],
     options: &InventoryOptions,
     live: bool,
-) -> Result<(Networks, Vec<Claim>, InventoryReport), InventoryErrors> {
+) -> Result<Gathered, InventoryErrors> {
     let mut collector = Collector::default();
     collector.live = live;
     options
@@ -136,8 +152,14 @@ pub(super) fn gather(
         return Err(InventoryErrors(errors));
     }
     report.ignored_kinds = std::mem::take(&mut collector.ignored);
+    let declared = std::mem::take(&mut collector.declared);
     let (networks, claims) = collector.finish(&options.cluster_cidrs);
-    Ok((networks, claims, report))
+    Ok(Gathered {
+        networks,
+        declared,
+        claims,
+        report,
+    })
 }
 
 const EMPTY: &str = "empty file";

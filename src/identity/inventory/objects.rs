@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use super::lenient::records;
+use super::lenient::{Lenient, records};
 use crate::time::Timestamp;
 
 records! {
     /// What a stream is made of: a list, a single object, or a watch event.
     pub(super) Document {
+        api_version: String,
         kind: String,
         metadata: Metadata,
         spec: Spec,
@@ -27,6 +28,7 @@ records! {
 
     /// One object of any kind. Objects inside a `PodList` bear no kind of their own.
     pub(super) Object {
+        api_version: String,
         kind: String,
         metadata: Metadata,
         spec: Spec,
@@ -70,6 +72,7 @@ records! {
         node_name: String,
         host_network: bool,
         containers: Vec<ContainerSpec>,
+        init_containers: Vec<ContainerSpec>,
         #[serde(rename = "podCIDR")]
         pod_cidr: String,
         #[serde(rename = "podCIDRs")]
@@ -80,11 +83,65 @@ records! {
         cluster_ips: Vec<String>,
         #[serde(rename = "externalIPs")]
         external_ips: Vec<String>,
+        /// Of a `NetworkPolicy`, as all that follows.
+        pod_selector: Option<Box<LabelSelector>>,
+        policy_types: Vec<String>,
+        ingress: Vec<PolicyRule>,
+        egress: Vec<PolicyRule>,
+    }
+
+    /// What a policy allows.
+    pub(super) PolicyRule {
+        from: Vec<PolicyPeer>,
+        to: Vec<PolicyPeer>,
+        ports: Vec<PolicyPortSpec>,
+    }
+
+    /// Whom a policy's rule means.
+    pub(super) PolicyPeer {
+        pod_selector: Option<Box<LabelSelector>>,
+        namespace_selector: Option<Box<LabelSelector>>,
+        ip_block: Option<Box<IpBlock>>,
+    }
+
+    /// A range of addresses in a policy.
+    pub(super) IpBlock {
+        cidr: String,
+        except: Vec<String>,
+    }
+
+    /// A port in a policy.
+    pub(super) PolicyPortSpec {
+        protocol: String,
+        port: NumberOrName,
+        end_port: u64,
+    }
+
+    /// Which labels are meant.
+    pub(super) LabelSelector {
+        match_labels: BTreeMap<String, String>,
+        match_expressions: Vec<LabelExpression>,
+    }
+
+    /// One condition on labels.
+    pub(super) LabelExpression {
+        key: String,
+        operator: String,
+        values: Vec<String>,
     }
 
     /// A container, without its environment.
     pub(super) ContainerSpec {
         image: String,
+        ports: Vec<ContainerPort>,
+    }
+
+    /// Where a container says that it listens.
+    pub(super) ContainerPort {
+        name: String,
+        #[serde(rename = "containerPort")]
+        number: u64,
+        protocol: String,
     }
 
     /// What is.
@@ -171,5 +228,19 @@ records! {
         name: String,
         namespace: String,
         uid: String,
+    }
+}
+
+/// A port's number or name; empty where neither is given.
+#[derive(Default, Debug)]
+pub(super) struct NumberOrName(pub(super) String);
+
+impl Lenient<'_> for NumberOrName {
+    fn from_text(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    fn from_number(value: f64) -> Self {
+        Self(value.to_string())
     }
 }

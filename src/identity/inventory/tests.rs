@@ -3,6 +3,7 @@
 mod cni;
 mod kubernetes;
 mod others;
+mod policy;
 
 use std::path::PathBuf;
 

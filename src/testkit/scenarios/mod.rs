@@ -28,6 +28,7 @@ pub mod long_connection;
 pub mod lateral_login;
 pub mod miner;
 pub mod novel_peer;
+pub mod policy_gap;
 pub mod port_forward;
 pub mod port_scan;
 pub mod post_deployment;
@@ -42,6 +43,7 @@ pub mod ssh_bruteforce;
 pub mod ssh_tunnel;
 pub mod tls_c2;
 pub mod unknown_container;
+pub mod undeclared_port;
 pub mod vpn_tunnel;
 pub mod websocket_tunnel;
 
@@ -168,6 +170,8 @@ pub fn all() -> Vec<Case> {
         novel_peer::case(),
         port_forward::case(),
         port_scan::case(),
+        undeclared_port::case(),
+        policy_gap::case(),
         vpn_tunnel::case(),
         websocket_tunnel::case(),
         post_deployment::case(),
