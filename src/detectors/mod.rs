@@ -38,8 +38,8 @@ mod host_sweep;
 mod http_bruteforce;
 mod http_tunnel;
 mod icmp_tunnel;
-mod long_connection;
 mod lateral_login;
+mod long_connection;
 mod miner;
 mod novel_peer;
 mod policy_gap;
@@ -55,8 +55,8 @@ mod service_enumeration;
 mod ssh_bruteforce;
 mod ssh_tunnel;
 mod tls_c2;
-mod unknown_container;
 mod undeclared_port;
+mod unknown_container;
 mod vpn_tunnel;
 mod websocket_tunnel;
 
@@ -249,8 +249,8 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &http_bruteforce::SPEC,
     &http_tunnel::SPEC,
     &icmp_tunnel::SPEC,
-    &long_connection::SPEC,
     &lateral_login::SPEC,
+    &long_connection::SPEC,
     &miner::SPEC,
     &novel_peer::SPEC,
     &policy_gap::SPEC,
@@ -266,8 +266,8 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &ssh_bruteforce::SPEC,
     &ssh_tunnel::SPEC,
     &tls_c2::SPEC,
-    &unknown_container::SPEC,
     &undeclared_port::SPEC,
+    &unknown_container::SPEC,
     &vpn_tunnel::SPEC,
     &websocket_tunnel::SPEC,
 ];

@@ -24,8 +24,8 @@ pub mod http_bruteforce;
 pub mod http_tunnel;
 pub mod icmp_tunnel;
 pub mod intrusion;
-pub mod long_connection;
 pub mod lateral_login;
+pub mod long_connection;
 pub mod miner;
 pub mod novel_peer;
 pub mod policy_gap;
@@ -42,8 +42,8 @@ pub mod service_enumeration;
 pub mod ssh_bruteforce;
 pub mod ssh_tunnel;
 pub mod tls_c2;
-pub mod unknown_container;
 pub mod undeclared_port;
+pub mod unknown_container;
 pub mod vpn_tunnel;
 pub mod websocket_tunnel;
 
@@ -144,11 +144,11 @@ pub fn all() -> Vec<Case> {
     vec![
         arp_spoof::case(),
         beacon::case(),
-        credential_dump::case(),
-        db_abuse::case(),
         control_plane_probe::case(),
         cracking_rig::case(),
+        credential_dump::case(),
         darknet::case(),
+        db_abuse::case(),
         db_bruteforce::case(),
         db_bulk_read::case(),
         db_enumeration::case(),
@@ -164,27 +164,26 @@ pub fn all() -> Vec<Case> {
         http_tunnel::case(),
         icmp_tunnel::case(),
         intrusion::case(),
-        long_connection::case(),
         lateral_login::case(),
+        long_connection::case(),
         miner::case(),
         novel_peer::case(),
+        policy_gap::case(),
         port_forward::case(),
         port_scan::case(),
-        undeclared_port::case(),
-        policy_gap::case(),
-        vpn_tunnel::case(),
-        websocket_tunnel::case(),
         post_deployment::case(),
         rate_shift::case(),
         registry_pull::case(),
         registry_push::case(),
         relay_pivot::case(),
         reverse_shell::case(),
+        service_enumeration::case(),
         ssh_bruteforce::case(),
         ssh_tunnel::case(),
         tls_c2::case(),
+        undeclared_port::case(),
         unknown_container::case(),
-        service_enumeration::case(),
+        vpn_tunnel::case(),
         websocket_tunnel::case(),
     ]
 }
