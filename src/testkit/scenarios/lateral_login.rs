@@ -110,12 +110,9 @@ pub fn benign(seed: u64) -> Vec<u8> {
 fn copy(scene: &mut Scene, from: &Pod, to: &Pod, start: Timestamp) {
     let mut session = Session::open(scene, Route::direct(from.host, to.host, 22), start);
     let mut steps = ssh::login(&mut scene.rng, CLIENT, SERVER);
-    for _ in 0..6 {
+    for _ in 0..2 {
         steps.push(ssh::Step::Say(Side::Client, ssh::data(&mut scene.rng, 80)));
-        steps.push(ssh::Step::Say(
-            Side::Server,
-            ssh::data(&mut scene.rng, 1300),
-        ));
+        steps.push(ssh::Step::Say(Side::Server, ssh::data(&mut scene.rng, 500)));
     }
     ssh::play(scene, &mut session, &steps, ssh::bare);
     session.close(scene, Side::Client);
