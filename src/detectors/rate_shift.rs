@@ -42,13 +42,13 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 
 const MINUTE: i64 = 60_000_000_000;
 /// What a client chooses by itself. Failures, look-ups and ports have detectors of their own.
-const RATES: [Rate; 6] = [
-    Rate::BytesOut,
-    Rate::BytesInside,
-    Rate::BytesBack,
-    Rate::Flows,
-    Rate::Requests,
-    Rate::Statements,
+const RATES: [(Rate, &str); 6] = [
+    (Rate::BytesOut, "sent far more bytes outside"),
+    (Rate::BytesInside, "sent far more bytes to servers inside"),
+    (Rate::BytesBack, "fetched far more bytes from outside"),
+    (Rate::Flows, "opened far more connections"),
+    (Rate::Requests, "made far more HTTP requests"),
+    (Rate::Statements, "sent far more statements to databases"),
 ];
 /// What tells that a pod is asked for more.
 const DEMAND: [Rate; 2] = [Rate::ServedFlows, Rate::ServedBytes];
@@ -101,7 +101,9 @@ impl RateShift {
         });
         let mut counted = Vec::new();
         self.known.flush(|sample| {
-            if RATES.contains(&sample.rate) && sample.value > sample.rate.floor() {
+            if RATES.iter().any(|(rate, _)| *rate == sample.rate)
+                && sample.value > sample.rate.floor()
+            {
                 counted.push((sample.pod, sample.rate, sample.value, sample.minute));
             }
         });
@@ -189,8 +191,11 @@ impl RateShift {
             }],
             flows: Vec::new(),
             summary: format!(
-                "did far more of {} than its workload ever does, for {} minutes",
-                rate.name(),
+                "{} than its workload ever does, for {} minutes",
+                RATES
+                    .iter()
+                    .find(|(one, _)| *one == rate)
+                    .map_or("did far more", |(_, what)| what),
                 run.minutes
             ),
         });

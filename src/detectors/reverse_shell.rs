@@ -450,20 +450,28 @@ impl Session {
             (&flow.orig, &flow.resp)
         };
         let habit = &self.askers[asker as usize];
+        // One that is cut off before two answers has shown by its text alone what it is.
+        let worked = match habit.moves {
+            0 => String::new(),
+            moves => format!(
+                ": {moves} commands ({} bytes), answered with {} bytes",
+                habit.asked, habit.answered
+            ),
+        };
         let summary = if asker == Direction::Resp {
             format!(
-                "lets {} work a shell over a connection it opened to port {}: {} commands ({} bytes), answered with {} bytes",
-                flow.resp.ip, flow.resp_port, habit.moves, habit.asked, habit.answered
+                "lets {} work a shell over a connection it opened to port {}{worked}",
+                flow.resp.ip, flow.resp_port
             )
         } else if from_outside {
             format!(
-                "has a shell on port {}, which {} works: {} commands, answered with {} bytes",
-                flow.resp_port, flow.orig.ip, habit.moves, habit.answered
+                "has a shell on port {}, which {} works{worked}",
+                flow.resp_port, flow.orig.ip
             )
         } else {
             format!(
-                "works a shell on port {} of {}: {} commands, answered with {} bytes",
-                flow.resp_port, flow.resp.ip, habit.moves, habit.answered
+                "works a shell on port {} of {}{worked}",
+                flow.resp_port, flow.resp.ip
             )
         };
         Finding {
