@@ -243,11 +243,12 @@ struct RelayPivot {
     evicted: u64,
 }
 
-/// Whether an end may be a pod that relays: nodes do nothing else, and what is outside isn't ours.
+/// Whether an end may be a pod that relays: nodes do nothing else, what is outside isn't ours, and the loopback's address is
+/// that of everybody there.
 fn is_candidate(end: &Endpoint) -> bool {
     match end.who.identity.kind {
         IdentityKind::Pod => true,
-        IdentityKind::Unknown => !crate::address::is_group(end.ip),
+        IdentityKind::Unknown => !crate::address::is_group(end.ip) && !end.ip.is_loopback(),
         IdentityKind::Node | IdentityKind::Service | IdentityKind::External => false,
     }
 }

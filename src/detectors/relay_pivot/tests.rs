@@ -152,6 +152,18 @@ fn a_port_forward_to_a_database_is_found() {
 }
 
 #[test]
+fn what_a_host_passes_on_to_itself_is_not_reported() {
+    // As `kubectl port-forward` on somebody's own machine.
+    let local = end("127.0.0.1", IdentityKind::Unknown, None);
+    let mut bench = settled(&local);
+    let mut front = Call::new(&mut bench, 120.0, (&local, &local), 18_080, PG);
+    let mut back = Call::new(&mut bench, 120.001, (&local, &local), 5432, PG);
+    pass(&mut bench, 120.0, &mut front, &mut back, |sizes| sizes);
+    bench.finish(180.0);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
 fn one_whose_protocol_nobody_knows_is_found_by_its_ports() {
     let (_, relay, _) = ends();
     let mut bench = settled(&relay);
