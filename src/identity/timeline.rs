@@ -280,12 +280,12 @@ fn pieces<'a>(stays: &'a [Stay<'a>]) -> Vec<Piece<'a>> {
     let mut earlier = 0_usize;
     while let Some(group) = groups.next() {
         let settled = |group: &&[Stay<'_>]| group.iter().map(|stay| stay.settled).min();
-        let dispute = settled(&group)
-            .zip(group.last())
-            .and_then(|(settled, best)| dispute(stays.get(..earlier)?, best, settled));
+        let before = stays.get(..earlier).unwrap_or_default();
         earlier = earlier.saturating_add(group.len());
         let cutoff = groups.peek().and_then(settled).unwrap_or(Timestamp::MAX);
-        // From the back: who is still there when the others have gone, and whether all of those bear one name.
+        // From the back: who is still there when the others have gone, whether all of those bear one name, and since when
+        // one of them had settled.
+        let mut settled_since = Timestamp::MAX;
         let mut namesakes = true;
         let mut all_services = true;
         let mut still_there: Vec<_> = group
@@ -296,18 +296,20 @@ fn pieces<'a>(stays: &'a [Stay<'a>]) -> Vec<Piece<'a>> {
                 let later = group.get(i.saturating_add(1));
                 namesakes &= later.is_none_or(|later| later.holder.same_name(stay.holder));
                 all_services &= stay.holder.identity.kind == IdentityKind::Service;
-                (stay, namesakes, all_services)
+                settled_since = settled_since.min(stay.settled);
+                (stay, settled_since, namesakes, all_services)
             })
             .collect();
         still_there.reverse();
         let best = group.last();
-        for (stay, namesakes, all_services) in still_there {
+        for (stay, settled, namesakes, all_services) in still_there {
             let until = stay.until.min(cutoff);
             let mut from = stay.from.max(free_from);
-            if let Some((disputed, services)) = dispute
-                && namesakes
-                && disputed > from
+            if namesakes
                 && until > from
+                && let Some((disputed, services)) =
+                    best.and_then(|best| dispute(before, best, settled))
+                && disputed > from
             {
                 pieces.push(Piece {
                     from,
