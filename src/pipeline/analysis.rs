@@ -14,7 +14,7 @@ use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
 use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
 use crate::identity::Journal;
-use crate::signature::{Category, SignatureSet};
+use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -28,9 +28,6 @@ pub struct BuildError {
     #[source]
     pub source: Box<toml::de::Error>,
 }
-
-/// Signatures that tell of what is new and not of what is wrong, beside those of the anomalies.
-const DEPARTURES: &[&str] = &["db-novel-client", "post-deployment"];
 
 pub(super) struct Analysis {
     peers: PeerNamer,
@@ -354,8 +351,7 @@ fn covers(alerts: &[Alert], peers: &PeerNamer) -> Vec<Cover> {
             workload: alert.actor.who.identity.workload.clone(),
             first: alert.first,
             last: alert.last,
-            departure: alert.signature.category == Category::Anomaly
-                || DEPARTURES.contains(&alert.signature.id.as_str()),
+            departure: alert.signature.departure,
             targets: ends.map(|end| end.ip).collect(),
             peers: named
                 .chain(domains.map(|domain| format!("domain:{domain}").into()))

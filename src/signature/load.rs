@@ -22,6 +22,7 @@ const KEYS: &[&str] = &[
     "attack",
     "related",
     "part_of",
+    "departure",
     "requires",
     "alert_bits",
     "thresholds",
@@ -124,6 +125,12 @@ fn read_all(
             })
         },
     );
+    let departure = r.field(
+        top,
+        "departure",
+        Some(base.map_or(category == Some(Category::Anomaly), |b| b.departure)),
+        Reader::flag,
+    );
     let requires = r.field(
         top,
         "requires",
@@ -157,6 +164,7 @@ fn read_all(
         attack: attack?,
         related: related?,
         part_of: part_of?,
+        departure: departure?,
         requires: requires?,
         alert_bits: alert_bits?,
         thresholds: thresholds?,

@@ -310,6 +310,9 @@ pub struct Signature {
     pub related: Vec<String>,
     /// Signatures of larger attacks that this one's may be a part of: what the same actor does of both is one alert, theirs.
     pub part_of: Vec<String>,
+    /// Whether it tells of what is new, and not of what is wrong: then a workload that is still learning may learn it. So are
+    /// anomalies, unless they say otherwise.
+    pub departure: bool,
     /// What a tap must show.
     pub requires: Vec<Requirement>,
     /// Bits of evidence from which an alert is raised.

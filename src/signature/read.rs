@@ -152,6 +152,15 @@ impl<'t> Reader<'t> {
         number
     }
 
+    /// A yes or no.
+    pub(crate) fn flag(&mut self, name: &str, node: &Node<'_>) -> Option<bool> {
+        if let DeValue::Boolean(flag) = node.get_ref() {
+            return Some(*flag);
+        }
+        self.wrong_type(name, "true or false", node);
+        None
+    }
+
     /// One of a closed list of words.
     pub(crate) fn word<T: Copy>(
         &mut self,
