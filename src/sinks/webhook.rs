@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use ureq::http::{HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::alert::{Alert, AlertV1};
 
+const ALERTMANAGER_PATH: &str = "/api/v2/alerts";
 /// A server that takes longer is taken for one that is down.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -54,8 +56,8 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Webhook {
     agent: ureq::Agent,
-    url: String,
-    authorization: Option<String>,
+    address: Uri,
+    authorization: Option<HeaderValue>,
     form: WebhookForm,
 }
 
@@ -71,17 +73,17 @@ impl Webhook {
         token: Option<&Path>,
         roots: Option<&Path>,
     ) -> Result<Self, WebhookError> {
-        let host = url
-            .strip_prefix("http://")
-            .or_else(|| url.strip_prefix("https://"));
-        if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) || url.contains(' ') {
-            return Err(WebhookError::Url(url.to_owned()));
-        }
+        let wrong = || WebhookError::Url(url.to_owned());
         let url = match form {
-            WebhookForm::Alerts => url.to_owned(),
-            WebhookForm::Alertmanager if url.ends_with("/api/v2/alerts") => url.to_owned(),
-            WebhookForm::Alertmanager => format!("{}/api/v2/alerts", url.trim_end_matches('/')),
+            WebhookForm::Alertmanager if !url.ends_with(ALERTMANAGER_PATH) => {
+                format!("{}{ALERTMANAGER_PATH}", url.trim_end_matches('/'))
+            }
+            _ => url.to_owned(),
         };
+        let address: Uri = url.parse().map_err(|_| wrong())?;
+        if !matches!(address.scheme_str(), Some("http" | "https")) {
+            return Err(wrong());
+        }
         let roots = match roots {
             Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
             None => RootCerts::WebPki,
@@ -92,22 +94,19 @@ impl Webhook {
             .http_status_as_error(false)
             .user_agent(concat!("spanwatch/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(roots).build());
-        let token = token.map(|path| read(path).map(|text| format!("Bearer {}", text.trim())));
         Ok(Self {
             agent: config.build().new_agent(),
-            url,
-            authorization: token.transpose()?,
+            address,
+            authorization: token.map(bearer).transpose()?,
             form,
         })
     }
 
     /// The server in words, without what may be secret in its address.
-    pub fn server(&self) -> &str {
-        let after_scheme = self.url.find("://").map_or(0, |at| at + 3);
-        let end = self.url[after_scheme..].find(['/', '?', '#']);
-        let end = end.map_or(self.url.len(), |end| after_scheme + end);
-        let server = &self.url[after_scheme..end];
-        server.rsplit('@').next().unwrap_or(server)
+    pub fn server(&self) -> String {
+        let host = self.address.host().unwrap_or_default();
+        let port = self.address.port();
+        port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// An alert as it will be sent.
@@ -132,7 +131,7 @@ impl Webhook {
         body.push(b']');
         let mut request = self
             .agent
-            .post(&self.url)
+            .post(&self.address)
             .content_type("application/json; charset=utf-8");
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
@@ -206,6 +205,20 @@ fn read(path: &Path) -> Result<String, WebhookError> {
     std::fs::read_to_string(path).map_err(|error| unusable(path, error.to_string()))
 }
 
+/// The header of a token in a file.
+fn bearer(path: &Path) -> Result<HeaderValue, WebhookError> {
+    let text = read(path)?;
+    let token = text.trim();
+    let header = HeaderValue::try_from(format!("Bearer {token}"));
+    match header {
+        Ok(mut header) if !token.is_empty() => {
+            header.set_sensitive(true);
+            Ok(header)
+        }
+        _ => Err(unusable(path, "it holds no token".to_owned())),
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, WebhookError> {
     let text = read(path)?;
     let mut all = Vec::new();
@@ -253,7 +266,8 @@ mod tests {
             );
         }
         let manager = hook("http://am.example:9093/", WebhookForm::Alertmanager).unwrap();
-        assert_eq!(manager.url, "http://am.example:9093/api/v2/alerts");
+        assert_eq!(manager.server(), "am.example:9093");
+        assert_eq!(manager.address.path(), ALERTMANAGER_PATH);
     }
 
     #[test]
@@ -271,6 +285,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "nothing").unwrap();
+        assert!(Webhook::new("https://x", WebhookForm::Alerts, Some(&path), None).is_ok());
+        std::fs::write(&path, "two\nlines").unwrap();
+        let error = Webhook::new("https://x", WebhookForm::Alerts, Some(&path), None).unwrap_err();
+        assert!(error.to_string().ends_with("it holds no token"), "{error}");
         let error = Webhook::new("https://x", WebhookForm::Alerts, None, Some(&path)).unwrap_err();
         assert!(
             error.to_string().ends_with("no certificate (PEM) is in it"),
