@@ -4,6 +4,10 @@
 //! handshakes of its lengths. Tor's clients greet relays with a random name that nobody ever looked up. Nodes are left
 //! out: network plugins encrypt between them by the same protocols, but no pod has a part in that.
 
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -11,14 +15,13 @@ use std::sync::Arc;
 
 use lru::LruCache;
 use serde::Deserialize;
+use tunnel::{Kind, Tunnel};
 
 use super::channels::total_bits;
-use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
-};
+use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{ByteMix, Opening, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{DomainName, Role, SourceKey, randomness_bits, source_key};
+use crate::features::{DomainName, SourceKey, randomness_bits, source_key};
 use crate::flow::{Direction, FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -40,17 +43,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 
 /// Applications, as dissectors name them, that are nothing else.
 const VPNS: [&str; 3] = ["wireguard", "openvpn", "anyconnect"];
-/// A handshake's whole structure, or a protocol whose only use is this.
-const BITS_HANDSHAKE: f64 = 18.0;
-/// Two messages framed and as long as OpenVPN's, and nothing else to be told from them.
-const BITS_MASKED: f64 = 16.0;
-const BITS_ANSWERED: f64 = 6.0;
-const BITS_SERVICE: f64 = 22.0;
-/// A name that was never looked up says more than its letters.
-const BITS_NOT_LOOKED_UP: f64 = 6.0;
 /// What a single random name is worth at most: short ones may be words of some language.
 const MAX_BITS_PER_NAME: f64 = 12.0;
-const MAX_BITS: f64 = 40.0;
 /// Names told apart per client.
 const MAX_NAMES: usize = 32;
 const MAX_SAMPLES: usize = 8;
@@ -71,16 +65,6 @@ struct Thresholds {
     max_tunnels: usize,
 }
 
-/// What kind of way out.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Kind {
-    /// By a protocol with a handshake of its own, towards a host.
-    Protocol(&'static str, IpAddr),
-    Tor,
-    /// A service, by its host's registered domain.
-    Service(Arc<str>),
-}
-
 type Key = (SourceKey, Kind);
 
 struct VpnTunnel {
@@ -94,198 +78,6 @@ struct VpnTunnel {
     resolving: LruCache<IpAddr, ()>,
     evicted: u64,
     reported: BTreeSet<Key>,
-}
-
-struct Tunnel {
-    actor: Endpoint,
-    peer: Endpoint,
-    port: u16,
-    first: Timestamp,
-    last: Timestamp,
-    flows: u64,
-    answered: u64,
-    masked: bool,
-    /// Bytes out and in, of flows that ended.
-    bytes: [u64; 2],
-    names: BTreeSet<Arc<str>>,
-    /// Evidence of names in bits: it never falls below 0, so that a crawler's many ordinary names count for nothing.
-    name_bits: f64,
-    not_looked_up: u64,
-    samples: Vec<Arc<FlowInfo>>,
-    reported_flows: Option<u64>,
-}
-
-impl Tunnel {
-    fn new(actor: &Endpoint, peer: &Endpoint, port: u16, time: Timestamp) -> Self {
-        Self {
-            actor: actor.clone(),
-            peer: peer.clone(),
-            port,
-            first: time,
-            last: time,
-            flows: 0,
-            answered: 0,
-            masked: false,
-            bytes: [0, 0],
-            names: BTreeSet::new(),
-            name_bits: 0.0,
-            not_looked_up: 0,
-            samples: Vec::new(),
-            reported_flows: None,
-        }
-    }
-
-    fn evidence(&self, kind: &Kind, context: &Context<'_>) -> Vec<Evidence> {
-        let mut evidence = Vec::new();
-        let mut add = |feature, family, observed: f64, expected: &str, bits, text| {
-            evidence.push(Evidence {
-                feature,
-                family,
-                observed,
-                expected: expected.into(),
-                bits,
-                signature_grade: false,
-                text,
-            });
-        };
-        match kind {
-            Kind::Protocol(name, _) => {
-                let (bits, text) = if INSIDE_IP.contains(name) {
-                    (BITS_HANDSHAKE, "by IP's own protocol number")
-                } else if self.masked {
-                    (
-                        BITS_MASKED,
-                        "the first messages are framed and as long as OpenVPN's, and masked",
-                    )
-                } else {
-                    (
-                        BITS_HANDSHAKE,
-                        "the first message has its structure throughout",
-                    )
-                };
-                add(
-                    "vpn.handshakes",
-                    Family::Protocol,
-                    self.flows as f64,
-                    "0: workloads leave the cluster in the open",
-                    bits,
-                    format!("{} flows begin as {name}'s do: {text}", self.flows),
-                );
-                if self.answered > 0 {
-                    add(
-                        "vpn.answered",
-                        Family::Outcome,
-                        self.answered as f64,
-                        "0",
-                        BITS_ANSWERED,
-                        format!("{} of them were answered", self.answered),
-                    );
-                }
-            }
-            Kind::Tor => {
-                add(
-                    "tor.random_names",
-                    Family::Protocol,
-                    self.names.len() as f64,
-                    "0: servers have names that people can read",
-                    self.name_bits.min(MAX_BITS),
-                    format!(
-                        "TLS to {} random names such as {}",
-                        self.names.len(),
-                        self.names.first().map_or("?", |name| name)
-                    ),
-                );
-                if self.not_looked_up > 0 {
-                    add(
-                        "tor.names_never_looked_up",
-                        Family::Outcome,
-                        self.not_looked_up as f64,
-                        "0: a name is looked up before it is called",
-                        BITS_NOT_LOOKED_UP,
-                        format!(
-                            "{} connections to a name that no DNS answer led to",
-                            self.not_looked_up
-                        ),
-                    );
-                }
-            }
-            Kind::Service(domain) => add(
-                "vpn.service_hosts",
-                Family::Protocol,
-                self.flows as f64,
-                "0",
-                BITS_SERVICE,
-                format!(
-                    "{} connections to hosts of {domain} that its client program calls: {}",
-                    self.flows,
-                    self.names.iter().next().map_or("?", |name| name)
-                ),
-            ),
-        }
-        if let Some(profile) = context.profile(&self.actor) {
-            add(
-                "vpn.new_peer",
-                Family::Novelty,
-                1.0,
-                "a peer it has met before",
-                profile.novelty_bits(Role::Client),
-                "the workload never did this in its baseline".into(),
-            );
-        }
-        evidence
-    }
-
-    fn finding(&self, kind: &Kind, evidence: Vec<Evidence>) -> Finding {
-        let [out, back] = self.bytes;
-        let moved = if out.saturating_add(back) > 0 {
-            format!("; {out} bytes went out and {back} came back")
-        } else {
-            String::new()
-        };
-        let (subject, protocol, domain, summary) = match kind {
-            Kind::Protocol(name, ip) => (
-                format!("{name}:{ip}"),
-                *name,
-                None,
-                format!(
-                    "opened a tunnel by {name} to {ip}, port {}{moved}",
-                    self.port
-                ),
-            ),
-            Kind::Tor => (
-                "tor".to_owned(),
-                "tor",
-                None,
-                format!(
-                    "called {} hosts as a Tor client does, by random names{moved}",
-                    self.flows
-                ),
-            ),
-            Kind::Service(domain) => (
-                domain.to_string(),
-                "tls",
-                Some(Arc::clone(domain)),
-                format!("runs the client of the tunnel service {domain}{moved}"),
-            ),
-        };
-        Finding {
-            signature: SPEC.id,
-            subject,
-            actor: self.actor.clone(),
-            first: self.first,
-            last: self.last,
-            targets: vec![Target {
-                endpoint: Some(self.peer.clone()),
-                port: (self.port != 0).then_some(self.port),
-                protocol: Some(protocol),
-                domain,
-            }],
-            target_count: 1,
-            evidence,
-            flows: self.samples.clone(),
-            summary,
-        }
-    }
 }
 
 fn is_inside(end: &Endpoint) -> bool {
@@ -314,9 +106,6 @@ fn may_be_nodes(flow: &FlowInfo) -> bool {
     let unknown = |end: &Endpoint| end.who.identity.kind == IdentityKind::Unknown;
     unknown(&flow.orig) && unknown(&flow.resp) && PLUGIN_PORTS.contains(&flow.resp_port)
 }
-
-/// The names of [`carrier`].
-const INSIDE_IP: [&str; 4] = ["ip-in-ip", "gre", "esp", "l2tp"];
 
 /// Protocols that carry IP packets, or hide them, right inside IP.
 fn carrier(protocol: Protocol) -> Option<&'static str> {
@@ -621,6 +410,3 @@ impl Detector for VpnTunnel {
         losses
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,171 @@
+//! Rounds through many hosts, and clients that only happen to fail.
+
+use super::super::testing::{Bench, end, pod};
+use super::*;
+use crate::flow::Outcome;
+
+fn host(last: u16) -> Endpoint {
+    end(
+        &format!("10.244.{}.{}", last / 250, last % 250 + 1),
+        IdentityKind::Unknown,
+        None,
+    )
+}
+
+#[test]
+fn a_sweep_of_one_port_is_found_however_slow() {
+    for gap in [0.01, 600.0] {
+        let mut bench = Bench::new("host-sweep");
+        let web = pod("10.244.1.7", "web");
+        for n in 0..30 {
+            bench.tcp(f64::from(n) * gap, (&web, &host(n)), 80, Outcome::Silent, 0);
+        }
+        bench.finish(1e6);
+        assert!(bench.alerts(), "one host every {gap} s");
+        assert_eq!(bench.findings.last().unwrap().target_count, 30);
+    }
+}
+
+#[test]
+fn arp_and_answered_pings_are_sweeps_too() {
+    let web = pod("10.244.1.7", "web");
+    let mut arp = Bench::new("host-sweep");
+    for n in 0..40 {
+        arp.event(
+            f64::from(n),
+            EventKind::Resolution {
+                actor: web.clone(),
+                target: host(n),
+                network: NetworkId::default(),
+                hardware: None,
+                reply: false,
+            },
+        );
+    }
+    arp.finish(100.0);
+    assert!(arp.alerts());
+    let mut ping = Bench::new("host-sweep");
+    for n in 0..18 {
+        ping.flow(
+            f64::from(n),
+            (&web, &host(n)),
+            Protocol::Icmp,
+            0,
+            Outcome::Answered,
+            56,
+        );
+    }
+    ping.finish(100.0);
+    assert!(ping.alerts());
+}
+
+#[test]
+fn a_sweep_over_udp_is_found_though_nobody_promised_an_answer() {
+    let mut bench = Bench::new("host-sweep");
+    let web = pod("10.244.1.7", "web");
+    for n in 0..16 {
+        bench.flow(
+            f64::from(n),
+            (&web, &host(n)),
+            Protocol::Udp,
+            161,
+            Outcome::Silent,
+            0,
+        );
+    }
+    bench.finish(60.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    // Peers of a swarm outside come and go.
+    let mut bench = Bench::new("host-sweep");
+    for n in 0..200 {
+        let peer = end(&format!("203.0.113.{n}"), IdentityKind::External, None);
+        bench.flow(
+            f64::from(n),
+            (&web, &peer),
+            Protocol::Udp,
+            6881,
+            Outcome::Silent,
+            0,
+        );
+    }
+    bench.finish(60.0);
+    assert!(bench.findings.is_empty());
+}
+
+#[test]
+fn of_hundreds_some_are_down_and_after_a_rollout_all_were_there_before() {
+    let mut bench = Bench::new("host-sweep");
+    let prometheus = pod("10.244.1.8", "prometheus");
+    for n in 0..600 {
+        let (outcome, said) = if n % 11 == 5 {
+            (Outcome::Refused, 0)
+        } else {
+            (Outcome::Answered, 300)
+        };
+        bench.tcp(
+            f64::from(n) / 40.0,
+            (&prometheus, &host(n)),
+            9100,
+            outcome,
+            said,
+        );
+    }
+    let late = pod("10.244.1.9", "late");
+    for n in (0..600).filter(|n| n % 11 != 5) {
+        bench.tcp(60.0, (&late, &host(n)), 9100, Outcome::Silent, 0);
+    }
+    bench.finish(100.0);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn scrapers_nodes_and_resolved_neighbours_are_left_alone() {
+    let mut bench = Bench::new("host-sweep");
+    let prometheus = pod("10.244.1.8", "prometheus");
+    // Sixty targets, every tenth of them down for good.
+    for round in 0..5 {
+        for n in 0..60 {
+            let up = n % 10 != 0;
+            let outcome = if up {
+                Outcome::Answered
+            } else {
+                Outcome::Silent
+            };
+            bench.tcp(
+                f64::from(round * 60 + n),
+                (&prometheus, &host(n)),
+                9100,
+                outcome,
+                if up { 300 } else { 0 },
+            );
+        }
+    }
+    let node = end("10.244.1.1", IdentityKind::Node, None);
+    for n in 0..60 {
+        bench.tcp(400.0, (&node, &host(n)), 8080, Outcome::Refused, 0);
+        let ask = |reply| EventKind::Resolution {
+            actor: if reply { host(n) } else { prometheus.clone() },
+            target: if reply { prometheus.clone() } else { host(n) },
+            network: NetworkId::default(),
+            hardware: None,
+            reply,
+        };
+        bench.event(401.0, ask(false));
+        bench.event(401.1, ask(true));
+    }
+    bench.finish(1000.0);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn a_block_scan_is_left_to_port_scan() {
+    let mut bench = Bench::new("host-sweep");
+    let web = pod("10.244.1.7", "web");
+    for port in 1..=30 {
+        for n in 0..20 {
+            bench.tcp(f64::from(port), (&web, &host(n)), port, Outcome::Refused, 0);
+        }
+    }
+    bench.finish(100.0);
+    assert!(bench.findings.is_empty());
+}
