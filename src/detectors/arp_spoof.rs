@@ -5,6 +5,7 @@
 //! and speaks, unasked, for another that somebody else speaks for too, is at it. An address that changes hands once is a
 //! failover or a new pod; one Ethernet address with many IP addresses and no rival is ipvlan or a proxy.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::target;
-use super::watch::{Watch, Watched, weigh};
+use super::watch::{Watch, Watched, at_least, weigh};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{Mac, NetworkId, is_group};
 use crate::event::{Endpoint, Event, EventKind, EventKinds};
@@ -35,7 +36,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// Owners remembered of an address.
 const MAX_OWNERS: usize = 4;
-/// Targets listed.
+/// Others' addresses told apart, and those listed.
+const MAX_TAKEN: usize = 256;
 const MAX_TARGETS: usize = 16;
 /// That the inventory gives the address to another pod, or to the node, and that other was heard.
 const BITS_ANOTHERS: f64 = 10.0;
@@ -94,8 +96,9 @@ struct Lies {
     turns: u64,
     /// Whether the inventory gives one of the addresses to another.
     anothers: bool,
+    /// Whose addresses.
+    taken: BTreeSet<IpAddr>,
     targets: Vec<(Endpoint, u16)>,
-    target_count: u64,
 }
 
 /// A message, as it is judged.
@@ -184,14 +187,14 @@ impl ArpSpoof {
             text: format!(
                 "{} ARP messages that nobody asked for give {} of others to it",
                 lies.claims,
-                addresses(lies.target_count)
+                addresses(lies.taken.len() as u64)
             ),
         }];
         if lies.anothers {
             evidence.push(Evidence {
                 feature: "arp.anothers_address",
                 family: Family::Deception,
-                observed: lies.target_count as f64,
+                observed: lies.taken.len() as f64,
                 expected: "0".into(),
                 bits: BITS_ANOTHERS,
                 signature_grade: false,
@@ -270,14 +273,11 @@ impl ArpSpoof {
         lies.aimed += u64::from(message.actor.ip != message.target.ip);
         lies.turns = lies.turns.max(took);
         lies.anothers |= anothers;
-        if !lies
-            .targets
-            .iter()
-            .any(|(known, _)| known.ip == message.actor.ip)
+        if lies.taken.len() < MAX_TAKEN
+            && lies.taken.insert(message.actor.ip)
             && lies.targets.len() < MAX_TARGETS
         {
             lies.targets.push((message.actor.clone(), 0));
-            lies.target_count += 1;
         }
         let lies = std::mem::take(lies);
         let told = self.is_told(&lies);
@@ -293,7 +293,7 @@ impl ArpSpoof {
 fn addresses(count: u64) -> String {
     match count {
         1 => "an address".into(),
-        n => format!("{n} addresses"),
+        n => format!("{} addresses", at_least(n, MAX_TAKEN)),
     }
 }
 
@@ -312,7 +312,7 @@ fn finding(source: &Watched<Lies>) -> Finding {
         first: source.first,
         last: source.last,
         targets: lies.targets.iter().map(target).collect(),
-        target_count: lies.target_count,
+        target_count: lies.taken.len() as u64,
         evidence: ArpSpoof::evidence(lies),
         flows: Vec::new(),
         summary: format!(

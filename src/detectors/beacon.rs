@@ -24,7 +24,8 @@ use super::{
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Callee, SourceKey, database_product, goes_out, is_session_port, regularity, source_key,
+    Callee, Component, SourceKey, database_product, goes_out, is_session_port, regularity,
+    source_key,
 };
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
@@ -408,8 +409,13 @@ fn seconds(secs: f64) -> String {
     }
 }
 
-/// Between addresses that no inventory names this is the traffic of nodes: API server and monitors ask kubelets to the clock.
-const KUBELET: u16 = 10_250;
+/// Whether an unnamed address asks an unnamed kubelet: API server and monitors do so to the clock.
+fn is_between_nodes(flow: &FlowInfo) -> bool {
+    let unknown = |end: &Endpoint| end.who.identity.kind == IdentityKind::Unknown;
+    Component::of_port(flow.protocol, flow.resp_port) == Some(Component::Kubelet)
+        && unknown(&flow.orig)
+        && unknown(&flow.resp)
+}
 
 /// Whose contacts are followed: those of pods, and of whom no inventory knows, with somebody beyond the cluster.
 fn is_candidate(flow: &FlowInfo) -> bool {
@@ -420,8 +426,7 @@ fn is_candidate(flow: &FlowInfo) -> bool {
         && !matches!(by(&flow.orig), IdentityKind::Node | IdentityKind::Service)
         && (flow.protocol == Protocol::Tcp || by(&flow.orig) == IdentityKind::Pod)
         && !is_session_port(flow.resp_port)
-        && !(flow.resp_port == KUBELET
-            && [&flow.orig, &flow.resp].map(by) == [IdentityKind::Unknown; 2])
+        && !is_between_nodes(flow)
 }
 
 impl Detector for Beacon {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::newness::newness;
 use super::ssh_bruteforce::Dialogue;
-use super::watch::{Watch, Watched, weigh};
+use super::watch::{Watch, Watched, at_least, weigh};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
@@ -307,7 +307,8 @@ fn finding(source: &Watched<Logins>) -> Finding {
         evidence: logins.evidence(),
         flows: logins.flows.clone(),
         summary: format!(
-            "logged in to {count} {plural} by {}{typed}",
+            "logged in to {} {plural} by {}{typed}",
+            at_least(count as u64, MAX_HOSTS),
             logins.protocols()
         ),
     }

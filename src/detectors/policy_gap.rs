@@ -5,14 +5,14 @@
 //! connection. Who is refused is of no interest here.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::watch::{Watch, Watched};
-use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
-};
+use super::suspects::target;
+use super::watch::{Watch, Watched, at_least};
+use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::flow::Protocol;
 use crate::identity::Party;
@@ -36,8 +36,6 @@ const BITS: f64 = 12.0;
 /// Conversations remembered one by one per source.
 const MAX_REMEMBERED: usize = 256;
 const MOST_LISTED: usize = 16;
-/// TCP flags in a record.
-const SYN: u8 = 2;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,8 +50,7 @@ struct PolicyGap {
 
 #[derive(Default)]
 struct Passed {
-    ends: BTreeSet<(std::net::IpAddr, u16)>,
-    count: u64,
+    ends: BTreeSet<(IpAddr, u16)>,
     policies: BTreeSet<Arc<str>>,
     targets: Vec<(Endpoint, u16)>,
     flows: Vec<Arc<FlowInfo>>,
@@ -68,6 +65,7 @@ fn party(end: &Endpoint) -> Party<'_> {
 
 fn finding(source: &Watched<Passed>) -> Finding {
     let passed = &source.state;
+    let count = passed.ends.len() as u64;
     let policies: Vec<&str> = passed.policies.iter().map(|name| &**name).collect();
     let policies = policies.join(", ");
     Finding {
@@ -76,21 +74,12 @@ fn finding(source: &Watched<Passed>) -> Finding {
         actor: source.actor.clone(),
         first: source.first,
         last: source.last,
-        targets: passed
-            .targets
-            .iter()
-            .map(|(endpoint, port)| Target {
-                endpoint: Some(endpoint.clone()),
-                port: Some(*port),
-                protocol: None,
-                domain: None,
-            })
-            .collect(),
-        target_count: passed.count,
+        targets: passed.targets.iter().map(target).collect(),
+        target_count: count,
         evidence: vec![Evidence {
             feature: "policy.passed_against",
             family: Family::Outcome,
-            observed: passed.count as f64,
+            observed: count as f64,
             expected: "0".into(),
             bits: BITS,
             signature_grade: false,
@@ -101,8 +90,8 @@ fn finding(source: &Watched<Passed>) -> Finding {
         flows: passed.flows.clone(),
         summary: format!(
             "reached {} {} that NetworkPolicy {policies} keeps it from",
-            passed.count,
-            if passed.count == 1 { "end" } else { "ends" }
+            at_least(count, MAX_REMEMBERED),
+            if count == 1 { "end" } else { "ends" }
         ),
     }
 }
@@ -112,9 +101,7 @@ impl Detector for PolicyGap {
         let EventKind::FlowEnded { flow, record } = &event.kind else {
             return;
         };
-        // Both SYNs: who began is certain then, and that it passed.
-        let opened = record.tcp_flags.iter().all(|flags| flags & SYN != 0);
-        if flow.protocol != Protocol::Tcp || !opened {
+        if flow.protocol != Protocol::Tcp || !record.both_opened() {
             return;
         }
         let declared = context.journal.declared();
@@ -127,13 +114,10 @@ impl Detector for PolicyGap {
         let source = self.sources.sign(&flow.orig, flow.start);
         let passed = &mut source.state;
         let end = (flow.resp.ip, flow.resp_port);
-        if passed.ends.contains(&end) {
+        // Beyond what can be told apart nothing is counted, lest one end count again and again.
+        if passed.ends.len() >= MAX_REMEMBERED || !passed.ends.insert(end) {
             return;
         }
-        if passed.ends.len() < MAX_REMEMBERED {
-            passed.ends.insert(end);
-        }
-        passed.count += 1;
         if passed.policies.len() < MOST_LISTED {
             passed.policies.insert(policy.into());
         }
@@ -141,7 +125,7 @@ impl Detector for PolicyGap {
             passed.targets.push((flow.resp.clone(), flow.resp_port));
             passed.flows.push(Arc::clone(flow));
         }
-        let size = passed.count;
+        let size = passed.ends.len() as u64;
         if source.is_news(size) {
             out.push(finding(source));
         }
@@ -175,14 +159,14 @@ mod tests {
     fn connects(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), syns: [bool; 2]) {
         let flow = bench.open(secs, ends, Protocol::Tcp, 8080);
         let record = Box::new(FlowRecord {
-            tcp_flags: syns.map(|seen| if seen { SYN } else { 0 }),
+            tcp_flags: syns.map(|seen| if seen { 2 } else { 0 }),
             ..record(secs, 90)
         });
         bench.event(secs, EventKind::FlowEnded { flow, record });
     }
 
-    #[test]
-    fn what_passes_against_a_policy_is_told_once() {
+    /// A policy of `prod` that lets nobody in.
+    fn denying() -> Bench {
         let mut declared = Declared::default();
         // It selects every pod of its namespace, and lets nobody in.
         let policy = Policy {
@@ -193,7 +177,33 @@ mod tests {
         declared.add_policy("prod".into(), policy);
         let mut journal = Journal::default();
         journal.declare(declared);
-        let mut bench = Bench::new("policy-gap").knowing(journal);
+        Bench::new("policy-gap").knowing(journal)
+    }
+
+    #[test]
+    fn one_that_cannot_be_told_apart_any_more_is_not_counted_twice() {
+        let mut bench = denying();
+        let web = pod("10.244.1.7", "web");
+        for round in 0..2 {
+            for n in 0..400_u16 {
+                let api = pod(&format!("10.244.{}.{}", 2 + n / 200, 1 + n % 200), "api");
+                let at = f64::from(round) * 500.0 + f64::from(n);
+                connects(&mut bench, at, (&web, &api), [true, true]);
+            }
+        }
+        bench.finish(2000.0);
+        let last = bench.findings.last().unwrap();
+        assert_eq!(last.target_count, MAX_REMEMBERED as u64);
+        assert!(
+            last.summary.contains("at least 256 ends"),
+            "{}",
+            last.summary
+        );
+    }
+
+    #[test]
+    fn what_passes_against_a_policy_is_told_once() {
+        let mut bench = denying();
         let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
         let outside = end("203.0.113.7", IdentityKind::External, None);
         let node = end("172.18.0.2", IdentityKind::Node, None);

@@ -45,8 +45,6 @@ const MAX_PORTS: usize = 64;
 /// Ports of workloads remembered.
 const MAX_TOLD: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 const MOST_LISTED: usize = 16;
-/// TCP flags in a record.
-const SYN: u8 = 2;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,8 +132,7 @@ impl Detector for UndeclaredPort {
         let EventKind::FlowEnded { flow, record } = &event.kind else {
             return;
         };
-        // Both SYNs: who served is certain then. Both spoke: it was no probe.
-        let opened = record.tcp_flags.iter().all(|flags| flags & SYN != 0);
+        // Both spoke: it was no probe.
         let spoke = record.payload_bytes.iter().all(|&bytes| bytes > 0);
         let (client, server) = (&flow.orig.who.identity, &flow.resp.who.identity);
         // The kubelet may look anywhere, and replicas have ports of their own among themselves.
@@ -144,7 +141,7 @@ impl Detector for UndeclaredPort {
         let Some(workload) = server.workload.clone().filter(|_| pod && !business) else {
             return;
         };
-        if flow.protocol != Protocol::Tcp || !opened || !spoke {
+        if flow.protocol != Protocol::Tcp || !record.both_opened() || !spoke {
             return;
         }
         let declared = context.journal.declared().ports(&flow.resp.who.identity);
@@ -221,7 +218,7 @@ mod tests {
     fn talk(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), port: u16, both: bool) {
         let flow = bench.begin(secs, ends, Protocol::Tcp, port);
         let record = Box::new(FlowRecord {
-            tcp_flags: [SYN; 2],
+            tcp_flags: [2; 2],
             payload_bytes: [90, if both { 400 } else { 0 }],
             ..record(secs + 0.1, 0)
         });

@@ -15,6 +15,7 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::target;
+use super::watch::at_least;
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{NetworkId, is_group};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -36,14 +37,18 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(UnknownContainer {
             strangers: LruCache::new(room),
             waiting: BTreeSet::new(),
+            due: Timestamp::MIN,
             thresholds,
             evicted: 0,
         }))
     },
 };
 
-/// Peers listed.
-const MAX_PEERS: usize = 16;
+/// Peers told apart, and those listed.
+const MAX_PEERS: usize = 256;
+const MAX_LISTED: usize = 16;
+/// How often strangers are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Peers from which on more add nothing.
 const MAX_BITS_PEERS: f64 = 4.0;
 
@@ -64,6 +69,7 @@ struct UnknownContainer {
     strangers: LruCache<Key, Stranger>,
     /// Those not told yet.
     waiting: BTreeSet<Key>,
+    due: Timestamp,
     evicted: u64,
 }
 
@@ -75,10 +81,16 @@ struct Stranger {
     last: Timestamp,
     /// Whether it called somebody outside.
     outside: bool,
-    peers: Vec<(Endpoint, u16)>,
-    peer_count: u64,
+    peers: BTreeSet<(IpAddr, u16)>,
+    targets: Vec<(Endpoint, u16)>,
     flows: Vec<Arc<FlowInfo>>,
     told: Option<(Overlooked, u64)>,
+}
+
+impl Stranger {
+    fn peer_count(&self) -> u64 {
+        self.peers.len() as u64
+    }
 }
 
 /// An address of the pods' of which only its place is known.
@@ -104,8 +116,8 @@ impl UnknownContainer {
                 first,
                 last,
                 outside: false,
-                peers: Vec::new(),
-                peer_count: 0,
+                peers: BTreeSet::new(),
+                targets: Vec::new(),
                 flows: Vec::new(),
                 told: None,
             };
@@ -121,11 +133,11 @@ impl UnknownContainer {
         stranger.first = stranger.first.min(first);
         stranger.last = stranger.last.max(last);
         stranger.outside |= flow.orig.ip == end.ip && is_outside(other);
-        let peer = (other.clone(), flow.resp_port);
-        let known = |(known, port): &(Endpoint, u16)| known.ip == other.ip && *port == peer.1;
-        if stranger.peers.len() < MAX_PEERS && !stranger.peers.iter().any(known) {
-            stranger.peers.push(peer);
-            stranger.peer_count += 1;
+        if stranger.peers.len() < MAX_PEERS
+            && stranger.peers.insert((other.ip, flow.resp_port))
+            && stranger.targets.len() < MAX_LISTED
+        {
+            stranger.targets.push((other.clone(), flow.resp_port));
             stranger.flows.push(Arc::clone(flow));
         }
     }
@@ -155,7 +167,7 @@ impl UnknownContainer {
             if let Some(overlooked) = overlooked
                 && (overlooked.by_leases || stranger.outside)
             {
-                stranger.told = Some((overlooked, stranger.peer_count));
+                stranger.told = Some((overlooked, stranger.peer_count()));
                 told.push(*key);
                 out.extend(finding(stranger, &self.thresholds));
             }
@@ -173,7 +185,7 @@ fn finding(stranger: &Stranger, thresholds: &Thresholds) -> Option<Finding> {
     } else {
         "the cluster's pods"
     };
-    let count = stranger.peer_count;
+    let count = stranger.peer_count();
     let evidence = vec![
         Evidence {
             feature: "address.unallocated",
@@ -199,7 +211,10 @@ fn finding(stranger: &Stranger, thresholds: &Thresholds) -> Option<Finding> {
             expected: "0".into(),
             bits: (count as f64 + 1.0).log2().min(MAX_BITS_PEERS),
             signature_grade: false,
-            text: format!("{count} conversations with others went both ways"),
+            text: format!(
+                "conversations with {} others went both ways",
+                at_least(count, MAX_PEERS)
+            ),
         },
     ];
     Some(Finding {
@@ -208,12 +223,13 @@ fn finding(stranger: &Stranger, thresholds: &Thresholds) -> Option<Finding> {
         actor: stranger.actor.clone(),
         first: stranger.first,
         last: stranger.last,
-        targets: stranger.peers.iter().map(target).collect(),
+        targets: stranger.targets.iter().map(target).collect(),
         target_count: count,
         evidence,
         flows: stranger.flows.clone(),
         summary: format!(
-            "spoke with {count} others from an address of the pods' that was given to nobody"
+            "spoke with {} others from an address of the pods' that was given to nobody",
+            at_least(count, MAX_PEERS)
         ),
     })
 }
@@ -240,12 +256,16 @@ impl Detector for UnknownContainer {
     }
 
     fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        if now < self.due {
+            return;
+        }
+        self.due = now.after(LOOK_EVERY);
         self.judge(now, context, out);
         for (_, stranger) in &mut self.strangers {
             if let Some((_, size)) = &mut stranger.told
-                && stranger.peer_count >= size.saturating_mul(2)
+                && stranger.peers.len() as u64 >= size.saturating_mul(2)
             {
-                *size = stranger.peer_count;
+                *size = stranger.peers.len() as u64;
                 out.extend(finding(stranger, &self.thresholds));
             }
         }
@@ -337,6 +357,20 @@ mod tests {
             assert_eq!(last.actor.ip.to_string(), ROGUE);
             assert_eq!(last.target_count, 1 + u64::from(outside));
         }
+    }
+
+    #[test]
+    fn more_peers_than_are_listed_are_counted() {
+        let mut bench = Bench::new("unknown-container").knowing(journal(true, true));
+        let rogue = nameless(ROGUE);
+        for n in 0..40 {
+            let db = pod(&format!("10.244.1.{}", 100 + n), "db");
+            let ends = (&rogue, &db);
+            bench.tcp(1100.0 + f64::from(n), ends, 5432, Outcome::Answered, 100);
+        }
+        bench.finish(1400.0);
+        let last = bench.findings.last().unwrap();
+        assert_eq!((last.target_count, last.targets.len()), (40, MAX_LISTED));
     }
 
     #[test]

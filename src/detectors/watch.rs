@@ -12,6 +12,15 @@ use crate::features::{SourceKey, source_key};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
+/// A count of what is told apart only up to `most`, in words.
+pub(super) fn at_least(count: u64, most: usize) -> String {
+    if count >= most as u64 {
+        format!("at least {count}")
+    } else {
+        count.to_string()
+    }
+}
+
 /// What a detector keeps of each source.
 #[derive(Debug)]
 pub(super) struct Watch<T> {

@@ -103,6 +103,16 @@ impl Inspection {
     }
 }
 
+/// TCP's flag for the beginning of a connection.
+const SYN: u8 = 2;
+
+impl FlowRecord {
+    /// Whether both ends were seen to open a TCP connection: who began it and that it passed is certain then.
+    pub fn both_opened(&self) -> bool {
+        self.tcp_flags.iter().all(|flags| flags & SYN != 0)
+    }
+}
+
 /// A flow's counters. Pairs are `[originator, responder]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FlowRecord {

@@ -242,9 +242,9 @@ fn kubelets_asked_to_the_clock_on_a_bare_capture() {
     let (asker, node) = (unknown("172.18.0.3"), unknown("172.18.0.2"));
     let mut bench = Bench::new("beacon");
     for (from, port, followed) in [
-        (&asker, KUBELET, false),
+        (&asker, 10_250, false),
         (&asker, 8443, true),
-        (&api(), KUBELET, true),
+        (&api(), 10_250, true),
     ] {
         let flow = bench.open(1.0, (from, &node), Protocol::Tcp, port);
         assert_eq!(is_candidate(&flow), followed, "port {port}");
