@@ -16,7 +16,7 @@ use super::profile::Profile;
 use super::side::key;
 use super::table::Name;
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::{Contact, PeerNamer, RateWindows, Role, Sample, words};
+use crate::features::{Contact, PeerNamer, RateWindows, Role, Sample, bounded, words};
 use crate::flow::{FlowRecord, Outcome};
 use crate::identity::WorkloadId;
 use crate::telemetry::Loss;
@@ -61,7 +61,7 @@ impl Learner {
             baseline,
             rates: RateWindows::default(),
             sheets: BTreeMap::new(),
-            recent: LruCache::new(RECENT),
+            recent: bounded(RECENT),
             settled: i64::MIN,
             withheld: BTreeMap::new(),
         }

@@ -18,6 +18,7 @@ use super::watch::{Watch, Watched, at_least, weigh};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{Mac, NetworkId, is_group};
 use crate::event::{Endpoint, Event, EventKind, EventKinds};
+use crate::features::bounded;
 use crate::identity::{Confidence, IdentityKind};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -115,9 +116,9 @@ impl ArpSpoof {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
         Self {
-            addresses: LruCache::new(room),
-            stations: LruCache::new(room),
-            asked: LruCache::new(room),
+            addresses: bounded(room),
+            stations: bounded(room),
+            asked: bounded(room),
             liars: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
             evicted: 0,
             thresholds,

@@ -24,7 +24,7 @@ use super::{
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Callee, Component, SourceKey, database_product, goes_out, is_session_port, regularity,
+    Callee, Component, SourceKey, bounded, database_product, goes_out, is_session_port, regularity,
     source_key,
 };
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
@@ -224,7 +224,7 @@ impl Beacon {
         Self {
             thresholds,
             alert_bits,
-            series: LruCache::new(max),
+            series: bounded(max),
             evicted: 0,
         }
     }

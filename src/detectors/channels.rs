@@ -13,7 +13,7 @@ use lru::LruCache;
 
 use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::{SourceKey, source_key};
+use crate::features::{SourceKey, bounded, source_key};
 use crate::flow::{FlowId, FlowRecord};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -93,7 +93,7 @@ impl<T: Default> Channels<T> {
         Self {
             signature,
             alert_bits,
-            lines: LruCache::new(NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)),
+            lines: bounded(NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)),
             evicted: 0,
         }
     }

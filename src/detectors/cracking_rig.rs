@@ -16,7 +16,7 @@ use super::{
 };
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{SourceKey, source_key};
+use crate::features::{SourceKey, bounded, source_key};
 use crate::flow::FlowId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -31,8 +31,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(CrackingRig {
             thresholds,
             alert_bits: signature.alert_bits,
-            sources: LruCache::new(room),
-            fetching: LruCache::new(MAX_FETCHES),
+            sources: bounded(room),
+            fetching: bounded(MAX_FETCHES),
             evicted: 0,
         }))
     },

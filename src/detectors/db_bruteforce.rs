@@ -13,7 +13,7 @@ use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{DatabaseEvent, DatabaseMessage, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, refuses_credentials};
+use crate::features::{Attempt, bounded, refuses_credentials};
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -29,8 +29,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL);
         Ok(Box::new(DbBruteforce {
             guessing,
-            logins: LruCache::new(MAX_OPEN),
-            veiled: LruCache::new(MAX_OPEN),
+            logins: bounded(MAX_OPEN),
+            veiled: bounded(MAX_OPEN),
         }))
     },
 };

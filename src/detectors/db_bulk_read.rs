@@ -18,7 +18,8 @@ use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{DatabaseMessage, Marks, StatementClass, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Rate, Role, Server, SourceKey, Vocabulary, database_product, source_key, statement_word,
+    Rate, Role, Server, SourceKey, Vocabulary, bounded, database_product, source_key,
+    statement_word,
 };
 use crate::flow::{EndReason, FlowId, FlowRecord, Outcome};
 use crate::telemetry::{Loss, LossCounts};
@@ -37,7 +38,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             thresholds,
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            sources: LruCache::new(room),
+            sources: bounded(room),
             evicted: 0,
         }))
     },

@@ -14,7 +14,7 @@ use super::db_session::{Answer, Session, Sessions, Statement, Step, is_caretaker
 use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
 use crate::dissect::{DatabaseMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::{Role, Server, SourceKey, Vocabulary, source_key, statement_word};
+use crate::features::{Role, Server, SourceKey, Vocabulary, bounded, source_key, statement_word};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -99,7 +99,7 @@ impl Watch {
             thresholds,
             alert_bits,
             sessions: Sessions::new(),
-            pairs: LruCache::new(room),
+            pairs: bounded(room),
             deeds: Vec::new(),
             evicted: 0,
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::dissect::{DatabaseMessage, StatementClass, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, Server, SourceKey, Vocabulary, source_key, statement_word};
+use crate::features::{Role, Server, SourceKey, Vocabulary, bounded, source_key, statement_word};
 use crate::flow::{FlowId, Outcome};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -37,7 +37,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             thresholds,
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            sources: LruCache::new(room),
+            sources: bounded(room),
             evicted: 0,
         }))
     },

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::dissect::{DatabaseMessage, HttpRequest, Marks, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, Server, SourceKey, Vocabulary, source_key, statement_word};
+use crate::features::{Role, Server, SourceKey, Vocabulary, bounded, source_key, statement_word};
 use crate::flow::FlowId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -32,8 +32,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(DbInjection {
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            asked: LruCache::new(MAX_OPEN),
-            pairs: LruCache::new(room),
+            asked: bounded(MAX_OPEN),
+            pairs: bounded(room),
             evicted: 0,
         }))
     },

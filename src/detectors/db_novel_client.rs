@@ -17,7 +17,7 @@ use super::watch::{Watch, Watched, weigh};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::dissect::{DatabaseEvent, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, Vocabulary, database_product};
+use crate::features::{Role, Vocabulary, bounded, database_product};
 use crate::flow::FlowId;
 use crate::identity::IdentityKind;
 use crate::telemetry::LossCounts;
@@ -31,7 +31,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DbNovelClient {
             clients: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            sessions: LruCache::new(MAX_SESSIONS),
+            sessions: bounded(MAX_SESSIONS),
             thresholds,
             alert_bits: signature.alert_bits,
         }))

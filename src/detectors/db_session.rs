@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use crate::dissect::{DatabaseEvent, DatabaseMessage, Marks, StatementClass};
+use crate::features::bounded;
 use crate::flow::FlowId;
 use crate::time::Timestamp;
 
@@ -72,7 +73,7 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new() -> Self {
         Self {
-            open: LruCache::new(MAX_OPEN),
+            open: bounded(MAX_OPEN),
         }
     }
 

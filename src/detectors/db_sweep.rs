@@ -19,7 +19,7 @@ use super::{
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey,
+    ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey, bounded,
     database_product, source_key, success,
 };
 use crate::flow::Protocol;
@@ -125,7 +125,7 @@ impl DbSweep {
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
-            visits: LruCache::new(MAX_VISITS),
+            visits: bounded(MAX_VISITS),
             thresholds,
         }
     }

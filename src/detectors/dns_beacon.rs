@@ -26,7 +26,7 @@ use super::{Context, Detector, DetectorSpec, Evidence, Findings, StateSize};
 use crate::address::is_group;
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{DomainName, SourceKey, is_listed_address, source_key};
+use crate::features::{DomainName, SourceKey, bounded, is_listed_address, source_key};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -91,11 +91,11 @@ impl DnsBeacon {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            series: LruCache::new(limit(thresholds.max_series)),
-            forwards: LruCache::new(limit(MAX_FORWARDS)),
-            calls: LruCache::new(limit(MAX_CALLS)),
-            callers: LruCache::new(limit(MAX_CALLERS)),
-            askers: LruCache::new(limit(thresholds.max_series)),
+            series: bounded(limit(thresholds.max_series)),
+            forwards: bounded(limit(MAX_FORWARDS)),
+            calls: bounded(limit(MAX_CALLS)),
+            callers: bounded(limit(MAX_CALLERS)),
+            askers: bounded(limit(thresholds.max_series)),
             all_askers: Vec::new(),
             hasher: RandomState::new(),
             evicted: 0,

@@ -24,7 +24,7 @@ use super::{
 use crate::dissect::{DnsAnswer, DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    DomainName, Role, SourceKey, information_bits, is_listed_address, source_key,
+    DomainName, Role, SourceKey, bounded, information_bits, is_listed_address, source_key,
 };
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -134,10 +134,10 @@ impl DnsTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         const FORWARDS: NonZeroUsize = NonZeroUsize::new(MAX_FORWARDS).unwrap();
         Self {
-            domains: LruCache::new(
+            domains: bounded(
                 NonZeroUsize::new(thresholds.max_domains).unwrap_or(NonZeroUsize::MIN),
             ),
-            forwards: LruCache::new(FORWARDS),
+            forwards: bounded(FORWARDS),
             hasher: RandomState::new(),
             names_total: 0,
             evicted: 0,

@@ -19,7 +19,7 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, SourceKey, source_key};
+use crate::features::{Role, SourceKey, bounded, source_key};
 use crate::flow::{Direction, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -98,10 +98,10 @@ struct Destination {
 impl Exfiltration {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            destinations: LruCache::new(
+            destinations: bounded(
                 NonZeroUsize::new(thresholds.max_destinations).unwrap_or(NonZeroUsize::MIN),
             ),
-            sources: LruCache::new(MAX_SOURCES),
+            sources: bounded(MAX_SOURCES),
             waiting: BTreeMap::new(),
             hasher: FixedState::default(),
             evicted: 0,

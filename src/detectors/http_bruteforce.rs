@@ -15,7 +15,7 @@ use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{HttpRequest, HttpResponse, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::Attempt;
+use crate::features::{Attempt, bounded};
 use crate::flow::FlowId;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -28,8 +28,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HttpBruteforce {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
-            asked: LruCache::new(MAX_OPEN),
-            sent_away: LruCache::new(MAX_OPEN),
+            asked: bounded(MAX_OPEN),
+            sent_away: bounded(MAX_OPEN),
         }))
     },
 };

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::dissect::{Echo, EchoFill, Returned, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::Role;
+use crate::features::{Role, bounded};
 use crate::flow::{Direction, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -337,7 +337,7 @@ impl IcmpTunnel {
         Self {
             thresholds,
             alert_bits,
-            pairs: LruCache::new(limit),
+            pairs: bounded(limit),
             evicted: 0,
             reported: BTreeSet::new(),
         }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::dissect::{SshMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
+use crate::features::bounded;
 use crate::flow::{Direction, Exchange, FlowId, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -44,7 +45,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let max = NonZeroUsize::new(thresholds.max_sessions).unwrap_or(NonZeroUsize::MIN);
         Ok(Box::new(LateralLogin {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            sessions: LruCache::new(max),
+            sessions: bounded(max),
             alert_bits: signature.alert_bits,
             evicted: 0,
         }))

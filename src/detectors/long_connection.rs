@@ -23,7 +23,7 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{goes_out, is_session_port};
+use crate::features::{bounded, goes_out, is_session_port};
 use crate::flow::{Direction, Exchange, FlowId, FlowRecord, Protocol};
 use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::{Loss, LossCounts};
@@ -326,8 +326,8 @@ impl LongConnection {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            open: LruCache::new(limit(thresholds.max_connections)),
-            usual: LruCache::new(limit(MAX_KINDS)),
+            open: bounded(limit(thresholds.max_connections)),
+            usual: bounded(limit(MAX_KINDS)),
             hasher: RandomState::new(),
             evicted: 0,
             reported: BTreeSet::new(),

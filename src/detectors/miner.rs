@@ -22,7 +22,7 @@ use super::{
 };
 use crate::dissect::{Content, StratumMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, SourceKey, source_key};
+use crate::features::{Role, SourceKey, bounded, source_key};
 use crate::flow::{Direction, FlowId, Protocol, Turn};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -269,8 +269,8 @@ impl Miners {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            suspects: LruCache::new(limit(thresholds.max_miners)),
-            flows: LruCache::new(limit(thresholds.max_flows)),
+            suspects: bounded(limit(thresholds.max_miners)),
+            flows: bounded(limit(thresholds.max_flows)),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,

@@ -19,7 +19,7 @@ use super::{
     Target,
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Contact, PeerClass, Role, SourceKey, source_key};
+use crate::features::{Contact, PeerClass, Role, SourceKey, bounded, source_key};
 use crate::flow::Outcome;
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
@@ -82,8 +82,8 @@ impl NovelPeer {
     pub(super) fn new(id: &'static str, thresholds: Thresholds, alert_bits: f64) -> Self {
         let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
         Self {
-            sources: LruCache::new(room),
-            met: LruCache::new(room),
+            sources: bounded(room),
+            met: bounded(room),
             evicted: 0,
             id,
             thresholds,

@@ -21,7 +21,7 @@ use super::{
 use crate::baseline::Maturity;
 use crate::dissect::{HttpRequest, Transaction, TunnelOpened};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Component, Role};
+use crate::features::{Component, Role, bounded};
 use crate::flow::{Direction, Exchange, FlowId, Outcome};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -42,8 +42,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let max = NonZeroUsize::new(thresholds.max_streams).unwrap_or(NonZeroUsize::MIN);
         Ok(Box::new(PortForward {
             alert_bits: signature.alert_bits,
-            clients: LruCache::new(max),
-            streams: LruCache::new(max),
+            clients: bounded(max),
+            streams: bounded(max),
             opened: Watch::new(thresholds.max_streams, thresholds.forget_after_secs),
             thresholds,
             evicted: 0,

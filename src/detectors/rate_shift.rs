@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{LogHistogram, Rate, RateWindows, SourceKey, source_key};
+use crate::features::{LogHistogram, Rate, RateWindows, SourceKey, bounded, source_key};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -28,8 +28,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
         Ok(Box::new(RateShift {
-            runs: LruCache::new(room),
-            pods: LruCache::new(room),
+            runs: bounded(room),
+            pods: bounded(room),
             known: RateWindows::default(),
             served: RateWindows::default(),
             minute: i64::MIN,

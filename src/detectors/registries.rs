@@ -11,7 +11,7 @@ use lru::LruCache;
 
 use super::{Context, Evidence, Family, StateSize, Target};
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::{Role, SourceKey, source_key};
+use crate::features::{Role, SourceKey, bounded, source_key};
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
 
@@ -105,7 +105,7 @@ struct Source<T> {
 impl<T: Default> Visits<T> {
     pub(super) fn new(max_sources: usize) -> Self {
         Self {
-            sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            sources: bounded(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
             evicted: 0,
         }
     }

@@ -16,6 +16,7 @@ use super::registries::{Visit, Visits, is_registry};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
+use crate::features::bounded;
 use crate::flow::{Direction, FlowId};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -80,7 +81,7 @@ impl RegistryPull {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             visits: Visits::new(thresholds.max_sources),
-            encrypted: LruCache::new(MAX_ENCRYPTED),
+            encrypted: bounded(MAX_ENCRYPTED),
             thresholds,
             alert_bits,
         }

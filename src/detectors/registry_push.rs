@@ -16,7 +16,7 @@ use super::registries::{Visit, Visits, is_registry};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{SourceKey, source_key};
+use crate::features::{SourceKey, bounded, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
@@ -119,8 +119,8 @@ impl RegistryPush {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             visits: Visits::new(thresholds.max_sources),
-            owners: LruCache::new(MAX_OWNED),
-            encrypted: LruCache::new(MAX_ENCRYPTED),
+            owners: bounded(MAX_OWNED),
+            encrypted: bounded(MAX_ENCRYPTED),
             thresholds,
             alert_bits,
         }

@@ -23,7 +23,7 @@ use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
 use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Coupling, Passage, Passages, SourceKey, source_key};
+use crate::features::{Coupling, Passage, Passages, SourceKey, bounded, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -266,8 +266,8 @@ impl RelayPivot {
         Self {
             thresholds,
             alert_bits,
-            pods: LruCache::new(room(thresholds.max_pods)),
-            relays: LruCache::new(room(thresholds.max_relays)),
+            pods: bounded(room(thresholds.max_pods)),
+            relays: bounded(room(thresholds.max_relays)),
             evicted: 0,
         }
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::dissect::{Opening, ShellMarks, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{goes_out, is_outside, is_session_port};
+use crate::features::{bounded, goes_out, is_outside, is_session_port};
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -169,7 +169,7 @@ impl ReverseShell {
         let max = NonZeroUsize::new(thresholds.max_flows).unwrap_or(NonZeroUsize::MIN);
         Self {
             alert_bits,
-            sessions: LruCache::new(max),
+            sessions: bounded(max),
             evicted: 0,
         }
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::address::is_private;
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{ClusterName, SequentialTest, reverse_address};
+use crate::features::{ClusterName, SequentialTest, bounded, reverse_address};
 use crate::identity::{AddressClass, Allocation, IdentityKind, Journal};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -33,7 +33,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(ServiceEnumeration {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            resolvers: LruCache::new(MAX_RESOLVERS),
+            resolvers: bounded(MAX_RESOLVERS),
             test: SequentialTest::new(thresholds.theta0, thresholds.theta1),
             alert_bits: signature.alert_bits,
         }))

@@ -14,7 +14,7 @@ use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{SshMessage, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::Attempt;
+use crate::features::{Attempt, bounded};
 use crate::flow::{Direction, FlowId, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -29,7 +29,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshBruteforce {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
-            open: LruCache::new(MAX_OPEN),
+            open: bounded(MAX_OPEN),
         }))
     },
 };

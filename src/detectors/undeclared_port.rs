@@ -18,7 +18,7 @@ use super::{
 };
 use crate::baseline::Maturity;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::Role;
+use crate::features::{Role, bounded};
 use crate::flow::Protocol;
 use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::LossCounts;
@@ -32,7 +32,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(UndeclaredPort {
             servers: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            told: LruCache::new(MAX_TOLD),
+            told: bounded(MAX_TOLD),
             settled: Duration::from_secs(thresholds.settled_secs),
         }))
     },

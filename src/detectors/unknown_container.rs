@@ -19,7 +19,7 @@ use super::watch::at_least;
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{NetworkId, is_group};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::is_outside;
+use crate::features::{bounded, is_outside};
 use crate::flow::Outcome;
 use crate::identity::{IdentityKind, Overlooked, Source};
 use crate::telemetry::{Loss, LossCounts};
@@ -35,7 +35,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
         Ok(Box::new(UnknownContainer {
-            strangers: LruCache::new(room),
+            strangers: bounded(room),
             waiting: BTreeSet::new(),
             due: Timestamp::MIN,
             thresholds,

@@ -21,7 +21,7 @@ use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{ByteMix, Opening, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{DomainName, SourceKey, randomness_bits, source_key};
+use crate::features::{DomainName, SourceKey, bounded, randomness_bits, source_key};
 use crate::flow::{Direction, FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -135,10 +135,10 @@ impl VpnTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            tunnels: LruCache::new(limit(thresholds.max_tunnels)),
-            flows: LruCache::new(limit(thresholds.max_tunnels)),
-            openings: LruCache::new(limit(MAX_OPENINGS)),
-            resolving: LruCache::new(limit(MAX_CLIENTS)),
+            tunnels: bounded(limit(thresholds.max_tunnels)),
+            flows: bounded(limit(thresholds.max_tunnels)),
+            openings: bounded(limit(MAX_OPENINGS)),
+            resolving: bounded(limit(MAX_CLIENTS)),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,

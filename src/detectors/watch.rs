@@ -8,7 +8,7 @@ use lru::LruCache;
 
 use super::{Evidence, Family, StateSize};
 use crate::event::Endpoint;
-use crate::features::{SourceKey, source_key};
+use crate::features::{SourceKey, bounded, source_key};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -58,7 +58,7 @@ impl<T> Watched<T> {
 impl<T: Default> Watch<T> {
     pub(super) fn new(max_sources: usize, forget_after_secs: u64) -> Self {
         Self {
-            sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            sources: bounded(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
             forget_after: Duration::from_secs(forget_after_secs),
             evicted: 0,
         }

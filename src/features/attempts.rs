@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::bounded;
 use super::{SourceKey, source_key};
 use crate::dissect::SecretMark;
 use crate::event::FlowInfo;
@@ -90,7 +91,7 @@ impl Attempts {
     pub fn new(max_sources: usize, honest_retries: u64) -> Self {
         let room = NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN);
         Self {
-            sources: LruCache::new(room),
+            sources: bounded(room),
             victims: Victims::new(room),
             honest_retries,
             evicted: 0,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::SequentialTest;
+use super::bounded;
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::Outcome;
 use crate::identity::IdentityKind;
@@ -288,7 +289,7 @@ impl<K: Ord + Copy> ContactLines<K> {
     /// says for a scan.
     pub fn new(max_sources: usize, theta1: f64, unused_bits: f64) -> Self {
         Self {
-            sources: LruCache::new(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            sources: bounded(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
             contacts: 0,
             theta1,
             unused_bits,

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
+use super::bounded;
 use super::{SourceKey, source_key};
 use crate::event::{Endpoint, Event, EventKind};
 use crate::flow::Direction;
@@ -25,7 +26,7 @@ pub struct Habits {
 impl Default for Habits {
     fn default() -> Self {
         Self {
-            spoken: LruCache::new(MAX_PODS),
+            spoken: bounded(MAX_PODS),
         }
     }
 }

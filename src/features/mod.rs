@@ -3,6 +3,7 @@
 
 mod acquaintances;
 mod attempts;
+mod bounded;
 mod contacts;
 mod control_plane;
 mod coupling;
@@ -27,6 +28,7 @@ pub use acquaintances::Acquaintances;
 pub use attempts::{
     Account, Attempt, Attempts, Breakin, Crowd, Guesser, GuesserKey, Server, Taken,
 };
+pub use bounded::bounded;
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::DomainName;
+use super::bounded;
 use crate::dissect::{DnsAnswer, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Protocol;
@@ -95,8 +96,8 @@ impl Default for PeerNamer {
     fn default() -> Self {
         const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_ANSWERS).unwrap();
         Self {
-            answers: LruCache::new(CAPACITY),
-            askers: LruCache::new(CAPACITY),
+            answers: bounded(CAPACITY),
+            askers: bounded(CAPACITY),
         }
     }
 }

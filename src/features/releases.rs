@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::bounded;
 use crate::event::{Endpoint, Event, EventKind};
 use crate::identity::WorkloadId;
 use crate::time::Timestamp;
@@ -24,7 +25,7 @@ impl Default for Releases {
     fn default() -> Self {
         const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_WORKLOADS).unwrap();
         Self {
-            seen: LruCache::new(CAPACITY),
+            seen: bounded(CAPACITY),
         }
     }
 }

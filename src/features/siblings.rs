@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::bounded;
 use super::{Contact, PeerNamer};
 use crate::event::{Endpoint, Event, EventKind};
 use crate::flow::Outcome;
@@ -81,7 +82,7 @@ impl Default for Replicas {
     fn default() -> Self {
         const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_CONTACTS).unwrap();
         Self {
-            workloads: LruCache::new(CAPACITY),
+            workloads: bounded(CAPACITY),
             entries: 0,
         }
     }

@@ -9,6 +9,7 @@ use lru::LruCache;
 use super::guesser::Guesser;
 use super::{Attempt, GuesserKey, Server};
 use crate::event::{Endpoint, FlowInfo};
+use crate::features::bounded;
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
 
@@ -67,7 +68,7 @@ pub(super) struct Victims {
 impl Victims {
     pub(super) fn new(room: NonZeroUsize) -> Self {
         Self {
-            servers: LruCache::new(room),
+            servers: bounded(room),
         }
     }
 
