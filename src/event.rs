@@ -149,9 +149,12 @@ pub enum EventKind {
 
 /// A set of event kinds, so that nobody is shown what he would pass over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EventKinds(u8);
+pub struct EventKinds(u32);
 
 impl EventKinds {
+    /// How many kinds there are.
+    pub const COUNT: usize = 17;
+
     /// [`EventKind::FlowOpened`].
     pub const FLOW_OPENED: Self = Self(1);
     /// [`EventKind::FlowOutcome`].
@@ -160,19 +163,43 @@ impl EventKinds {
     pub const RECOGNISED: Self = Self(1 << 2);
     /// [`EventKind::Turn`].
     pub const TURN: Self = Self(1 << 3);
-    /// [`EventKind::Transaction`].
-    pub const TRANSACTION: Self = Self(1 << 4);
+    /// [`EventKind::Exchange`].
+    pub const EXCHANGE: Self = Self(1 << 4);
     /// [`EventKind::FlowEnded`].
     pub const FLOW_ENDED: Self = Self(1 << 5);
     /// [`EventKind::Resolution`].
     pub const RESOLUTION: Self = Self(1 << 6);
-    /// [`EventKind::Exchange`].
-    pub const EXCHANGE: Self = Self(1 << 7);
+    /// [`Transaction::Dns`].
+    pub const DNS: Self = Self(1 << 7);
+    /// A hello, a certificate or records of TLS.
+    pub const TLS: Self = Self(1 << 8);
+    /// A request or a response of HTTP, or both.
+    pub const HTTP: Self = Self(1 << 9);
+    /// [`Transaction::TunnelOpened`] and [`Transaction::Carried`].
+    pub const TUNNEL: Self = Self(1 << 10);
+    /// [`Transaction::Database`].
+    pub const DATABASE: Self = Self(1 << 11);
+    /// [`Transaction::Ssh`].
+    pub const SSH: Self = Self(1 << 12);
+    /// [`Transaction::Opening`].
+    pub const OPENING: Self = Self(1 << 13);
+    /// [`Transaction::Login`].
+    pub const LOGIN: Self = Self(1 << 14);
+    /// [`Transaction::Stratum`].
+    pub const STRATUM: Self = Self(1 << 15);
+    /// [`Transaction::Echo`].
+    pub const ECHO: Self = Self(1 << 16);
 
     /// Both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether the sets have a kind in common.
+    #[cfg(test)]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// The set of one event's kind alone.
@@ -183,14 +210,35 @@ impl EventKinds {
             EventKind::Recognised { .. } => Self::RECOGNISED,
             EventKind::Turn { .. } => Self::TURN,
             EventKind::Exchange { .. } => Self::EXCHANGE,
-            EventKind::Transaction { .. } => Self::TRANSACTION,
+            EventKind::Transaction { transaction, .. } => match transaction {
+                Transaction::Dns(_) => Self::DNS,
+                Transaction::TlsClient(_)
+                | Transaction::TlsServer(_)
+                | Transaction::TlsCertificate(_)
+                | Transaction::TlsRecords(_) => Self::TLS,
+                Transaction::HttpRequest(_)
+                | Transaction::HttpResponse(_)
+                | Transaction::HttpExchange(_) => Self::HTTP,
+                Transaction::TunnelOpened(_) | Transaction::Carried(_) => Self::TUNNEL,
+                Transaction::Database(_) => Self::DATABASE,
+                Transaction::Ssh(_) => Self::SSH,
+                Transaction::Opening(_) => Self::OPENING,
+                Transaction::Login(_) => Self::LOGIN,
+                Transaction::Stratum(_) => Self::STRATUM,
+                Transaction::Echo(_) => Self::ECHO,
+            },
             EventKind::FlowEnded { .. } => Self::FLOW_ENDED,
             EventKind::Resolution { .. } => Self::RESOLUTION,
         }
     }
 
-    /// Whether the sets have a kind in common.
-    pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    /// The place of a set's first kind among all, below [`EventKinds::COUNT`] unless the set is empty.
+    pub const fn place(self) -> usize {
+        self.0.trailing_zeros() as usize
+    }
+
+    /// The places of a set's kinds.
+    pub fn places(self) -> impl Iterator<Item = usize> {
+        (0..Self::COUNT).filter(move |place| self.0 >> place & 1 != 0)
     }
 }

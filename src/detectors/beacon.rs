@@ -35,7 +35,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "beacon",
-    sees: EventKinds::EXCHANGE.and(EventKinds::TRANSACTION),
+    sees: EventKinds::EXCHANGE.and(EventKinds::HTTP),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(Beacon::new(thresholds, signature.alert_bits)))

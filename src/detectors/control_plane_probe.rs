@@ -26,7 +26,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "control-plane-probe",
-    sees: EventKinds::FLOW_OUTCOME.and(EventKinds::TRANSACTION),
+    sees: EventKinds::FLOW_OUTCOME.and(EventKinds::HTTP),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(ControlPlaneProbe {

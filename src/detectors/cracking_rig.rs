@@ -24,7 +24,9 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "cracking-rig",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::HTTP
+        .and(EventKinds::TLS)
+        .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);

@@ -13,7 +13,7 @@ use crate::telemetry::LossCounts;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "credential-dump",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::DATABASE.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         let watch = Watch::new(KIND, thresholds, signature.alert_bits);

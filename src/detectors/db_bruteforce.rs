@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-bruteforce",
-    sees: EventKinds::TRANSACTION
+    sees: EventKinds::DATABASE
         .and(EventKinds::TURN)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {

@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-enumeration",
-    sees: EventKinds::TRANSACTION
+    sees: EventKinds::DATABASE
         .and(EventKinds::FLOW_OUTCOME)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {

@@ -25,7 +25,9 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-injection",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::DATABASE
+        .and(EventKinds::HTTP)
+        .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         let room = NonZeroUsize::new(thresholds.max_pairs).unwrap_or(NonZeroUsize::MIN);

@@ -26,7 +26,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-novel-client",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::DATABASE.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DbNovelClient {

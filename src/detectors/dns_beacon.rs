@@ -34,7 +34,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "dns-beacon",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_OPENED),
+    sees: EventKinds::DNS.and(EventKinds::FLOW_OPENED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DnsBeacon::new(thresholds, signature.alert_bits)))

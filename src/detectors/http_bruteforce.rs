@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "http-bruteforce",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::HTTP.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HttpBruteforce {

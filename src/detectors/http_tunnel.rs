@@ -28,7 +28,10 @@ use polls::Polls;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "http-tunnel",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::HTTP
+        .and(EventKinds::TUNNEL)
+        .and(EventKinds::OPENING)
+        .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HttpTunnel {

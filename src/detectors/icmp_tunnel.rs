@@ -31,7 +31,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "icmp-tunnel",
-    sees: EventKinds::TRANSACTION,
+    sees: EventKinds::ECHO,
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(IcmpTunnel::new(thresholds, signature.alert_bits)))

@@ -35,7 +35,7 @@ mod tests;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "lateral-login",
-    sees: EventKinds::TRANSACTION
+    sees: EventKinds::SSH
         .and(EventKinds::TURN)
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::RECOGNISED)

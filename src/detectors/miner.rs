@@ -31,7 +31,9 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "miner",
     sees: EventKinds::FLOW_OPENED
-        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::TUNNEL)
+        .and(EventKinds::STRATUM)
+        .and(EventKinds::TLS)
         .and(EventKinds::TURN)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {

@@ -34,7 +34,8 @@ mod tests;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "port-forward",
     sees: EventKinds::FLOW_OUTCOME
-        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::TUNNEL)
+        .and(EventKinds::TLS)
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {

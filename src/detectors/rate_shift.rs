@@ -22,7 +22,9 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "rate-shift",
     sees: EventKinds::FLOW_OPENED
-        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::DNS)
+        .and(EventKinds::HTTP)
+        .and(EventKinds::DATABASE)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;

@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "registry-pull",
-    sees: EventKinds::TRANSACTION.and(EventKinds::TURN),
+    sees: EventKinds::HTTP.and(EventKinds::TLS).and(EventKinds::TURN),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(RegistryPull::new(

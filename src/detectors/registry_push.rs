@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "registry-push",
-    sees: EventKinds::TRANSACTION.and(EventKinds::TURN),
+    sees: EventKinds::HTTP.and(EventKinds::TLS).and(EventKinds::TURN),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(RegistryPush::new(
@@ -110,7 +110,7 @@ impl Owner {
     fn text(&self) -> String {
         match self {
             Self::Workload(workload) => workload.to_string(),
-            Self::Source((ip, _)) => ip.to_string(),
+            Self::Source(SourceKey(ip, _)) => ip.to_string(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::TURN
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::RECOGNISED)
-        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::TUNNEL)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
@@ -77,8 +77,6 @@ impl Side {
 /// One connection of a pod.
 #[derive(Debug)]
 struct Leg {
-    /// The flow's, here as well: legs are looked up by it for every piece.
-    id: FlowId,
     flow: Arc<FlowInfo>,
     app: Option<&'static str>,
     side: Side,
@@ -86,21 +84,40 @@ struct Leg {
     passages: Passages,
 }
 
+impl Leg {
+    /// Another connection in the place of this one.
+    fn restart(&mut self, flow: &Arc<FlowInfo>, side: Side, pod: Direction, time: Timestamp) {
+        self.flow = Arc::clone(flow);
+        self.app = None;
+        self.side = side;
+        self.last = time;
+        self.passages.restart(pod);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Pod {
     /// Each keeps its place while it is there.
-    legs: Vec<Leg>,
+    legs: Vec<Box<Leg>>,
+    /// Their flows, close together: legs are looked up by them for every piece.
+    ids: Vec<FlowId>,
     /// When each of its ports was first used.
     served: Vec<(u16, Timestamp)>,
 }
 
 impl Pod {
     fn place(&self, id: FlowId) -> Option<usize> {
-        self.legs.iter().position(|leg| leg.id == id)
+        self.ids.iter().position(|known| *known == id)
     }
 
     /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
-    fn leg(&mut self, flow: &Arc<FlowInfo>, pod: Direction, time: Timestamp) -> usize {
+    fn leg(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        pod: Direction,
+        time: Timestamp,
+        spare: &mut Vec<Box<Leg>>,
+    ) -> usize {
         if let Some(at) = self.place(flow.id) {
             self.legs[at].last = self.legs[at].last.max(time);
             return at;
@@ -113,25 +130,26 @@ impl Pod {
             self.served.push((port, flow.start));
         }
         if self.legs.len() < MAX_LEGS {
-            self.legs.push(Leg {
-                id: flow.id,
-                flow: Arc::clone(flow),
-                app: None,
-                side,
-                last: time,
-                passages: Passages::new(pod),
-            });
+            let leg = if let Some(mut leg) = spare.pop() {
+                leg.restart(flow, side, pod, time);
+                leg
+            } else {
+                Box::new(Leg {
+                    flow: Arc::clone(flow),
+                    app: None,
+                    side,
+                    last: time,
+                    passages: Passages::new(pod),
+                })
+            };
+            self.ids.push(flow.id);
+            self.legs.push(leg);
             return self.legs.len() - 1;
         }
-        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.legs[at].last, self.legs[at].id));
+        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.legs[at].last, self.ids[at]));
         let at = oldest.unwrap_or(0);
-        let leg = &mut self.legs[at];
-        leg.id = flow.id;
-        leg.flow = Arc::clone(flow);
-        leg.app = None;
-        leg.side = side;
-        leg.last = time;
-        leg.passages.restart(pod);
+        self.ids[at] = flow.id;
+        self.legs[at].restart(flow, side, pod, time);
         for leg in &mut self.legs {
             leg.passages.forget(at as u32);
         }
@@ -148,15 +166,12 @@ impl Pod {
             // What it knows by now may be what others' spells have waited for, and the other way round.
             if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
                 let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
-                met.extend(
-                    theirs
-                        .beside(at as u32, mine)
-                        .map(|(spell, beside)| ([other, at], [spell, beside])),
-                );
-                met.extend(
-                    mine.beside(other as u32, theirs)
-                        .map(|(spell, beside)| ([at, other], [spell, beside])),
-                );
+                theirs.beside(at as u32, mine, |spell, beside| {
+                    met.push(([other, at], [spell, beside]));
+                });
+                mine.beside(other as u32, theirs, |spell, beside| {
+                    met.push(([at, other], [spell, beside]));
+                });
             }
         }
         met
@@ -240,6 +255,8 @@ struct RelayPivot {
     alert_bits: f64,
     pods: LruCache<SourceKey, Pod>,
     relays: LruCache<RelayKey, Relay>,
+    /// Legs of a forgotten pod, for the next.
+    spare: Vec<Box<Leg>>,
     evicted: u64,
 }
 
@@ -268,22 +285,23 @@ impl RelayPivot {
             alert_bits,
             pods: bounded(room(thresholds.max_pods)),
             relays: bounded(room(thresholds.max_relays)),
+            spare: Vec::new(),
             evicted: 0,
         }
     }
 
     /// The pod at one end of a flow, and that flow's place among its legs.
     fn pod(&mut self, flow: &Arc<FlowInfo>, pod: Direction, time: Timestamp) -> (&mut Pod, usize) {
-        let full = self.pods.len() == self.pods.cap().get();
-        let mut new = false;
-        let known = self
-            .pods
-            .get_or_insert_mut(source_key(end_of(flow, pod)), || {
-                new = true;
-                Pod::default()
-            });
-        self.evicted += u64::from(full && new);
-        let at = known.leg(flow, pod, time);
+        let key = source_key(end_of(flow, pod));
+        if self.pods.len() == self.pods.cap().get()
+            && !self.pods.contains(&key)
+            && let Some((_, forgotten)) = self.pods.pop_lru()
+        {
+            self.evicted += 1;
+            self.spare = forgotten.legs;
+        }
+        let known = self.pods.get_or_insert_mut(key, Pod::default);
+        let at = known.leg(flow, pod, time, &mut self.spare);
         (known, at)
     }
 
@@ -302,6 +320,7 @@ impl RelayPivot {
                 let (Some(leg), Some(other_leg)) = (pod.legs.get(one), pod.legs.get(other)) else {
                     continue;
                 };
+                let (leg, other_leg): (&Leg, &Leg) = (leg, other_leg);
                 let (legs, pieces) = if leg.side < other_leg.side {
                     ([leg, other_leg], [&piece, &other_piece])
                 } else {

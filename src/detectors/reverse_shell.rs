@@ -30,7 +30,8 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "reverse-shell",
     sees: EventKinds::EXCHANGE
-        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::OPENING)
+        .and(EventKinds::TLS)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;

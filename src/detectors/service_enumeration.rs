@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "service-enumeration",
-    sees: EventKinds::TRANSACTION,
+    sees: EventKinds::DNS,
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(ServiceEnumeration {

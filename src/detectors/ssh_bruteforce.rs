@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "ssh-bruteforce",
-    sees: EventKinds::TRANSACTION
+    sees: EventKinds::SSH
         .and(EventKinds::TURN)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {

@@ -24,7 +24,7 @@ use crate::telemetry::LossCounts;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "tls-c2",
-    sees: EventKinds::TRANSACTION
+    sees: EventKinds::TLS
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {

@@ -33,7 +33,9 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::FLOW_OPENED
         .and(EventKinds::FLOW_OUTCOME)
         .and(EventKinds::RECOGNISED)
-        .and(EventKinds::TRANSACTION)
+        .and(EventKinds::TLS)
+        .and(EventKinds::DNS)
+        .and(EventKinds::OPENING)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;

@@ -20,7 +20,9 @@ use crate::telemetry::LossCounts;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "websocket-tunnel",
-    sees: EventKinds::TRANSACTION.and(EventKinds::FLOW_ENDED),
+    sees: EventKinds::TUNNEL
+        .and(EventKinds::OPENING)
+        .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(WebSocketTunnel {

@@ -5,6 +5,7 @@
 //! what it took away from the evidence is given back when it ends, and more where its owner thinks it telling.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -252,7 +253,18 @@ impl Line {
 }
 
 /// What a source is remembered by: its address, and who held it, so that a reused address starts afresh.
-pub type SourceKey = (IpAddr, Option<Arc<str>>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SourceKey(pub IpAddr, pub Option<Arc<str>>);
+
+impl Hash for SourceKey {
+    /// By the address alone: few hold one address in turn, and this is done for every event and detector.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.0 {
+            IpAddr::V4(ip) => state.write_u32(ip.to_bits()),
+            IpAddr::V6(ip) => state.write_u128(ip.to_bits()),
+        }
+    }
+}
 
 /// One source with its lines.
 #[derive(Debug)]
@@ -464,7 +476,7 @@ pub fn source_key(source: &Endpoint) -> SourceKey {
         IdentityKind::Pod => identity.uid.clone().or_else(|| identity.name.clone()),
         _ => None,
     };
-    (source.ip, holder)
+    SourceKey(source.ip, holder)
 }
 
 #[cfg(test)]

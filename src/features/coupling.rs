@@ -141,6 +141,13 @@ struct Ring {
     judged: u64,
 }
 
+/// Different pieces of one side, and the share of them that fit.
+#[derive(Clone, Copy, Debug)]
+struct Fitting {
+    pieces: f64,
+    share: f64,
+}
+
 /// How sure it is that the one comes out of the other.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Strength {
@@ -217,6 +224,9 @@ impl Ring {
                 (each - looked).max(0.0)
             })
             .sum();
+        if told <= BITS_LOOKED {
+            return Strength::default();
+        }
         Strength {
             bits: told * (1.0 - self.by_chance(Couple::is_equal)) - BITS_LOOKED,
             equal: true,
@@ -241,13 +251,19 @@ impl Ring {
                 .max_by_key(|growth| agree(*growth));
             let Some(growth) = growth else { break };
             let fits = |couple: &Couple| couple.fits(growth, share);
+            // Pairing them at random takes the longest, and mostly there is no need to.
+            let sides = [0, 1].map(|side| self.fitting(side, fits));
+            if sides.iter().all(Option::is_none) || !self.varies(fits) {
+                continue;
+            }
             let chances = [0, 1].map(|way| self.by_chance(|one| one.fits_way(way, growth, share)));
-            if !self.varies(fits) || chances.iter().any(|chance| *chance > MOST_CHANCE) {
+            if chances.iter().any(|chance| *chance > MOST_CHANCE) {
                 continue;
             }
             // Each way must tell something of itself.
-            let told = |side| {
-                let each = chances.map(|chance| self.tail(side, fits, chance));
+            let told = |side: Option<Fitting>| {
+                let Some(side) = side else { return 0.0 };
+                let each = chances.map(|chance| self.tail(side, chance));
                 let least = each[0].min(each[1]);
                 if least < LEAST_BITS_EACH_WAY {
                     0.0
@@ -255,7 +271,7 @@ impl Ring {
                     each[0] + each[1]
                 }
             };
-            let bits = told(0).max(told(1)) - (all as f64).log2() - BITS_LOOKED;
+            let bits = told(sides[0]).max(told(sides[1])) - (all as f64).log2() - BITS_LOOKED;
             if bits > best.bits {
                 best = Strength {
                     bits,
@@ -267,27 +283,32 @@ impl Ring {
         best
     }
 
-    fn tail(&self, way: usize, fits: impl Fn(&Couple) -> bool, chance: f64) -> f64 {
+    /// Of one side's pieces, those that have a fitting one, if they are enough.
+    fn fitting(&self, side: usize, fits: impl Fn(&Couple) -> bool) -> Option<Fitting> {
         let count = |wanted: &dyn Fn(&Couple) -> bool| {
             let of_side = self.couples.iter().filter(|couple| wanted(couple));
-            let mut starts: Vec<_> = of_side
-                .filter_map(|couple| couple.starts.get(way))
-                .collect();
+            let mut starts = [Timestamp::MIN; MOST];
+            let mut len = 0;
+            for (start, couple) in starts.iter_mut().zip(of_side) {
+                *start = couple.starts[side];
+                len += 1;
+            }
+            let starts = &mut starts[..len];
             starts.sort_unstable();
-            starts.dedup();
-            starts.len() as f64
+            starts.chunk_by(|one, next| one == next).count() as f64
         };
         // One of them has set the growth.
         let (pieces, fitting) = (count(&|_| true) - 1.0, count(&fits) - 1.0);
-        if pieces < 1.0 || fitting < 1.0 {
-            return 0.0;
-        }
+        let share = fitting / pieces;
+        (pieces >= 1.0 && fitting >= 1.0 && share >= SHARE).then_some(Fitting { pieces, share })
+    }
+
+    fn tail(&self, Fitting { pieces, share }: Fitting, chance: f64) -> f64 {
         // Of few, nothing is known to be rare.
         let chance = chance.max(0.5 / (self.couples.len() as f64 + 1.0));
         let each = self.couples.len() as f64 / pieces;
         let chance = 1.0 - (1.0 - chance).powf(each);
-        let share = fitting / pieces;
-        if share < SHARE || share <= chance {
+        if share <= chance {
             return 0.0;
         }
         let term = |share: f64, chance: f64| {

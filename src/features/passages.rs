@@ -123,6 +123,8 @@ struct Burst {
 struct Spell {
     piece: Passage,
     margin: Duration,
+    /// Once another connection has been heard after this, it is known what passed there meanwhile.
+    until: Timestamp,
     compared: u64,
 }
 
@@ -132,6 +134,10 @@ pub struct Passages {
     pod: Direction,
     open: [Option<Passage>; SPELLS.len()],
     spells: VecDeque<Spell>,
+    /// With which other connections all of them were compared.
+    compared: u64,
+    /// The earliest `until` of any.
+    soonest: Timestamp,
     exchanges: VecDeque<Passage>,
     curve: Vec<Burst>,
     /// Questions answered at once: the peer's, and the pod's.
@@ -146,6 +152,8 @@ impl Passages {
             pod,
             open: [None; SPELLS.len()],
             spells: VecDeque::new(),
+            compared: u64::MAX,
+            soonest: Timestamp::MIN,
             exchanges: VecDeque::new(),
             curve: Vec::new(),
             asked: [0, 0],
@@ -205,7 +213,8 @@ impl Passages {
         sums.add(turn, self.pod);
         let burst = Burst {
             start: turn.start,
-            end: turn.end,
+            // In order, whatever the stamps.
+            end: turn.end.max(self.known()),
             bytes: sums.bytes,
             packets: sums.packets,
         };
@@ -254,8 +263,12 @@ impl Passages {
         self.spells.push_back(Spell {
             piece,
             margin,
+            until: piece.answer.after(margin + margin),
             compared: 0,
         });
+        self.compared = 0;
+        let until = self.spells.iter().map(|spell| spell.until);
+        self.soonest = until.min().unwrap_or(Timestamp::MIN);
     }
 
     /// Remembers an exchange.
@@ -276,27 +289,36 @@ impl Passages {
         self.exchanges.iter().filter(|one| one.meets(exchange))
     }
 
-    /// Spells that were not compared yet with the pod's connection in a slot (of 64), and of which that knows by now what
-    /// passed there meanwhile: each with that.
-    pub fn beside<'a>(
-        &'a mut self,
-        slot: u32,
-        other: &'a Self,
-    ) -> impl Iterator<Item = (Passage, Passage)> + 'a {
+    /// Tells spells that were not compared yet with the pod's connection in a slot (of 64), and of which that knows by now
+    /// what passed there meanwhile: each with that.
+    pub fn beside(&mut self, slot: u32, other: &Self, mut tell: impl FnMut(Passage, Passage)) {
         let bit = 1_u64.checked_shl(slot).unwrap_or(0);
+        let known = if other.over {
+            Timestamp::MAX
+        } else {
+            other.known()
+        };
+        if self.compared & bit != 0 || known <= self.soonest {
+            return;
+        }
         // Who asks both, or is asked by both, passes nothing on.
-        let alike = self.leans().is_some() && self.leans() == other.leans();
-        self.spells.iter_mut().filter_map(move |spell| {
-            let later = spell.piece.answer.after(spell.margin + spell.margin);
-            if spell.compared & bit != 0 || !other.over && other.known() <= later {
-                return None;
+        let leans = self.leans();
+        let alike = leans.is_some() && leans == other.leans();
+        let mut compared = bit;
+        for spell in &mut self.spells {
+            if spell.compared & bit != 0 {
+                continue;
+            }
+            if known <= spell.until {
+                compared = 0;
+                continue;
             }
             spell.compared |= bit;
-            if alike {
-                return None;
+            if !alike && let Some(meanwhile) = other.during(&spell.piece, spell.margin) {
+                tell(spell.piece, meanwhile);
             }
-            Some((spell.piece, other.during(&spell.piece, spell.margin)?))
-        })
+        }
+        self.compared |= compared;
     }
 
     /// Who nearly always asks: the peer, or else the pod.
@@ -316,6 +338,9 @@ impl Passages {
         for spell in &mut self.spells {
             spell.compared &= !bit;
         }
+        if !self.spells.is_empty() {
+            self.compared &= !bit;
+        }
     }
 
     /// Up to when it is known what passed.
@@ -326,11 +351,16 @@ impl Passages {
     /// What passed while a spell of another connection lasted, if its like, the other way round, could be in it.
     fn during(&self, spell: &Passage, margin: Duration) -> Option<Passage> {
         let (from, until) = (spell.start.before(margin), spell.answer.after(margin));
+        // Mostly the one was over before the other began.
+        let (begun, last) = (self.curve.first()?, self.curve.last()?);
+        if last.end <= from || begun.end > until {
+            return None;
+        }
         let (before, after) = (self.sums(from), self.sums(until));
         let less = |way: usize| Some(after.bytes.get(way)? - before.bytes.get(way)?);
         let fewer = |way: usize| Some(after.packets.get(way)? - before.packets.get(way)?);
         let bytes = [less(0)?, less(1)?];
-        let first = self.curve.iter().find(|burst| burst.end > from)?;
+        let first = self.curve.get(self.place(from))?;
         if bytes.iter().all(|bytes| *bytes == 0) {
             return None;
         }
@@ -344,9 +374,17 @@ impl Passages {
         })
     }
 
+    /// The place of the first burst that ends later.
+    fn place(&self, time: Timestamp) -> usize {
+        self.curve.partition_point(|burst| burst.end <= time)
+    }
+
     /// How much had passed by then.
     fn sums(&self, time: Timestamp) -> Passage {
-        let last = self.curve.iter().rev().find(|burst| burst.end <= time);
+        let last = self
+            .place(time)
+            .checked_sub(1)
+            .and_then(|at| self.curve.get(at));
         Passage {
             span: Span::Spell,
             asked: false,

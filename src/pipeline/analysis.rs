@@ -61,6 +61,8 @@ impl Knowledge {
 struct Detection {
     signatures: SignatureSet,
     detectors: Vec<(EventKinds, Box<dyn Detector>)>,
+    /// By kind of event, the places of the detectors that it is shown to.
+    shown: [Vec<u16>; EventKinds::COUNT],
     correlator: Correlator,
     findings: Findings,
 }
@@ -142,11 +144,10 @@ impl Analysis {
             replicas: &self.replicas,
         };
         let detection = &mut self.detection;
-        let kind = EventKinds::of(&event.kind);
-        for (sees, detector) in &mut detection.detectors {
-            if sees.meets(kind) {
-                detector.observe(event, &context, &mut detection.findings);
-            }
+        let kind = EventKinds::of(&event.kind).place();
+        for at in &detection.shown[kind] {
+            let (_, detector) = &mut detection.detectors[usize::from(*at)];
+            detector.observe(event, &context, &mut detection.findings);
         }
         detection.accept(losses, packets);
         if let EventKind::FlowEnded { flow, record } = &event.kind {
@@ -375,6 +376,7 @@ impl Detection {
         }
         Ok(Self {
             signatures: signatures.clone(),
+            shown: shown(&detectors),
             detectors,
             correlator: Correlator::new(CorrelatorConfig::default(), signatures),
             findings: Findings::new(),
@@ -401,6 +403,7 @@ impl Detection {
             }
         }
         self.detectors = fresh.detectors;
+        self.shown = fresh.shown;
         self.correlator.reload(signatures);
         self.signatures = signatures.clone();
         Ok(changed)
@@ -411,4 +414,14 @@ impl Detection {
             self.correlator.accept(finding, losses, packets);
         }
     }
+}
+
+fn shown(detectors: &[(EventKinds, Box<dyn Detector>)]) -> [Vec<u16>; EventKinds::COUNT] {
+    let mut shown = [const { Vec::new() }; EventKinds::COUNT];
+    for (at, (sees, _)) in (0..).zip(detectors) {
+        for kind in sees.places() {
+            shown[kind].push(at);
+        }
+    }
+    shown
 }

@@ -23,13 +23,11 @@ impl Pipeline {
         if second <= self.ticked.nanos().div_euclid(TICK) {
             return;
         }
-        self.front.advance(now, &self.journal, &mut self.events);
+        self.front
+            .advance(now, &self.journal, &mut self.batch.events);
+        self.batch.mark(self.front.packets(), self.front.losses());
         self.analyze();
-        self.ticked = now;
-        let (losses, packets) = (self.front.losses(), self.front.packets());
-        if let Some(analysis) = &mut self.analysis {
-            analysis.tick(now, &self.journal, losses, packets);
-        }
+        self.tick(now);
     }
 
     /// Counts packets that were lost before they came here, so that alerts tell of it.
@@ -40,6 +38,7 @@ impl Pipeline {
     /// What there is to tell of alerts by `now`: new ones, grown ones, those that are over. To be asked about once a second,
     /// in the order of time.
     pub fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
+        self.analyze();
         let analysis = self.analysis.as_mut();
         analysis
             .map(|analysis| analysis.updates(now))
@@ -48,6 +47,7 @@ impl Pipeline {
 
     /// Who held which address is known better now. What began a minute ago or later and had no name is given it.
     pub fn renew(&mut self, journal: Arc<Journal>) {
+        self.analyze();
         let since = self.ticked.before(LATE);
         self.front.rename(&journal, since);
         if let Some(analysis) = &mut self.analysis {
@@ -62,6 +62,7 @@ impl Pipeline {
     /// # Errors
     /// When a signature's thresholds don't fit its detector; then all stays as it was.
     pub fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
+        self.analyze();
         let analysis = self.analysis.as_mut();
         analysis.map_or(Ok(0), |analysis| analysis.reload(signatures))
     }

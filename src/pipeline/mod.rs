@@ -5,6 +5,7 @@
 //! ```
 
 mod analysis;
+mod batch;
 mod front;
 mod live;
 mod silence;
@@ -26,6 +27,7 @@ use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 use analysis::Analysis;
+use batch::Batch;
 use front::Front;
 
 pub use analysis::BuildError;
@@ -113,7 +115,7 @@ pub struct Pipeline {
     journal: Arc<Journal>,
     front: Front,
     analysis: Option<Analysis>,
-    events: Vec<Event>,
+    batch: Batch,
     flows: Option<FlowList>,
     ticked: Timestamp,
 }
@@ -131,7 +133,7 @@ impl Pipeline {
             front: Front::new(flow),
             analysis: Analysis::new(task)?,
             journal,
-            events: Vec::new(),
+            batch: Batch::default(),
             flows: None,
             ticked: Timestamp::MIN,
         })
@@ -144,27 +146,33 @@ impl Pipeline {
         self
     }
 
-    /// Takes a frame through all stages.
+    /// Takes a frame through all stages; the last may wait for more frames, up to a second of packet time.
     pub fn frame(&mut self, frame: &Frame<'_>) {
-        self.front.frame(frame, &self.journal, &mut self.events);
+        self.front
+            .frame(frame, &self.journal, &mut self.batch.events);
+        self.batch.mark(self.front.packets(), self.front.losses());
         let now = frame.time;
         let second = now.nanos().div_euclid(TICK);
         let tick = second > self.ticked.nanos().div_euclid(TICK);
-        if self.events.is_empty() && !tick {
-            return;
+        if tick || self.batch.is_due() {
+            self.analyze();
         }
-        self.analyze();
         if tick {
-            self.ticked = now;
-            let losses = self.front.losses();
-            if let Some(analysis) = &mut self.analysis {
-                analysis.tick(now, &self.journal, losses, self.front.packets());
-            }
+            self.tick(now);
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        self.ticked = now;
+        let (losses, packets) = (self.front.losses(), self.front.packets());
+        if let Some(analysis) = &mut self.analysis {
+            analysis.tick(now, &self.journal, losses, packets);
         }
     }
 
     /// Flows that ended since the last call, in the order of their end.
     pub fn take_flows(&mut self) -> Vec<EndedFlow> {
+        self.analyze();
         self.flows
             .as_mut()
             .map(|flows| std::mem::take(&mut flows.ended))
@@ -175,7 +183,8 @@ impl Pipeline {
     pub fn finish(mut self) -> (Verdict, Vec<EndedFlow>) {
         let mut over = false;
         while !over {
-            over = self.front.finish(&self.journal, &mut self.events);
+            over = self.front.finish(&self.journal, &mut self.batch.events);
+            self.batch.mark(self.front.packets(), self.front.losses());
             self.analyze();
         }
         let flows = self.take_flows();
@@ -198,15 +207,22 @@ impl Pipeline {
         (verdict, flows)
     }
 
+    /// Analyzes the events that wait.
     fn analyze(&mut self) {
-        let (losses, packets) = (self.front.losses(), self.front.packets());
-        for event in self.events.drain(..) {
-            if let Some(analysis) = &mut self.analysis {
-                analysis.observe(&event, &self.journal, losses, packets);
+        let Self {
+            batch,
+            analysis,
+            flows,
+            journal,
+            ..
+        } = self;
+        batch.take(|event, packets, losses| {
+            if let Some(analysis) = analysis {
+                analysis.observe(&event, journal, losses, packets);
             }
-            if let Some(flows) = &mut self.flows {
+            if let Some(flows) = flows {
                 flows.observe(event);
             }
-        }
+        });
     }
 }

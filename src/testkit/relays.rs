@@ -456,12 +456,12 @@ fn judge(lines: Vec<Line>) -> Vec<Judged> {
         }
         for other in 0..kept.len() {
             if let Ok([mine, theirs]) = kept.get_disjoint_mut([number, other]) {
-                for (spell, beside) in theirs.beside(number as u32, mine) {
+                theirs.beside(number as u32, mine, |spell, beside| {
                     judged.meet((other, &spell), (number, &beside));
-                }
-                for (spell, beside) in mine.beside(other as u32, theirs) {
+                });
+                mine.beside(other as u32, theirs, |spell, beside| {
                     judged.meet((number, &spell), (other, &beside));
-                }
+                });
             }
         }
     }
