@@ -98,7 +98,7 @@ impl Leg {
 #[derive(Debug, Default)]
 struct Pod {
     /// Each keeps its place while it is there.
-    legs: Vec<Box<Leg>>,
+    legs: Vec<Leg>,
     /// Their flows, close together: legs are looked up by them for every piece.
     ids: Vec<FlowId>,
     /// When each of its ports was first used.
@@ -116,7 +116,7 @@ impl Pod {
         flow: &Arc<FlowInfo>,
         pod: Direction,
         time: Timestamp,
-        spare: &mut Vec<Box<Leg>>,
+        spare: &mut Vec<Leg>,
     ) -> usize {
         if let Some(at) = self.place(flow.id) {
             self.legs[at].last = self.legs[at].last.max(time);
@@ -134,13 +134,13 @@ impl Pod {
                 leg.restart(flow, side, pod, time);
                 leg
             } else {
-                Box::new(Leg {
+                Leg {
                     flow: Arc::clone(flow),
                     app: None,
                     side,
                     last: time,
                     passages: Passages::new(pod),
-                })
+                }
             };
             self.ids.push(flow.id);
             self.legs.push(leg);
@@ -256,7 +256,7 @@ struct RelayPivot {
     pods: LruCache<SourceKey, Pod>,
     relays: LruCache<RelayKey, Relay>,
     /// Legs of a forgotten pod, for the next.
-    spare: Vec<Box<Leg>>,
+    spare: Vec<Leg>,
     evicted: u64,
 }
 
@@ -320,7 +320,6 @@ impl RelayPivot {
                 let (Some(leg), Some(other_leg)) = (pod.legs.get(one), pod.legs.get(other)) else {
                     continue;
                 };
-                let (leg, other_leg): (&Leg, &Leg) = (leg, other_leg);
                 let (legs, pieces) = if leg.side < other_leg.side {
                     ([leg, other_leg], [&piece, &other_piece])
                 } else {
