@@ -1,29 +1,32 @@
 //! `spanwatch sensor` and `spanwatch agent`: packets from interfaces in, alerts out as they come about.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod outputs;
+mod prepare;
 
-use anyhow::Context;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::bail;
 use tracing::{info, warn};
 
 use super::analyze::{Format, shown, suppressed};
+use super::config::{self, Source};
 use super::learn::left_out;
 use super::options::Inventory;
-use super::{End, output, reading};
-use crate::alert::Exceptions;
+use super::{End, output};
 use crate::baseline::Store;
-use crate::capture::{Filter, LiveOptions};
+use crate::capture::LiveOptions;
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
-use crate::report::{RunSummary, TextOptions, alert_text, counted};
-use crate::runtime::{
-    Engine, Forwarder, Outputs, Report, Selection, Setup, TapCounts, TapState, places,
-};
+use crate::report::{RunSummary, counted};
+use crate::runtime::{Engine, Report, Rules, Selection, Setup, TapCounts, TapState, places};
 use crate::signature::SignatureSet;
-use crate::sinks::{AlertFormat, AlertWriter, RecordWriter, Webhook, WebhookForm};
+
+use outputs::{Sinks, writable};
+use prepare::{Renewer, prepare};
+
+pub(super) use prepare::problems;
 
 /// Watch a mirror (SPAN) port
 ///
@@ -58,8 +61,24 @@ pub(super) struct AgentArgs {
     live: LiveArgs,
 }
 
-#[derive(Debug, clap::Args)]
-struct LiveArgs {
+impl AgentArgs {
+    /// What both commands take.
+    pub(super) const fn live(&self) -> &LiveArgs {
+        &self.live
+    }
+}
+
+impl SensorArgs {
+    const fn live(&self) -> &LiveArgs {
+        &self.live
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct LiveArgs {
+    /// TOML file with options by the names that they have here, which win over it ('spanwatch config explain')
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     inventory: Inventory,
     /// Only packets that match this BPF expression, as tcpdump takes it
@@ -116,22 +135,18 @@ struct LiveArgs {
     ring: u32,
 }
 
-pub(super) fn sensor(args: &SensorArgs, quiet: bool) -> anyhow::Result<End> {
-    run(
-        Selection::Interfaces(args.interface.clone()),
-        &args.live,
-        false,
-        quiet,
-    )
+pub(super) fn sensor(args: &SensorArgs, source: Source, quiet: bool) -> anyhow::Result<End> {
+    let selection = Selection::Interfaces(args.interface.clone());
+    run(selection, &args.live, source, false, quiet)
 }
 
-pub(super) fn agent(args: &AgentArgs, quiet: bool) -> anyhow::Result<End> {
+pub(super) fn agent(args: &AgentArgs, source: Source, quiet: bool) -> anyhow::Result<End> {
     let selection = if args.interface.is_empty() {
         Selection::Pods
     } else {
         Selection::Interfaces(args.interface.clone())
     };
-    run(selection, &args.live, true, quiet)
+    run(selection, &args.live, source, true, quiet)
 }
 
 /// The inventories that are named; on a node without any, what is found there.
@@ -153,17 +168,17 @@ fn inventory(args: &LiveArgs, watch_node: bool) -> LiveInventory {
 fn run(
     selection: Selection,
     args: &LiveArgs,
+    source: Source,
     watch_node: bool,
     quiet: bool,
 ) -> anyhow::Result<End> {
-    let signatures = SignatureSet::load(args.signatures.as_deref())?;
-    let exceptions = reading::exceptions(args.exceptions.as_deref(), &signatures)?;
-    let (task, store) = task(args, &signatures, exceptions)?;
+    let prepared = match prepare(args, &source) {
+        Ok(prepared) => prepared,
+        Err(problems) => bail!("{}", config::together(&problems)),
+    };
+    let signatures = prepared.rules.signatures.clone();
+    let (task, store) = task(args, prepared.rules)?;
     let inventory = inventory(args, watch_node);
-    if let Some(filter) = &args.filter {
-        // Said before anything is opened, in the same words as for files.
-        Filter::new(filter)?;
-    }
     if args.promisc {
         warn!(
             "promiscuous mode on a bridge that filters by iptables makes the kernel deliver packets to pods twice: use it on mirror ports alone"
@@ -173,7 +188,7 @@ fn run(
         Selection::Pods => info!("capturing on every interface that leads to a pod"),
         Selection::Interfaces(names) => info!("capturing on {}", names.join(", ")),
     }
-    let directory = args.signatures.clone();
+    let mut renewer = Renewer::new(args.clone(), source);
     let engine = Engine::start(Setup {
         selection,
         live: LiveOptions {
@@ -188,11 +203,9 @@ fn run(
         inventory,
         task,
         outputs: Sinks::of(args).open()?,
-        forwarder: forwarder(args)?,
+        forwarder: prepared.forwarder,
         store,
-        reload: Box::new(move || {
-            SignatureSet::load(directory.as_deref()).map_err(|error| error.to_string())
-        }),
+        renew: Box::new(move || renewer.renew()),
         listen: args.listen,
         writable: writable(args),
     })?;
@@ -208,12 +221,11 @@ fn run(
 }
 
 /// To judge by a baseline, or to update it as well; then with its file, locked.
-fn task(
-    args: &LiveArgs,
-    signatures: &SignatureSet,
-    exceptions: Exceptions,
-) -> anyhow::Result<(Task, Option<Store>)> {
-    let signatures = signatures.clone();
+fn task(args: &LiveArgs, rules: Rules) -> anyhow::Result<(Task, Option<Store>)> {
+    let Rules {
+        signatures,
+        exceptions,
+    } = rules;
     if let (Some(path), true) = (&args.baseline, args.learn) {
         let store = Store::create(path)?;
         let task = Task::Learn {
@@ -230,87 +242,6 @@ fn task(
         exceptions,
     };
     Ok((task, None))
-}
-
-/// The server that alerts go to as well.
-fn forwarder(args: &LiveArgs) -> anyhow::Result<Option<Forwarder>> {
-    let (url, form) = match (&args.webhook, &args.alertmanager) {
-        (Some(url), _) => (url, WebhookForm::Alerts),
-        (None, Some(url)) => (url, WebhookForm::Alertmanager),
-        (None, None) => return Ok(None),
-    };
-    let (token, roots) = (args.webhook_token.as_deref(), args.webhook_ca.as_deref());
-    Ok(Some(Forwarder::new(Webhook::new(url, form, token, roots)?)))
-}
-
-/// The directories of everything that is written.
-fn writable(args: &LiveArgs) -> Vec<PathBuf> {
-    let baseline = args.baseline.iter().filter(|_| args.learn);
-    let files = args.output.iter().chain(&args.flows).chain(baseline);
-    let parents = files.filter_map(|file| std::path::absolute(file).ok());
-    parents
-        .filter_map(|file| file.parent().map(Path::to_owned))
-        .collect()
-}
-
-/// Where alerts and flows go, and how.
-#[derive(Clone)]
-struct Sinks {
-    output: Option<PathBuf>,
-    flows: Option<PathBuf>,
-    text: bool,
-}
-
-impl Sinks {
-    fn of(args: &LiveArgs) -> Self {
-        Self {
-            output: args.output.clone(),
-            flows: args.flows.clone(),
-            text: match args.format {
-                Some(format) => format == Format::Text,
-                None => output::is_terminal(args.output.as_deref()),
-            },
-        }
-    }
-
-    fn open(&self) -> anyhow::Result<Outputs> {
-        let path = self.output.as_deref();
-        let format = if self.text {
-            let options = TextOptions {
-                colour: output::colour(output::is_terminal(path)),
-            };
-            AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
-        } else {
-            AlertFormat::Json
-        };
-        let name = |path: Option<&Path>| {
-            path.map_or("standard output".to_owned(), |path| {
-                path.display().to_string()
-            })
-        };
-        let flows = self.flows.as_deref();
-        let again = self.clone();
-        Ok(Outputs {
-            alerts: AlertWriter::new(open(path)?, name(path), format),
-            flows: match flows {
-                Some(_) => Some(RecordWriter::new(open(flows)?, name(flows))),
-                None => None,
-            },
-            reopen: Box::new(move || again.open().map_err(|error| format!("{error:#}"))),
-        })
-    }
-}
-
-/// A file to add to, for a run of months is started more than once; or standard output.
-fn open(path: Option<&Path>) -> anyhow::Result<Box<dyn Write + Send>> {
-    match path {
-        Some(path) if path.as_os_str() != "-" => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(Box::new(BufWriter::new(file)))
-        }
-        _ => Ok(Box::new(BufWriter::new(io::stdout()))),
-    }
 }
 
 fn summary(report: &Report, signatures: &SignatureSet, pods_known: bool) -> RunSummary {

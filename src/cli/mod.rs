@@ -5,6 +5,8 @@
 mod analyze;
 mod baseline;
 mod cases;
+#[cfg(target_os = "linux")]
+mod config;
 mod flows;
 mod learn;
 #[cfg(target_os = "linux")]
@@ -59,10 +61,22 @@ enum Command {
     #[cfg(target_os = "linux")]
     Agent(live::AgentArgs),
     Signatures(signatures::Args),
+    #[cfg(target_os = "linux")]
+    Config(config::Args),
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    let (cli, source) = match config::read(std::env::args_os().collect()) {
+        Ok(config::Invocation { cli, source }) => (cli, source),
+        Err(config::Failure::Usage(error)) => error.exit(),
+        Err(failure) => {
+            output::error(&failure.into());
+            return ExitCode::from(2);
+        }
+    };
+    #[cfg(not(target_os = "linux"))]
     let cli = Cli::parse();
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -77,10 +91,12 @@ pub fn run() -> ExitCode {
         Command::Flows(args) => flows::run(&args, cli.quiet),
         Command::Baseline(args) => baseline::run(&args, cli.quiet),
         #[cfg(target_os = "linux")]
-        Command::Sensor(args) => live::sensor(&args, cli.quiet),
+        Command::Sensor(args) => live::sensor(&args, source, cli.quiet),
         #[cfg(target_os = "linux")]
-        Command::Agent(args) => live::agent(&args, cli.quiet),
+        Command::Agent(args) => live::agent(&args, source, cli.quiet),
         Command::Signatures(args) => signatures::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Config(args) => config::run(&args),
     };
     match end {
         Ok(End::Clean) => ExitCode::SUCCESS,

@@ -19,7 +19,7 @@ pub(super) struct Input {
 }
 
 /// Whose addresses are in the packets.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Inventory {
     /// Who held which address: 'kubectl get pods,svc,nodes,endpointslices -A -o json', watch events, a copied
     /// /var/lib/cni, CSV, or a journal; repeatable, recognised by content

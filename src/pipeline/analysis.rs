@@ -215,8 +215,14 @@ impl Analysis {
     }
 
     /// Looks for what these signatures say from here on; returns how many are new or changed.
-    pub(super) fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
-        self.detection.reload(signatures)
+    pub(super) fn reload(
+        &mut self,
+        signatures: &SignatureSet,
+        exceptions: Exceptions,
+    ) -> Result<usize, BuildError> {
+        let changed = self.detection.reload(signatures)?;
+        self.exceptions = exceptions;
+        Ok(changed)
     }
 
     /// What there is to tell of alerts by now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::analysis::Analysis;
 use super::{BuildError, Pipeline, Stats, TICK};
-use crate::alert::Alert;
+use crate::alert::{Alert, Exceptions};
 use crate::baseline::Baseline;
 use crate::identity::Journal;
 use crate::signature::SignatureSet;
@@ -56,15 +56,19 @@ impl Pipeline {
         self.journal = journal;
     }
 
-    /// Looks for what these signatures say from here on; returns how many are new or changed. Detectors of the others, alerts,
-    /// flows and baselines stay.
+    /// Looks for what these signatures say from here on, and allows what these exceptions do; returns how many signatures are
+    /// new or changed. Detectors of the others, alerts, flows and baselines stay.
     ///
     /// # Errors
     /// When a signature's thresholds don't fit its detector; then all stays as it was.
-    pub fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
+    pub fn reload(
+        &mut self,
+        signatures: &SignatureSet,
+        exceptions: Exceptions,
+    ) -> Result<usize, BuildError> {
         self.analyze();
         let analysis = self.analysis.as_mut();
-        analysis.map_or(Ok(0), |analysis| analysis.reload(signatures))
+        analysis.map_or(Ok(0), |analysis| analysis.reload(signatures, exceptions))
     }
 
     /// What has been learned by now, when learning. What was seen in the last two hours is not in it yet.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::deliver::News;
 use super::ring::{Batch, Merge};
 use super::view::View;
-use super::{Message, Standing};
+use super::{Message, Rules, Standing};
 use crate::alert::{Alert, AlertStatus};
 use crate::baseline::Baseline;
 use crate::pipeline::{Pipeline, Verdict};
@@ -80,9 +80,12 @@ impl Analyst {
                     self.advance(now);
                 }
                 Message::Journal(journal) => self.pipeline.renew(journal),
-                Message::Signatures(signatures) => match self.pipeline.reload(&signatures) {
+                Message::Rules(Rules {
+                    signatures,
+                    exceptions,
+                }) => match self.pipeline.reload(&signatures, exceptions) {
                     Ok(changed) => info!("signatures read again, {changed} changed"),
-                    Err(error) => warn!("signatures stay as they were: {error}"),
+                    Err(error) => warn!("all stays as it was: {error}"),
                 },
             }
         }

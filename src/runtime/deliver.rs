@@ -13,14 +13,13 @@ use crate::report::FlowRecordV1;
 use crate::sinks::{AlertWriter, Delivery, RecordWriter, SinkError};
 
 /// What there is to deliver.
-#[derive(Debug)]
 pub(super) enum News {
     /// Alerts that opened, grew or ended.
     Alerts(Vec<Alert>),
     /// Flows that ended.
     Flows(Vec<EndedFlow>),
-    /// The files are to be opened anew: somebody moved them away.
-    Reopen,
+    /// The files were opened anew: somebody moved the old ones away.
+    Reopen(Box<Outputs>),
 }
 
 type Out = Box<dyn Write + Send>;
@@ -31,12 +30,7 @@ pub struct Outputs {
     pub alerts: AlertWriter<Out>,
     /// Flows, if they are wanted.
     pub flows: Option<RecordWriter<Out>>,
-    /// Opens both anew.
-    pub reopen: Reopen,
 }
-
-/// Opens the outputs anew; the words are for the operator.
-pub type Reopen = Box<dyn Fn() -> Result<Outputs, String> + Send>;
 
 impl Outputs {
     pub(super) const fn wants_flows(&self) -> bool {
@@ -66,12 +60,9 @@ impl Outputs {
                 }
             };
             let wrote = match one {
-                News::Reopen => {
+                News::Reopen(anew) => {
                     self.settle(&mut broken, stop);
-                    match (self.reopen)() {
-                        Ok(anew) => self = anew,
-                        Err(problem) => error!("alerts go where they went: {problem}"),
-                    }
+                    self = *anew;
                     continue;
                 }
                 News::Alerts(alerts) => {

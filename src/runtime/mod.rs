@@ -33,8 +33,9 @@ use std::time::SystemTime;
 use caps::Capability;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::alert::Exceptions;
 use crate::baseline::{Baseline, Store, StoreError};
 use crate::capture::{LiveError, LiveOptions};
 use crate::flow::FlowConfig;
@@ -52,7 +53,7 @@ use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
 use view::View;
 
-pub use deliver::{Outputs, Reopen};
+pub use deliver::Outputs;
 pub use forward::{Forwarded, Forwarder};
 pub use identity::{IdentityState, places};
 pub use taps::{Selection, TapCounts, TapState};
@@ -96,8 +97,25 @@ pub enum RuntimeError {
     Died(&'static str),
 }
 
-/// Reads the signatures again; the words are for the operator.
-pub type Reload = Box<dyn Fn() -> Result<SignatureSet, String>>;
+/// What to look for, and what somebody has allowed.
+#[derive(Debug)]
+pub struct Rules {
+    /// What to look for, and how.
+    pub signatures: SignatureSet,
+    /// What is counted and not told.
+    pub exceptions: Exceptions,
+}
+
+/// What SIGHUP came to; the words are for the operator.
+pub struct Renewal {
+    /// The rules from now on, or why they stay.
+    pub rules: Result<Rules, String>,
+    /// The outputs, opened anew, or why they stay.
+    pub outputs: Result<Outputs, String>,
+}
+
+/// Reads again what may have changed.
+pub type Renew = Box<dyn FnMut() -> Renewal>;
 
 /// What a live run is made of.
 pub struct Setup {
@@ -119,8 +137,8 @@ pub struct Setup {
     pub forwarder: Option<Forwarder>,
     /// Where what is learned goes, when learning.
     pub store: Option<Store>,
-    /// What SIGHUP does about signatures.
-    pub reload: Reload,
+    /// What SIGHUP does.
+    pub renew: Renew,
     /// Where metrics and health are served, if anywhere.
     pub listen: Option<SocketAddr>,
     /// The directories that results are written to; no other is.
@@ -168,7 +186,7 @@ enum Message {
     /// Who held which address is known better now.
     Journal(Arc<Journal>),
     /// What to look for, and how, has changed.
-    Signatures(SignatureSet),
+    Rules(Rules),
 }
 
 /// A live run.
@@ -177,7 +195,7 @@ pub struct Engine {
     reread: Arc<AtomicBool>,
     orders: SyncSender<Message>,
     news: SyncSender<News>,
-    reload: Reload,
+    renew: Renew,
     listener: Option<TcpListener>,
     forwarding: Option<ForwardView>,
     view: Arc<View>,
@@ -270,7 +288,7 @@ impl Engine {
             reread,
             orders,
             news,
-            reload: setup.reload,
+            renew: setup.renew,
             listener,
             forwarding,
             view,
@@ -316,18 +334,27 @@ impl Engine {
     }
 
     /// Reads again what may have changed. What is wrong leaves all as it was.
-    fn renew(&self) {
+    fn renew(&mut self) {
         self.reread.store(true, Ordering::Relaxed);
-        // One second brings one delivery, so there is room; if not, the next SIGHUP does it.
-        if self.news.try_send(News::Reopen).is_err() {
-            warn!("the files of alerts and flows are not opened anew: their sink is behind");
-        }
-        match (self.reload)() {
-            Ok(signatures) => {
-                // Gone only if the analysis died, which ends the run.
-                self.orders.send(Message::Signatures(signatures)).ok();
+        let Renewal { rules, outputs } = (self.renew)();
+        match outputs {
+            // One second brings one delivery, so there is room; if not, the next SIGHUP does it.
+            Ok(outputs) => {
+                let anew = News::Reopen(Box::new(outputs));
+                if self.news.try_send(anew).is_err() {
+                    warn!(
+                        "the files of alerts and flows are not opened anew: their sink is behind"
+                    );
+                }
             }
-            Err(problem) => warn!("signatures stay as they were: {problem}"),
+            Err(problem) => error!("alerts go where they went: {problem}"),
+        }
+        match rules {
+            Ok(rules) => {
+                // Gone only if the analysis died, which ends the run.
+                self.orders.send(Message::Rules(rules)).ok();
+            }
+            Err(problem) => warn!("all stays as it was: {problem}"),
         }
     }
 

@@ -396,7 +396,7 @@ fn what_is_learned_is_kept_and_signatures_and_files_are_renewed() {
         let broken = std::path::Path::new(&own).join("port-scan.toml");
         std::fs::write(&broken, "thresholds = 7").unwrap();
         agent.signal("HUP");
-        agent.hear("signatures stay as they were");
+        agent.hear("all stays as it was");
         std::fs::remove_file(&broken).unwrap();
         std::fs::rename(&output, format!("{output}.1")).unwrap();
         agent.signal("HUP");
@@ -419,6 +419,58 @@ fn what_is_learned_is_kept_and_signatures_and_files_are_renewed() {
         shown.out.contains("shop/Deployment/worker"),
         "{}",
         shown.out
+    );
+}
+
+#[test]
+fn a_configuration_is_renewed_and_a_bad_one_changes_nothing() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let auditor = lab.pod("auditor-5f6d8c7b9d-8xq2p");
+    let cni = lab.cni();
+    let (config, output, allowed) = (
+        lab.path("agent.toml"),
+        lab.path("alerts.jsonl"),
+        lab.path("allowed.toml"),
+    );
+    let good = format!("inventory = [{cni:?}]\noutput = {output:?}\n");
+    std::fs::write(&config, &good).unwrap();
+    let mut agent = lab.spanwatch(&["agent", "--config", &config]);
+
+    let bad = good.replace("output", "outptu") + "exceptions = \"/none.toml\"\n";
+    std::fs::write(&config, bad).unwrap();
+    agent.signal("HUP");
+    agent.hear("all stays as it was: 2 problems");
+    agent.hear("agent.toml:2: unknown key `outptu`; did you mean `output`?");
+    agent.hear("agent.toml:3: `exceptions`: cannot read /none.toml");
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let text = || std::fs::read_to_string(&output).unwrap_or_default();
+    let until = std::time::Instant::now() + SOON;
+    while !text().contains(&worker.name) {
+        assert!(std::time::Instant::now() < until, "{:?}", agent.said);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
+    let exception = "[[exception]]\nreason = \"audit\"\nowner = \"us\"\nexpires = \"never\"\nworkloads = [\"shop/*/auditor\"]\n";
+    std::fs::write(&allowed, exception).unwrap();
+    std::fs::write(
+        &config,
+        good + &format!("ring = 8\nexceptions = {allowed:?}\n"),
+    )
+    .unwrap();
+    agent.signal("HUP");
+    agent.hear("taken at the next start only: ring");
+    agent.hear("signatures read again, 0 changed");
+    auditor.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let (code, _, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!text().contains(&auditor.name), "{}", text());
+    assert!(
+        said.contains("port-scan: audit"),
+        "counted as allowed: {said}"
     );
 }
 

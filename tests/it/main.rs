@@ -19,6 +19,9 @@ mod captures;
 mod cases;
 /// Runs the command; no tests.
 mod command;
+/// Configuration files.
+#[cfg(target_os = "linux")]
+mod config;
 /// What somebody has allowed.
 mod exceptions;
 /// The `flows` command.
