@@ -120,6 +120,12 @@ pub(super) struct LiveArgs {
     /// File with the certificates (PEM) to trust there, instead of the public authorities'
     #[arg(long, value_name = "FILE")]
     webhook_ca: Option<PathBuf>,
+    /// File that keeps alerts for --webhook or --alertmanager until they are taken, over restarts and crashes
+    #[arg(long, value_name = "PATH")]
+    spool: Option<PathBuf>,
+    /// MiB of alerts that wait for --webhook or --alertmanager at most; then the oldest go
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    backlog: u32,
     /// Put interfaces into promiscuous mode, as a mirror port needs
     #[arg(long)]
     promisc: bool,
@@ -203,7 +209,10 @@ fn run(
         inventory,
         task,
         outputs: Sinks::of(args).open()?,
-        forwarder: prepared.forwarder,
+        forwarder: match (prepared.forwarder, &args.spool) {
+            (Some(forwarder), Some(path)) => Some(forwarder.with_spool(path)?),
+            (forwarder, _) => forwarder,
+        },
         store,
         renew: Box::new(move || renewer.renew()),
         listen: args.listen,

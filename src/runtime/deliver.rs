@@ -67,9 +67,7 @@ impl Outputs {
                 }
                 News::Alerts(alerts) => {
                     if let Some(forwarder) = forwarder {
-                        for alert in &alerts {
-                            forwarder.take(alert);
-                        }
+                        forwarder.take(&alerts);
                     }
                     let each = alerts.iter().map(|alert| self.alerts.deliver(alert));
                     each.collect::<Vec<_>>()

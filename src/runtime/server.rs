@@ -186,6 +186,11 @@ fn forwarded(page: &mut Page, counts: Forwarded) {
     let name = "spanwatch_forwarding_queue";
     page.head(name, "gauge", "Alerts that wait for the server.");
     page.value(name, &[], counts.waiting as f64);
+    if let Some(kept) = counts.kept {
+        let name = "spanwatch_spool_up";
+        page.head(name, "gauge", "Whether the alerts that wait are on disk.");
+        page.value(name, &[], f64::from(u8::from(kept)));
+    }
 }
 
 fn taps(page: &mut Page, view: &View) {

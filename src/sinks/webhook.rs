@@ -11,7 +11,7 @@ use serde::Serialize;
 use ureq::http::{HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::alert::{Alert, AlertV1};
+use crate::alert::AlertV1;
 
 const ALERTMANAGER_PATH: &str = "/api/v2/alerts";
 /// A server that takes longer is taken for one that is down.
@@ -109,25 +109,22 @@ impl Webhook {
         port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// An alert as it will be sent.
-    ///
-    /// # Errors
-    /// When it has no JSON form.
-    pub fn encode(&self, alert: &Alert) -> Result<Vec<u8>, serde_json::Error> {
-        let alert = AlertV1::from(alert);
-        match self.form {
-            WebhookForm::Alerts => serde_json::to_vec(&alert),
-            WebhookForm::Alertmanager => serde_json::to_vec(&Posted::from(&alert)),
-        }
-    }
-
-    /// Sends encoded alerts.
+    /// Sends alerts, each an [`AlertV1`] in JSON.
     ///
     /// # Errors
     /// When the server didn't take them.
-    pub fn post(&self, alerts: &[Vec<u8>]) -> Result<(), Refusal> {
-        let mut body = vec![b'['];
-        body.extend(alerts.join(&b','));
+    pub fn post(&self, alerts: &[impl AsRef<[u8]>]) -> Result<(), Refusal> {
+        let mut body = Vec::new();
+        for alert in alerts {
+            let alert = alert.as_ref();
+            let form = match self.form {
+                WebhookForm::Alerts => alert.to_vec(),
+                WebhookForm::Alertmanager => posted(alert)
+                    .map_err(|error| Refusal::Never(format!("one is unreadable: {error}")))?,
+            };
+            body.push(if body.is_empty() { b'[' } else { b',' });
+            body.extend(form);
+        }
         body.push(b']');
         let mut request = self
             .agent
@@ -151,6 +148,11 @@ impl Webhook {
             _ => Refusal::Later(problem),
         })
     }
+}
+
+fn posted(alert: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let alert: AlertV1 = serde_json::from_slice(alert)?;
+    serde_json::to_vec(&Posted::from(&alert))
 }
 
 /// An alert as Alertmanager takes it. Its labels stay the same while it grows, so that it stays one.

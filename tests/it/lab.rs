@@ -378,6 +378,14 @@ impl Spanwatch {
             .collect()
     }
 
+    /// Kills it; returns all alerts that it told.
+    pub(crate) fn kill(mut self) -> Vec<Value> {
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+        self.seen.extend(self.alerts.iter());
+        self.seen
+    }
+
     /// Ends it as an operator does; returns its status, all alerts and all it said.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<Value>, String) {
         self.signal("TERM");

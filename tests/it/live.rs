@@ -9,9 +9,9 @@ use crate::command::{repository, spanwatch};
 use crate::lab::Lab;
 
 /// How long an alert may take, on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(40);
 
-fn is(signature: &'static str) -> impl Fn(&Value) -> bool {
+pub(crate) fn is(signature: &'static str) -> impl Fn(&Value) -> bool {
     move |alert| alert["signature"] == signature
 }
 
@@ -273,7 +273,7 @@ fn pods_that_come_and_go_with_reused_addresses_are_told_apart() {
 }
 
 /// What a path answers over HTTP, from inside the node.
-fn get(lab: &Lab, path: &str) -> String {
+pub(crate) fn get(lab: &Lab, path: &str) -> String {
     let ask = format!(
         "exec 3<>/dev/tcp/127.0.0.1/9474; printf 'GET {path} HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n' >&3; cat <&3"
     );
@@ -282,7 +282,7 @@ fn get(lab: &Lab, path: &str) -> String {
 }
 
 /// A metric's value.
-fn metric(page: &str, name: &str) -> f64 {
+pub(crate) fn metric(page: &str, name: &str) -> f64 {
     let line = page
         .lines()
         .find(|line| line.starts_with(&format!("{name} ")));
@@ -507,74 +507,4 @@ fn more_than_it_can_take_is_counted_to_the_last_packet() {
     let (received, became) = account(&said, "any");
     assert_eq!(received, became.iter().sum::<u64>(), "{said}");
     assert!(received > 50_000, "{said}");
-}
-
-/// A server that is busy at first, then writes down what it is sent: path, authorization and body, one request a line.
-const RECEIVER: &str = r#"
-import http.server, sys
-class Receiver(http.server.BaseHTTPRequestHandler):
-    busy = 1
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"])).decode()
-        status = 503 if Receiver.busy else 200
-        Receiver.busy = 0
-        if status == 200:
-            with open(sys.argv[1], "a") as log:
-                log.write(self.path + " " + self.headers["authorization"] + " " + body + "\n")
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-http.server.HTTPServer(("127.0.0.1", 9093), Receiver).serve_forever()
-"#;
-
-#[test]
-fn alerts_wait_for_a_server_that_is_down_and_busy() {
-    let Some(lab) = Lab::new(&["nmap", "python3"]) else {
-        return;
-    };
-    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
-    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
-    let (cni, token, log) = (lab.cni(), lab.path("token"), lab.path("received"));
-    std::fs::write(&token, "s3cret\n").unwrap();
-    let mut agent = lab.spanwatch(&[
-        "agent",
-        "--inventory",
-        cni.to_str().unwrap(),
-        "--alertmanager",
-        "http://127.0.0.1:9093",
-        "--webhook-token",
-        &token,
-        "--listen",
-        "127.0.0.1:9474",
-    ]);
-    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
-    let alert = agent.alert(SOON, is("port-scan"));
-    agent.hear("alerts wait for 127.0.0.1:9093");
-    assert!(metric(&get(&lab, "/metrics"), "spanwatch_forwarding_queue") >= 1.0);
-    let mut server = lab
-        .command(&["python3", "-c", RECEIVER, &log])
-        .spawn()
-        .unwrap();
-    agent.hear("127.0.0.1:9093 takes alerts again");
-    let (code, alerts, said) = agent.stop();
-    server.kill().unwrap();
-    server.wait().unwrap();
-    assert_eq!(code, Some(0), "{said}");
-    let mut got = Vec::new();
-    for line in std::fs::read_to_string(&log).unwrap().lines() {
-        let body = line.strip_prefix("/api/v2/alerts Bearer s3cret ");
-        let body: Vec<Value> = serde_json::from_str(body.unwrap()).unwrap();
-        got.extend(body);
-    }
-    assert_eq!(
-        got.len(),
-        alerts.len(),
-        "each that was written was also sent"
-    );
-    let labels = &got[0]["labels"];
-    assert_eq!(labels["alertname"], "port-scan");
-    assert_eq!(labels["alert_id"], alert["id"]);
-    assert_eq!(labels["pod"], worker.name);
-    assert!(got.iter().all(|one| one["labels"] == *labels), "{got:#?}");
-    assert_eq!(got[0]["startsAt"], alert["time"]["first"]);
 }

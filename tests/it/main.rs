@@ -38,6 +38,9 @@ mod learn;
 /// Live captures.
 #[cfg(target_os = "linux")]
 mod live;
+/// Alerts of live captures, on their way.
+#[cfg(target_os = "linux")]
+mod live_delivery;
 /// Flows against tshark.
 mod oracle;
 /// Databases against tshark.

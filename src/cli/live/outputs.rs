@@ -74,7 +74,8 @@ fn open(path: Option<&Path>) -> anyhow::Result<Box<dyn Write + Send>> {
 /// The directories of everything that is written.
 pub(super) fn writable(args: &LiveArgs) -> Vec<PathBuf> {
     let baseline = args.baseline.iter().filter(|_| args.learn);
-    let files = args.output.iter().chain(&args.flows).chain(baseline);
+    let files = args.output.iter().chain(&args.flows).chain(&args.spool);
+    let files = files.chain(baseline);
     let parents = files.filter_map(|file| std::path::absolute(file).ok());
     parents
         .filter_map(|file| file.parent().map(Path::to_owned))

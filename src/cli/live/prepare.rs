@@ -58,7 +58,11 @@ pub(super) fn prepare(args: &LiveArgs, source: &Source) -> Result<Prepared, Vec<
         problems.keep("filter", Filter::new(filter));
     }
     let forwarder = forwarder(args, &mut problems);
-    for (key, file) in [("output", &args.output), ("flows", &args.flows)] {
+    for (key, file) in [
+        ("output", &args.output),
+        ("flows", &args.flows),
+        ("spool", &args.spool),
+    ] {
         if let Some(file) = file.as_deref().filter(|file| file.as_os_str() != "-") {
             writable(key, file, &mut problems);
         }
@@ -111,11 +115,25 @@ fn forwarder(args: &LiveArgs, problems: &mut Problems<'_>) -> Option<Forwarder> 
     let (key, url, form) = match (&args.webhook, &args.alertmanager) {
         (Some(url), _) => ("webhook", url, WebhookForm::Alerts),
         (None, Some(url)) => ("alertmanager", url, WebhookForm::Alertmanager),
-        (None, None) => return None,
+        (None, None) => {
+            for (key, file) in [
+                ("spool", &args.spool),
+                ("webhook-token", &args.webhook_token),
+                ("webhook-ca", &args.webhook_ca),
+            ] {
+                if file.is_some() {
+                    problems.add(
+                        key,
+                        "is for a webhook or an alertmanager, and there is none",
+                    );
+                }
+            }
+            return None;
+        }
     };
     let (token, roots) = (args.webhook_token.as_deref(), args.webhook_ca.as_deref());
     let webhook = problems.keep(key, Webhook::new(url, form, token, roots))?;
-    Some(Forwarder::new(webhook))
+    Some(Forwarder::new(webhook, (args.backlog as usize) << 20))
 }
 
 /// A file that is to be written must be one, in a directory that is there.

@@ -1,0 +1,174 @@
+//! Alerts of live runs, delivered to servers that are down, busy, slow, and to runs that are killed.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::lab::{Lab, Running};
+use crate::live::{SOON, get, is, metric};
+
+/// A server that is busy at first, then writes down what it is sent: path, authorization and body, one request a line.
+const RECEIVER: &str = r#"
+import http.server, sys
+class Receiver(http.server.BaseHTTPRequestHandler):
+    busy = 1
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        status = 503 if Receiver.busy else 200
+        Receiver.busy = 0
+        if status == 200:
+            with open(sys.argv[1], "a") as log:
+                log.write(self.path + " " + self.headers["authorization"] + " " + body + "\n")
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9093), Receiver).serve_forever()
+"#;
+
+#[test]
+fn alerts_wait_for_a_server_that_is_down_and_busy() {
+    let Some(lab) = Lab::new(&["nmap", "python3"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let (cni, token, log) = (lab.cni(), lab.path("token"), lab.path("received"));
+    std::fs::write(&token, "s3cret\n").unwrap();
+    let mut agent = lab.spanwatch(&[
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--alertmanager",
+        "http://127.0.0.1:9093",
+        "--webhook-token",
+        &token,
+        "--listen",
+        "127.0.0.1:9474",
+    ]);
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let alert = agent.alert(SOON, is("port-scan"));
+    agent.hear("alerts wait for 127.0.0.1:9093");
+    assert!(metric(&get(&lab, "/metrics"), "spanwatch_forwarding_queue") >= 1.0);
+    let mut server = lab
+        .command(&["python3", "-c", RECEIVER, &log])
+        .spawn()
+        .unwrap();
+    agent.hear("127.0.0.1:9093 takes alerts again");
+    let (code, alerts, said) = agent.stop();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    let mut got = Vec::new();
+    for line in std::fs::read_to_string(&log).unwrap().lines() {
+        let body = line.strip_prefix("/api/v2/alerts Bearer s3cret ");
+        let body: Vec<Value> = serde_json::from_str(body.unwrap()).unwrap();
+        got.extend(body);
+    }
+    assert_eq!(
+        got.len(),
+        alerts.len(),
+        "each that was written was also sent"
+    );
+    let labels = &got[0]["labels"];
+    assert_eq!(labels["alertname"], "port-scan");
+    assert_eq!(labels["alert_id"], alert["id"]);
+    assert_eq!(labels["pod"], worker.name);
+    assert!(got.iter().all(|one| one["labels"] == *labels), "{got:#?}");
+    assert_eq!(got[0]["startsAt"], alert["time"]["first"]);
+}
+
+/// What the receiver wrote down so far, alert by alert.
+fn received(log: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let body = |line: &str| {
+        let (_, body) = line.split_once(" Bearer s3cret ").unwrap();
+        serde_json::from_str::<Vec<Value>>(body).unwrap()
+    };
+    text.lines().flat_map(body).collect()
+}
+
+#[test]
+fn alerts_outlive_a_kill_while_their_server_is_down() {
+    let Some(lab) = Lab::new(&["nmap", "python3"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let (cni, token, log, spool) = (
+        lab.cni(),
+        lab.path("token"),
+        lab.path("received"),
+        lab.path("spool"),
+    );
+    std::fs::write(&token, "s3cret\n").unwrap();
+    let args = [
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--webhook",
+        "http://127.0.0.1:9093/alerts",
+        "--webhook-token",
+        &token,
+        "--spool",
+        &spool,
+        "--listen",
+        "127.0.0.1:9474",
+    ];
+    let mut told = Vec::new();
+    // Killed, and killed once more, then ended as it should be: what they told waits.
+    for kill in [true, true, false] {
+        let mut agent = lab.spanwatch(&args);
+        if !told.is_empty() {
+            agent.hear(&format!("{} alerts of an earlier run wait", told.len()));
+        }
+        worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+        agent.alert(SOON, is("port-scan"));
+        agent.hear("alerts wait for 127.0.0.1:9093");
+        assert!(metric(&get(&lab, "/metrics"), "spanwatch_spool_up") > 0.0);
+        if kill {
+            // Everything that was told has been told for good.
+            let seen = agent.kill();
+            told.extend(seen);
+        } else {
+            let asked = Instant::now();
+            let (code, alerts, said) = agent.stop();
+            assert_eq!(code, Some(0), "{said}");
+            assert!(
+                asked.elapsed() < Duration::from_secs(4),
+                "it waits for nobody"
+            );
+            told.extend(alerts);
+            assert!(
+                said.contains(&format!("{} alerts wait", told.len())),
+                "{said}"
+            );
+        }
+    }
+    let server = lab
+        .command(&["python3", "-c", RECEIVER, &log])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _server = Running(server);
+    let agent = lab.spanwatch(&args);
+    let until = Instant::now() + SOON;
+    while received(&log).len() < told.len() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (code, alerts, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    told.extend(alerts);
+    assert_eq!(
+        received(&log),
+        told,
+        "each once, in the order of telling: {said}"
+    );
+
+    // And nothing is left for another run.
+    let mut agent = lab.spanwatch(&args);
+    agent.hear("started");
+    let (_, _, said) = agent.stop();
+    assert!(!said.contains("of an earlier run"), "{said}");
+    assert_eq!(received(&log).len(), told.len());
+}
