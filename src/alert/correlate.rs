@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::coverage::{Coverage, CoverageLog};
 use super::flows::{FlowBook, FlowTotals};
 use super::group::{Group, GroupKey, Told};
+use super::kept::{self, AttackV1};
 use super::{Alert, AlertStatus};
 use crate::detectors::{Finding, StateSize};
 use crate::event::{Endpoint, FlowInfo};
@@ -55,6 +56,15 @@ enum Stage {
     Raised,
 }
 
+/// An alert to be kept for another run, under its id: as it stands, or no more.
+pub type Kept = (String, Option<Vec<u8>>);
+
+#[derive(Default, Debug)]
+struct Unkept {
+    changed: BTreeSet<u64>,
+    gone: BTreeSet<String>,
+}
+
 /// Merges findings into alerts.
 ///
 /// A reader of files calls [`accept`](Self::accept) for every finding and [`finish`](Self::finish) once. A live sensor also
@@ -68,6 +78,8 @@ pub struct Correlator {
     latest: HashMap<GroupKey, u64>,
     /// Every group once, by stage and last sign.
     by_age: BTreeSet<(Stage, Timestamp, u64)>,
+    /// Alerts that changed since they were last kept, and ids of those forgotten; none where nobody keeps them.
+    unkept: Option<Unkept>,
     /// Alerts with news since [`Correlator::updates`] was last called.
     changed: BTreeSet<u64>,
     next: u64,
@@ -85,6 +97,7 @@ impl Correlator {
             groups: BTreeMap::new(),
             latest: HashMap::new(),
             by_age: BTreeSet::new(),
+            unkept: None,
             changed: BTreeSet::new(),
             next: 0,
             book: FlowBook::new(),
@@ -131,6 +144,7 @@ impl Correlator {
         self.by_age.insert((stage(group), group.last, seq));
         if group.raised.is_some() {
             self.changed.insert(seq);
+            self.touch(seq);
         }
     }
 
@@ -154,6 +168,9 @@ impl Correlator {
                 }
                 if group.raised.is_some() {
                     self.changed.insert(seq);
+                    if let Some(unkept) = &mut self.unkept {
+                        unkept.changed.insert(seq);
+                    }
                 }
             }
         }
@@ -180,6 +197,9 @@ impl Correlator {
                 Some(_) => continue,
             };
             group.renamed = false;
+            if let Some(unkept) = &mut self.unkept {
+                unkept.changed.insert(seq);
+            }
             group.told = Some(Told {
                 severity: group.severity,
                 target_count: group.target_count,
@@ -193,6 +213,7 @@ impl Correlator {
                 self.by_age.insert((Stage::Done, group.last, seq));
                 alerts.extend(group.alert(AlertStatus::Closed, &self.book));
             }
+            self.touch(seq);
         }
         let forgotten = now.before(REMEMBER.max(self.config.gap));
         for stage in [Stage::Done, Stage::Quiet] {
@@ -201,6 +222,65 @@ impl Correlator {
             }
         }
         in_order(alerts)
+    }
+
+    /// Goes on with the alerts of an earlier run, and notes from here on what there is to keep of them. Returns those that can't be
+    /// understood.
+    pub fn recall(&mut self, kept: Vec<(String, Vec<u8>)>) -> Vec<String> {
+        let mut unread = Vec::new();
+        let mut attacks: Vec<AttackV1> = Vec::new();
+        for (id, kept) in kept {
+            match serde_json::from_slice::<AttackV1>(&kept) {
+                Ok(attack) if attack.schema == kept::SCHEMA => attacks.push(attack),
+                _ => unread.push(id),
+            }
+        }
+        attacks.sort_by(|a, b| (a.first, &a.id).cmp(&(b.first, &b.id)));
+        for attack in attacks {
+            let id = attack.id.clone();
+            let signature = self.signatures.get(&attack.signature).map(Arc::clone);
+            let group = signature.and_then(|signature| Group::recall(attack, signature));
+            let Some(group) = group.filter(|_| self.groups.len() < self.config.max_open) else {
+                unread.push(id);
+                continue;
+            };
+            let seq = self.next;
+            self.next = self.next.wrapping_add(1);
+            for key in &group.keys {
+                self.latest.insert(key.clone(), seq);
+            }
+            self.by_age.insert((stage(&group), group.last, seq));
+            self.groups.insert(seq, group);
+        }
+        self.unkept = Some(Unkept {
+            changed: BTreeSet::new(),
+            gone: unread.iter().cloned().collect(),
+        });
+        unread
+    }
+
+    /// What there is to keep since this was last called. With `ended`, all of them, their ends told: the run is over.
+    pub fn to_keep(&mut self, ended: bool) -> Vec<Kept> {
+        let Some(unkept) = &mut self.unkept else {
+            return Vec::new();
+        };
+        let mut changed = std::mem::take(&mut unkept.changed);
+        if ended {
+            changed.extend(self.groups.keys());
+        }
+        let gone = std::mem::take(&mut unkept.gone).into_iter();
+        let groups = changed.iter().filter_map(|seq| self.groups.get(seq));
+        let kept = groups.filter_map(|group| {
+            let attack = group.keep(ended)?;
+            Some((attack.id.clone(), serde_json::to_vec(&attack).ok()))
+        });
+        gone.map(|id| (id, None)).chain(kept).collect()
+    }
+
+    fn touch(&mut self, seq: u64) {
+        if let Some(unkept) = &mut self.unkept {
+            unkept.changed.insert(seq);
+        }
     }
 
     /// Every alert so far, as it stands.
@@ -296,6 +376,13 @@ impl Correlator {
         };
         self.by_age.remove(&(stage(&group), group.last, seq));
         self.changed.remove(&seq);
+        if let Some(unkept) = &mut self.unkept {
+            unkept.changed.remove(&seq);
+            // What stays on disk for want of room is forgotten by whoever reads it.
+            if group.raised.is_some() && unkept.gone.len() < self.config.max_open {
+                unkept.gone.insert(group.id().to_owned());
+            }
+        }
         for key in &group.keys {
             if self.latest.get(key) == Some(&seq) {
                 self.latest.remove(key);

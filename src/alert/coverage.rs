@@ -13,6 +13,13 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// Both together.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.packets = self.packets.saturating_add(other.packets);
+        self.lost.merge(&other.lost);
+        self
+    }
+
     /// What came after `earlier`, both counted from the start of the run.
     fn since(&self, earlier: &Self) -> Self {
         Self {

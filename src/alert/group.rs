@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::coverage::Coverage;
 use super::flows::FlowBook;
+use super::kept::{self, AttackV1};
 use super::{Alert, AlertFlow, AlertStatus, BaselineNote, actor, score};
 use crate::detectors::{Evidence, Finding, Target};
 use crate::event::{Endpoint, FlowInfo};
@@ -97,6 +98,14 @@ pub(super) struct Group {
     /// What each signature says, that of the alert first.
     summaries: Vec<(&'static str, String)>,
     coverage: Coverage,
+    past: Past,
+}
+
+/// What an earlier run knew of an attack, which this one can't count.
+#[derive(Default, Debug)]
+struct Past {
+    coverage: Coverage,
+    target_count: u64,
 }
 
 impl Group {
@@ -121,6 +130,7 @@ impl Group {
             flows: Vec::new(),
             summaries: Vec::new(),
             coverage: Coverage::default(),
+            past: Past::default(),
         }
     }
 
@@ -129,6 +139,7 @@ impl Group {
         self.signature = signature;
         self.targets.clear();
         self.target_count = 0;
+        self.past.target_count = 0;
     }
 
     /// Whether a finding continues this attack: the two spans overlap, or lie within `gap` of each other.
@@ -147,7 +158,7 @@ impl Group {
         let newest = last >= self.last;
         self.first = self.first.min(finding.first);
         self.last = self.last.max(last);
-        self.coverage = coverage;
+        self.coverage = coverage.and(&self.past.coverage);
 
         if finding.actor.who.confidence <= self.actor.who.confidence {
             self.actor = finding.actor;
@@ -178,7 +189,8 @@ impl Group {
         } else if newest {
             self.target_count = finding.target_count;
         }
-        self.target_count = self.target_count.max(self.targets.len() as u64);
+        let least = self.past.target_count.max(self.targets.len() as u64);
+        self.target_count = self.target_count.max(least);
         for one in finding.evidence {
             self.take_evidence(one);
         }
@@ -242,6 +254,103 @@ impl Group {
         self.keys.extend(keys);
         self.renamed = true;
         true
+    }
+
+    /// The alert's id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The attack as another run can go on with it; none while it is no alert. Where this run has `ended` it has told the end, and
+    /// another one would open it anew.
+    pub(super) fn keep(&self, ended: bool) -> Option<AttackV1> {
+        let key = |key: &GroupKey| {
+            let GroupKey {
+                signature,
+                actor,
+                subject,
+            } = key.clone();
+            [signature, actor, subject]
+        };
+        let told = self
+            .told
+            .filter(|_| !ended)
+            .map(|told| (told.severity, told.target_count));
+        let summaries = self.summaries.iter();
+        let lost = self.coverage.lost.iter();
+        Some(AttackV1 {
+            schema: kept::SCHEMA.to_owned(),
+            id: self.id.clone(),
+            signature: self.signature.id.clone(),
+            keys: self.keys.iter().map(key).collect(),
+            first: self.first.nanos(),
+            last: self.last.nanos(),
+            raised: self.raised?.nanos(),
+            told: told.map(|(severity, targets)| (severity.label().to_owned(), targets)),
+            done: self.done || ended,
+            target_count: self.target_count,
+            actor: (&self.actor).into(),
+            targets: self.targets.iter().map(Into::into).collect(),
+            evidence: self.evidence.iter().map(Into::into).collect(),
+            summaries: summaries
+                .map(|(of, text)| ((*of).to_owned(), text.clone()))
+                .collect(),
+            packets: self.coverage.packets,
+            lost: lost.map(|(loss, n)| (loss.label().to_owned(), n)).collect(),
+        })
+    }
+
+    /// Goes on with an attack of an earlier run; none if it can't be understood.
+    pub(super) fn recall(kept: AttackV1, signature: Arc<Signature>) -> Option<Self> {
+        let key = |[signature, actor, subject]: [String; 3]| GroupKey {
+            signature,
+            actor,
+            subject,
+        };
+        let told = match kept.told {
+            Some((severity, target_count)) => Some(Told {
+                severity: kept::severity(&severity)?,
+                target_count,
+            }),
+            None => None,
+        };
+        let evidence: Option<Vec<Evidence>> = kept
+            .evidence
+            .into_iter()
+            .map(kept::EvidenceV1::read)
+            .collect();
+        let evidence = evidence?;
+        let targets: Option<Vec<Target>> =
+            kept.targets.into_iter().map(kept::TargetV1::read).collect();
+        let summaries = kept.summaries.into_iter();
+        let summaries: Option<Vec<_>> = summaries
+            .map(|(of, text)| Some((kept::detector(&of)?, text)))
+            .collect();
+        let coverage = kept::coverage(kept.packets, &kept.lost);
+        Some(Self {
+            keys: kept.keys.into_iter().map(key).collect(),
+            last: Timestamp::from_nanos(kept.last),
+            raised: Some(Timestamp::from_nanos(kept.raised)),
+            severity: score::severity(&signature, &evidence),
+            target_count: kept.target_count,
+            told,
+            done: kept.done,
+            renamed: false,
+            signature,
+            id: kept.id,
+            first: Timestamp::from_nanos(kept.first),
+            score: score::score(&evidence),
+            actor: kept.actor.read()?,
+            targets: targets?,
+            evidence,
+            flows: Vec::new(),
+            summaries: summaries?,
+            coverage: coverage.clone(),
+            past: Past {
+                coverage,
+                target_count: kept.target_count,
+            },
+        })
     }
 
     /// Lets go of the flows it holds.

@@ -10,6 +10,7 @@ mod exceptions;
 mod flows;
 mod group;
 mod incident;
+mod kept;
 mod score;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use actor::{holder, subject_of_sentence};
-pub use correlate::{Correlator, CorrelatorConfig};
+pub use correlate::{Correlator, CorrelatorConfig, Kept};
 pub use coverage::Coverage;
 pub use exceptions::{ExceptionError, Exceptions, Suppression};
 pub use flows::FlowTotals;

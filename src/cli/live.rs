@@ -20,7 +20,7 @@ use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, counted};
-use crate::runtime::{Engine, Report, Rules, Selection, Setup, TapCounts, TapState, places};
+use crate::runtime::{Engine, Report, Rules, Selection, Setup, State, TapCounts, TapState, places};
 use crate::signature::SignatureSet;
 
 use outputs::{Sinks, writable};
@@ -120,6 +120,9 @@ pub(super) struct LiveArgs {
     /// File with the certificates (PEM) to trust there, instead of the public authorities'
     #[arg(long, value_name = "FILE")]
     webhook_ca: Option<PathBuf>,
+    /// File that keeps open alerts over restarts and crashes: an attack that goes on stays the same alert
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
     /// File that keeps alerts for --webhook or --alertmanager until they are taken, over restarts and crashes
     #[arg(long, value_name = "PATH")]
     spool: Option<PathBuf>,
@@ -213,6 +216,7 @@ fn run(
             (Some(forwarder), Some(path)) => Some(forwarder.with_spool(path)?),
             (forwarder, _) => forwarder,
         },
+        state: args.state.as_deref().map(State::open).transpose()?,
         store,
         renew: Box::new(move || renewer.renew()),
         listen: args.listen,

@@ -24,6 +24,16 @@ pub enum Family {
 }
 
 impl Family {
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Novelty,
+        Self::Timing,
+        Self::Volume,
+        Self::Protocol,
+        Self::Outcome,
+        Self::Deception,
+    ];
+
     /// The word used in alerts.
     pub const fn label(self) -> &'static str {
         match self {

@@ -32,6 +32,7 @@ pub use inventory::{
 };
 pub use journal::{Allocation, Journal, JournalConfig, Overlooked};
 pub use networks::{AddressClass, Look, Networks};
+pub(crate) use wire::IdentityV1;
 
 /// The thing that stays when pods come and go: what a baseline belongs to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -136,6 +137,16 @@ pub enum Confidence {
 }
 
 impl Confidence {
+    /// Every one, the surest first.
+    pub const ALL: [Self; 6] = [
+        Self::Exact,
+        Self::Time,
+        Self::Ambiguous,
+        Self::Node,
+        Self::UnknownPrivate,
+        Self::External,
+    ];
+
     /// The word used in alerts.
     pub const fn label(self) -> &'static str {
         match self {

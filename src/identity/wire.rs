@@ -59,10 +59,10 @@ struct NodeV1 {
     source: String,
 }
 
-/// Who.
+/// Who, but for the uid, which is the claim's.
 #[derive(Serialize, Deserialize, Default, Debug)]
 #[serde(default)]
-struct IdentityV1 {
+pub(crate) struct IdentityV1 {
     kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<Arc<str>>,

@@ -225,6 +225,10 @@ impl Analysis {
         Ok(changed)
     }
 
+    pub(super) const fn correlator(&mut self) -> &mut Correlator {
+        &mut self.detection.correlator
+    }
+
     /// What there is to tell of alerts by now.
     pub(super) fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
         let mut alerts = self.detection.correlator.updates(now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::analysis::Analysis;
 use super::{BuildError, Pipeline, Stats, TICK};
-use crate::alert::{Alert, Exceptions};
+use crate::alert::{Alert, Exceptions, Kept};
 use crate::baseline::Baseline;
 use crate::identity::Journal;
 use crate::signature::SignatureSet;
@@ -69,6 +69,23 @@ impl Pipeline {
         self.analyze();
         let analysis = self.analysis.as_mut();
         analysis.map_or(Ok(0), |analysis| analysis.reload(signatures, exceptions))
+    }
+
+    /// Goes on with the alerts of an earlier run, and notes from here on what there is to keep of them. Returns those that can't be
+    /// understood.
+    pub fn recall(&mut self, kept: Vec<(String, Vec<u8>)>) -> Vec<String> {
+        let analysis = self.analysis.as_mut();
+        analysis
+            .map(|analysis| analysis.correlator().recall(kept))
+            .unwrap_or_default()
+    }
+
+    /// What there is to keep of alerts for another run, since this was last called; all of them if this one has `ended`.
+    pub fn to_keep(&mut self, ended: bool) -> Vec<Kept> {
+        let analysis = self.analysis.as_mut();
+        analysis
+            .map(|analysis| analysis.correlator().to_keep(ended))
+            .unwrap_or_default()
     }
 
     /// What has been learned by now, when learning. What was seen in the last two hours is not in it yet.

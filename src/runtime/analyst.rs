@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -11,7 +11,7 @@ use super::deliver::News;
 use super::ring::{Batch, Merge};
 use super::view::View;
 use super::{Message, Rules, Standing};
-use crate::alert::{Alert, AlertStatus};
+use crate::alert::{Alert, AlertStatus, Kept};
 use crate::baseline::Baseline;
 use crate::pipeline::{Pipeline, Verdict};
 use crate::signature::Severity;
@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 
 /// Nanoseconds of packet time between two looks at the alerts.
 const SECOND: i64 = 1_000_000_000;
+/// How old the kept form of an alert may be that has grown without being told.
+const KEEP: Duration = Duration::from_mins(1);
 /// Between two savings of what is learned.
 const SAVE: Duration = Duration::from_mins(10);
 
@@ -32,6 +34,9 @@ pub(super) struct Analyst {
     /// Where what is learned is saved.
     save: Option<SyncSender<Baseline>>,
     saved: Timestamp,
+    kept: Timestamp,
+    /// What there is to keep, where the delivery has no room for it yet.
+    unkept: Vec<Kept>,
     view: Arc<View>,
     now: Timestamp,
     told: Timestamp,
@@ -61,6 +66,8 @@ impl Analyst {
             news,
             save,
             saved: Timestamp::MAX,
+            kept: Timestamp::MIN,
+            unkept: Vec::new(),
             view,
             now: Timestamp::MIN,
             told: Timestamp::MIN,
@@ -121,6 +128,7 @@ impl Analyst {
     fn tell(&mut self) {
         let alerts = self.pipeline.updates(self.now);
         self.tally.count(&alerts);
+        self.keep(!alerts.is_empty());
         let flows = self.pipeline.take_flows();
         let news = [
             (alerts.len(), News::Alerts(alerts)),
@@ -141,6 +149,24 @@ impl Analyst {
         self.save();
     }
 
+    /// Hands on what there is to keep of alerts for another run: at once what is told, the rest from time to time.
+    fn keep(&mut self, told: bool) {
+        if !told && self.now.since(self.kept) < KEEP {
+            return;
+        }
+        self.kept = self.now;
+        // While the delivery is behind, the correlator keeps note.
+        if self.unkept.is_empty() {
+            self.unkept = self.pipeline.to_keep(false);
+        }
+        if !self.unkept.is_empty() {
+            let news = News::Keep(std::mem::take(&mut self.unkept));
+            if let Err(TrySendError::Full(News::Keep(unkept))) = self.news.try_send(news) {
+                self.unkept = unkept;
+            }
+        }
+    }
+
     /// Saves what has been learned, from time to time.
     fn save(&mut self) {
         let first = self.saved == Timestamp::MAX;
@@ -156,7 +182,9 @@ impl Analyst {
         }
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(mut self) -> Outcome {
+        let mut unkept = std::mem::take(&mut self.unkept);
+        unkept.extend(self.pipeline.to_keep(true));
         let mut tally = self.tally;
         let (mut verdict, flows) = self.pipeline.finish();
         if let Some(save) = self.save
@@ -167,6 +195,7 @@ impl Analyst {
         }
         tally.count(&verdict.alerts);
         // Now there is time to wait; nobody takes it only if nobody reads any more.
+        drop(self.news.send(News::Keep(unkept)));
         drop(self.news.send(News::Flows(flows)));
         drop(self.news.send(News::Alerts(verdict.alerts.clone())));
         Outcome {

@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use tracing::error;
 
 use super::forward::Forwarder;
-use crate::alert::Alert;
+use super::state::State;
+use crate::alert::{Alert, Kept};
 use crate::pipeline::EndedFlow;
 use crate::report::FlowRecordV1;
 use crate::sinks::{AlertWriter, Delivery, RecordWriter, SinkError};
@@ -16,6 +17,8 @@ use crate::sinks::{AlertWriter, Delivery, RecordWriter, SinkError};
 pub(super) enum News {
     /// Alerts that opened, grew or ended.
     Alerts(Vec<Alert>),
+    /// Attacks to be kept for another run.
+    Keep(Vec<Kept>),
     /// Flows that ended.
     Flows(Vec<EndedFlow>),
     /// The files were opened anew: somebody moved the old ones away.
@@ -43,6 +46,7 @@ impl Outputs {
         mut self,
         news: &Receiver<News>,
         forwarder: Option<&Forwarder>,
+        mut state: Option<State>,
         stop: &AtomicBool,
     ) -> u64 {
         let mut failed = 0;
@@ -63,6 +67,12 @@ impl Outputs {
                 News::Reopen(anew) => {
                     self.settle(&mut broken, stop);
                     self = *anew;
+                    continue;
+                }
+                News::Keep(changes) => {
+                    if let Some(state) = &mut state {
+                        state.write(changes);
+                    }
                     continue;
                 }
                 News::Alerts(alerts) => {

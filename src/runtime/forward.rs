@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::named;
 use crate::alert::{Alert, AlertV1};
-use crate::sinks::{Refusal, Spool, SpoolError, Webhook};
+use crate::sinks::{Purpose, Records, RecordsError, Refusal, Webhook};
 
 /// Alerts sent at once.
 const BATCH: usize = 64;
@@ -87,7 +87,7 @@ impl Queue {
 /// The queue's copy on disk.
 #[derive(Debug)]
 struct Disk {
-    spool: Spool,
+    spool: Records,
     /// The last change failed: it lacks some that wait.
     behind: bool,
 }
@@ -123,7 +123,7 @@ impl Shared {
         };
         let records = missing.iter().chain(new);
         let records = records.map(|(number, one)| (*number, &**one));
-        match disk.spool.change(floor, records) {
+        match disk.spool.change(floor, &[], records) {
             Ok(()) => {
                 if std::mem::take(&mut disk.behind) {
                     info!("alerts wait on disk again");
@@ -183,8 +183,8 @@ impl Forwarder {
     ///
     /// # Errors
     /// When the file can't be used.
-    pub fn with_spool(self, path: &Path) -> Result<Self, SpoolError> {
-        let (spool, waiting) = Spool::open(path)?;
+    pub fn with_spool(self, path: &Path) -> Result<Self, RecordsError> {
+        let (spool, waiting) = Records::open(path, Purpose::Spool)?;
         if !waiting.is_empty() {
             info!(
                 "{} alerts of an earlier run wait for {}",
@@ -384,7 +384,7 @@ mod tests {
         }
         assert_eq!(forwarder.view().counts().lost, 15);
         assert_eq!(forwarder.finish(), 15, "those kept are not lost");
-        let (spool, waiting) = Spool::open(&path).unwrap();
+        let (spool, waiting) = Records::open(&path, Purpose::Spool).unwrap();
         let numbers: Vec<u64> = waiting.iter().map(|(number, _)| *number).collect();
         // What was pushed out goes with the next change.
         assert_eq!(numbers, (14..25).collect::<Vec<u64>>());
@@ -418,6 +418,10 @@ mod tests {
         forwarder.take(&[alert]);
         assert_eq!(forwarder.view().counts().kept, Some(true));
         drop(forwarder);
-        assert_eq!(Spool::open(&broken).unwrap().1.len(), 4, "all that wait");
+        assert_eq!(
+            Records::open(&broken, Purpose::Spool).unwrap().1.len(),
+            4,
+            "all that wait"
+        );
     }
 }

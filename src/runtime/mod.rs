@@ -18,6 +18,7 @@ mod links;
 mod privileges;
 mod ring;
 mod server;
+mod state;
 mod taps;
 mod view;
 
@@ -56,6 +57,7 @@ use view::View;
 pub use deliver::Outputs;
 pub use forward::{Forwarded, Forwarder};
 pub use identity::{IdentityState, places};
+pub use state::State;
 pub use taps::{Selection, TapCounts, TapState};
 
 /// Messages on their way to the analysis, besides batches.
@@ -135,6 +137,8 @@ pub struct Setup {
     pub outputs: Outputs,
     /// The server that alerts go to as well, if any.
     pub forwarder: Option<Forwarder>,
+    /// Where open alerts are kept over a restart, if they are.
+    pub state: Option<State>,
     /// Where what is learned goes, when learning.
     pub store: Option<Store>,
     /// What SIGHUP does.
@@ -246,6 +250,12 @@ impl Engine {
         if setup.outputs.wants_flows() {
             pipeline = pipeline.keeping_flows();
         }
+        let mut state = setup.state;
+        if let Some(state) = &mut state {
+            let found = state.take();
+            let n = found.len();
+            state::tell(n, &pipeline.recall(found));
+        }
         let (save, baselines) = sync_channel(1);
         let save = setup.store.is_some().then_some(save);
         let analyst = Analyst::new(pipeline, free, news.clone(), save, Arc::clone(&view));
@@ -268,7 +278,7 @@ impl Engine {
         let forwarding = forwarder.as_ref().map(Forwarder::view);
         let delivery = named("delivery", move || {
             let _bell: Bell = bell;
-            let failed = outputs.run(&delivered, forwarder.as_ref(), &halt);
+            let failed = outputs.run(&delivered, forwarder.as_ref(), state, &halt);
             failed + forwarder.map_or(0, Forwarder::finish)
         })?;
         let (_, bell) = thread();

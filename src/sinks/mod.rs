@@ -3,7 +3,7 @@
 //! Owns the line discipline and what a closed pipe means. Knows nothing of how a record is made: text for people comes from
 //! a renderer that the caller gives, JSON from the published types.
 
-mod spool;
+mod records;
 mod webhook;
 
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::alert::{Alert, AlertV1};
 
-pub use spool::{Numbered, Spool, SpoolError};
+pub use records::{Numbered, Purpose, Records, RecordsError};
 pub use webhook::{Refusal, Webhook, WebhookError, WebhookForm};
 
 /// What came of writing a record.

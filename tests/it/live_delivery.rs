@@ -172,3 +172,52 @@ fn alerts_outlive_a_kill_while_their_server_is_down() {
     assert!(!said.contains("of an earlier run"), "{said}");
     assert_eq!(received(&log).len(), told.len());
 }
+
+#[test]
+fn an_attack_stays_the_same_alert_when_the_agent_is_killed() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let (cni, state) = (lab.cni(), lab.path("state"));
+    let args = [
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--state",
+        &state,
+    ];
+    let scan = |ports: &str| worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", ports, &web.ip]);
+    let mut agent = lab.spanwatch(&args);
+    scan("-p1-300");
+    let alert = agent.alert(SOON, is("port-scan"));
+    // A second later it is kept for sure.
+    std::thread::sleep(Duration::from_millis(1500));
+    agent.kill();
+
+    let mut agent = lab.spanwatch(&args);
+    agent.hear("1 alerts of an earlier run go on");
+    scan("-p1-2000");
+    std::thread::sleep(Duration::from_secs(3));
+    let (code, alerts, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!alerts.is_empty());
+    for again in &alerts {
+        assert_eq!(again["id"], alert["id"], "{again}");
+        assert_ne!(again["status"], "open", "it was opened before");
+        assert_eq!(again["time"]["first"], alert["time"]["first"]);
+        assert_eq!(again["actor"]["pod"], worker.name);
+    }
+    assert_eq!(alerts.last().unwrap()["status"], "closed");
+
+    // Ended as it should be: what goes on right after is opened anew, under its id.
+    let mut agent = lab.spanwatch(&args);
+    scan("-p1-300");
+    let again = agent.alert(SOON, is("port-scan"));
+    assert_eq!(
+        (&again["id"], &again["status"]),
+        (&alert["id"], &"open".into())
+    );
+    agent.stop();
+}

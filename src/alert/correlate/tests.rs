@@ -402,3 +402,119 @@ proptest! {
         prop_assert_eq!(format!("{:?}", run()), format!("{:?}", run()));
     }
 }
+
+/// What a correlator has to keep, as another one is given it.
+fn kept(correlator: &mut Correlator, ended: bool) -> Vec<(String, Vec<u8>)> {
+    let kept = correlator.to_keep(ended).into_iter();
+    kept.filter_map(|(id, attack)| Some((id, attack?)))
+        .collect()
+}
+
+#[test]
+fn an_attack_stays_the_same_alert_over_a_restart() {
+    let counts = LossCounts::default();
+    let mut before = correlator(64);
+    assert_eq!(before.recall(Vec::new()), Vec::<String>::new());
+    before.accept(sweep(0, 5, 17.0), &counts, 10);
+    before.accept(finding(10, 20, 18.0), &counts, 40);
+    before.accept(by("10.9.9.9", finding(0, 5, 2.0)), &counts, 50);
+    let [open] = before.updates(at(21)).try_into().unwrap();
+    let state = kept(&mut before, false);
+    assert_eq!(state.len(), 1, "what is no alert is not kept");
+    assert_eq!(kept(&mut before, false), [], "once");
+
+    let mut after = correlator(64);
+    assert_eq!(after.recall(state.clone()), Vec::<String>::new());
+    assert_eq!(after.updates(at(60)).len(), 0, "nothing is told again");
+    let [same] = after.alerts().collect::<Vec<_>>().try_into().unwrap();
+    let json = |alert: &Alert| {
+        let mut json = serde_json::to_value(crate::alert::AlertV1::from(alert)).unwrap();
+        json["status"] = "".into();
+        json
+    };
+    assert_eq!(json(&same), json(&open));
+
+    // It goes on, more gravely: the same alert, with what both runs saw.
+    let mut grown = finding(70, 90, 40.0);
+    grown.target_count = 20;
+    grown
+        .evidence
+        .push(evidence("scan.width", Family::Volume, 30.0));
+    after.accept(grown, &counts, 7);
+    let told = after.updates(at(91));
+    assert!(
+        told.iter()
+            .all(|alert| alert.id == open.id && alert.status == AlertStatus::Updated)
+    );
+    let [grown] = after.alerts().collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((grown.first, grown.last), (at(0), at(90)));
+    assert_eq!(
+        grown.target_count, open.target_count,
+        "this run's count is no smaller truth"
+    );
+    assert_eq!(grown.coverage.packets, 47);
+
+    // Its end is told by whichever run sees it, once.
+    let closed = after.updates(at(90 + 3601));
+    assert_eq!((closed.len(), closed[0].status), (1, AlertStatus::Closed));
+    let mut third = correlator(64);
+    third.recall(kept(&mut after, false));
+    assert_eq!(third.updates(at(90 + 7300)).len(), 0);
+    // Forgotten after a day, here and on disk.
+    assert_eq!(third.updates(at(90 + 86_401)).len(), 0);
+    assert_eq!(third.to_keep(false), [(open.id, None)]);
+}
+
+#[test]
+fn a_run_that_ended_has_told_all_ends() {
+    let mut before = correlator(64);
+    before.recall(Vec::new());
+    before.accept(finding(0, 20, 18.0), &LossCounts::default(), 1);
+    let open = before.updates(at(21)).remove(0);
+    let state = kept(&mut before, true);
+    let mut after = correlator(64);
+    after.recall(state);
+    assert_eq!(after.updates(at(7200)).len(), 0);
+    // But what goes on right after it is the same attack.
+    let mut after_at_once = correlator(64);
+    after_at_once.recall(kept(&mut before, true));
+    after_at_once.accept(finding(300, 400, 18.0), &LossCounts::default(), 1);
+    let again = after_at_once.updates(at(401));
+    assert_eq!((again.len(), again[0].status), (1, AlertStatus::Open));
+    assert_eq!((&again[0].id, again[0].first), (&open.id, at(0)));
+}
+
+#[test]
+fn what_cannot_be_understood_is_left_out_and_named() {
+    let mut before = correlator(64);
+    before.recall(Vec::new());
+    before.accept(finding(0, 20, 18.0), &LossCounts::default(), 1);
+    let (id, good) = kept(&mut before, false).remove(0);
+    let text = String::from_utf8(good.clone()).unwrap();
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}: {text}");
+        text.replace(from, to).into_bytes()
+    };
+    for bad in [
+        b"{".to_vec(),
+        with("spanwatch.attack/1", "spanwatch.attack/2"),
+        with("\"signature\":\"port-scan\"", "\"signature\":\"gone\""),
+        with("\"family\":\"outcome\"", "\"family\":\"other\""),
+        with("scan.failed_contacts", &"x".repeat(65)),
+    ] {
+        let mut after = correlator(64);
+        assert_eq!(
+            after.recall(vec![(id.clone(), bad)]),
+            std::slice::from_ref(&id)
+        );
+        assert_eq!(after.alerts().count(), 0);
+        assert_eq!(
+            after.to_keep(false),
+            [(id.clone(), None)],
+            "nor kept any longer"
+        );
+    }
+    let mut full = correlator(1);
+    let two = vec![(id.clone(), good.clone()), (id, good)];
+    assert_eq!(full.recall(two).len(), 1, "no more than fit");
+}

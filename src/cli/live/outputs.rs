@@ -74,7 +74,12 @@ fn open(path: Option<&Path>) -> anyhow::Result<Box<dyn Write + Send>> {
 /// The directories of everything that is written.
 pub(super) fn writable(args: &LiveArgs) -> Vec<PathBuf> {
     let baseline = args.baseline.iter().filter(|_| args.learn);
-    let files = args.output.iter().chain(&args.flows).chain(&args.spool);
+    let files = args
+        .output
+        .iter()
+        .chain(&args.flows)
+        .chain(&args.spool)
+        .chain(&args.state);
     let files = files.chain(baseline);
     let parents = files.filter_map(|file| std::path::absolute(file).ok());
     parents

@@ -62,6 +62,7 @@ pub(super) fn prepare(args: &LiveArgs, source: &Source) -> Result<Prepared, Vec<
         ("output", &args.output),
         ("flows", &args.flows),
         ("spool", &args.spool),
+        ("state", &args.state),
     ] {
         if let Some(file) = file.as_deref().filter(|file| file.as_os_str() != "-") {
             writable(key, file, &mut problems);

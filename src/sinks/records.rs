@@ -1,6 +1,6 @@
-//! Records that their receiver hasn't taken yet, in a file: numbered, in order, there again after a crash.
+//! Numbered records in a file, there again after a crash: alerts that their receiver hasn't taken yet, or that are open.
 //!
-//! Owns the file (redb, locked while open, each change one transaction). Knows nothing of receivers.
+//! Owns the file (redb, locked while open, each change one transaction). Knows nothing of what is in them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,46 @@ use redb::{
     TableHandle,
 };
 
-/// Number → record.
-const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("spanwatch.spool.1");
+/// What a file is for; one can't be taken for the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Alerts to be sent, by number in the order of telling.
+    Spool,
+    /// Attacks that go on, by the alert's id.
+    State,
+}
+
+impl Purpose {
+    /// Number → record.
+    const fn table(self) -> TableDefinition<'static, u64, &'static [u8]> {
+        TableDefinition::new(match self {
+            Self::Spool => "spanwatch.spool.1",
+            Self::State => "spanwatch.state.1",
+        })
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Spool => "spool of alerts",
+            Self::State => "state of a live run",
+        }
+    }
+}
 /// Bytes of the file kept in memory: what is written once, is read once.
 const CACHE: usize = 1 << 20;
 
 /// Why records can't be kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SpoolError {
+pub enum RecordsError {
     /// The file is in use.
-    #[error("{} is in use by another spanwatch: give each a spool of its own", .0.display())]
+    #[error("{} is in use by another spanwatch: give each a file of its own", .0.display())]
     InUse(PathBuf),
     /// The file isn't ours, or is damaged.
-    #[error("{} is no spool of alerts ({problem}): name another file, or move it away to go on without what waits in it", .path.display())]
+    #[error("{} is no {} ({problem}): name another file, or move it away to go on without what was in it", .path.display(), .purpose.label())]
     Damaged {
+        /// What it should be.
+        purpose: Purpose,
         /// The file.
         path: PathBuf,
         /// What was found.
@@ -43,51 +68,55 @@ pub enum SpoolError {
 /// A record and its number.
 pub type Numbered = (u64, Vec<u8>);
 
-/// An open spool.
+/// An open file.
 #[derive(Debug)]
-pub struct Spool {
+pub struct Records {
+    purpose: Purpose,
     path: PathBuf,
     /// None after a failure: the next change opens it anew.
     database: Option<Database>,
 }
 
-impl Spool {
-    /// Opens a spool, or makes one, and reads what waits in it.
+impl Records {
+    /// Opens a file, or makes one, and reads what is in it, in the order of the numbers.
     ///
     /// # Errors
     /// When the file is in use, is something else, or can't be read or made.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Numbered>), SpoolError> {
+    pub fn open(path: &Path, purpose: Purpose) -> Result<(Self, Vec<Numbered>), RecordsError> {
+        let damaged = |error: &dyn std::error::Error| RecordsError::Damaged {
+            purpose,
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
         let database = open(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => SpoolError::InUse(path.to_owned()),
-            other => damaged(path, &other),
+            DatabaseError::DatabaseAlreadyOpen => RecordsError::InUse(path.to_owned()),
+            other => damaged(&other),
         })?;
-        let waiting = read(&database).map_err(|error| damaged(path, &error))?;
-        let spool = Self {
+        let found = read(&database, purpose).map_err(|error| damaged(&error))?;
+        let records = Self {
+            purpose,
             path: path.to_owned(),
             database: Some(database),
         };
-        Ok((spool, waiting))
+        Ok((records, found))
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Forgets the records below `floor` and adds others, both or neither. It is on disk when this returns.
+    /// Forgets the records below `floor` and those of `gone`, and adds others or puts them in their place: all of it or nothing. It
+    /// is on disk when this returns.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn change<'r>(
         &mut self,
         floor: u64,
+        gone: &[u64],
         new: impl Iterator<Item = (u64, &'r [u8])>,
-    ) -> Result<(), SpoolError> {
-        let changed = self.attempt(floor, new);
+    ) -> Result<(), RecordsError> {
+        let changed = self.attempt(floor, gone, new);
         changed.map_err(|source| {
             // Nothing can be done with it after a failure but to open it anew.
             self.database = None;
-            SpoolError::Write {
+            RecordsError::Write {
                 path: self.path.clone(),
                 source: Box::new(source),
             }
@@ -97,6 +126,7 @@ impl Spool {
     fn attempt<'r>(
         &mut self,
         floor: u64,
+        gone: &[u64],
         new: impl Iterator<Item = (u64, &'r [u8])>,
     ) -> Result<(), redb::Error> {
         let database = match self.database.take() {
@@ -105,8 +135,11 @@ impl Spool {
         };
         let write = self.database.insert(database).begin_write()?;
         {
-            let mut records = write.open_table(RECORDS)?;
+            let mut records = write.open_table(self.purpose.table())?;
             records.retain_in(..floor, |_, _| false)?;
+            for number in gone {
+                records.remove(number)?;
+            }
             for (number, record) in new {
                 records.insert(number, record)?;
             }
@@ -117,7 +150,7 @@ impl Spool {
 }
 
 #[cfg(test)]
-impl Spool {
+impl Records {
     /// Has to be opened anew, elsewhere.
     pub(crate) fn lose(&mut self, path: &Path) {
         self.database = None;
@@ -129,33 +162,27 @@ fn open(path: &Path) -> Result<Database, DatabaseError> {
     Database::builder().set_cache_size(CACHE).create(path)
 }
 
-fn read(database: &Database) -> Result<Vec<Numbered>, redb::Error> {
+fn read(database: &Database, purpose: Purpose) -> Result<Vec<Numbered>, redb::Error> {
     let read = database.begin_read()?;
+    let table = purpose.table();
     if let Some(other) = read
         .list_tables()?
-        .find(|table| table.name() != RECORDS.name())
+        .find(|other| other.name() != table.name())
     {
         let problem = format!("it holds {}", other.name());
         return Err(redb::Error::Corrupted(problem));
     }
-    let records = match read.open_table(RECORDS) {
+    let records = match read.open_table(table) {
         Ok(records) => records,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let mut waiting = Vec::new();
+    let mut found = Vec::new();
     for entry in records.iter()? {
         let (number, record) = entry?;
-        waiting.push((number.value(), record.value().to_vec()));
+        found.push((number.value(), record.value().to_vec()));
     }
-    Ok(waiting)
-}
-
-fn damaged(path: &Path, error: &dyn std::error::Error) -> SpoolError {
-    SpoolError::Damaged {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -169,26 +196,29 @@ mod tests {
             .collect()
     }
 
-    fn add(spool: &mut Spool, floor: u64, new: &[Numbered]) {
+    fn add(spool: &mut Records, floor: u64, new: &[Numbered]) {
         let new = new.iter().map(|(number, record)| (*number, &**record));
-        spool.change(floor, new).unwrap();
+        spool.change(floor, &[7, 9999], new).unwrap();
     }
 
     #[test]
     fn what_waits_is_there_again_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("spool");
-        let (mut spool, waiting) = Spool::open(&path).unwrap();
+        let (mut spool, waiting) = Records::open(&path, Purpose::Spool).unwrap();
         assert_eq!(waiting, []);
         add(&mut spool, 0, &records(0..300));
         add(&mut spool, 120, &records(300..310));
-        assert!(matches!(Spool::open(&path), Err(SpoolError::InUse(_))));
+        assert!(matches!(
+            Records::open(&path, Purpose::Spool),
+            Err(RecordsError::InUse(_))
+        ));
         drop(spool);
-        let (mut spool, waiting) = Spool::open(&path).unwrap();
+        let (mut spool, waiting) = Records::open(&path, Purpose::Spool).unwrap();
         assert_eq!(waiting, records(120..310));
         add(&mut spool, 310, &[]);
         drop(spool);
-        assert_eq!(Spool::open(&path).unwrap().1, []);
+        assert_eq!(Records::open(&path, Purpose::Spool).unwrap().1, []);
     }
 
     #[test]
@@ -202,8 +232,8 @@ mod tests {
         .unwrap();
         let before = std::fs::read(&path).unwrap();
         assert!(matches!(
-            Spool::open(&path),
-            Err(SpoolError::Damaged { .. })
+            Records::open(&path, Purpose::Spool),
+            Err(RecordsError::Damaged { .. })
         ));
         assert_eq!(std::fs::read(&path).unwrap(), before);
 
@@ -212,11 +242,25 @@ mod tests {
             .unwrap()
             .save(&crate::baseline::Baseline::default())
             .unwrap();
-        let error = Spool::open(&path).unwrap_err().to_string();
+        let error = Records::open(&path, Purpose::Spool)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("no spool of alerts") && error.contains("spanwatch.meta"),
             "{error}"
         );
         assert!(Store::read(&path).is_ok());
+
+        // A spool is no state.
+        let path = folder.path().join("spool");
+        add(
+            &mut Records::open(&path, Purpose::Spool).unwrap().0,
+            0,
+            &records(0..1),
+        );
+        let error = Records::open(&path, Purpose::State)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is no state of a live run"), "{error}");
     }
 }
