@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -32,14 +33,16 @@ const MAX_SHEETS: usize = 20_000;
 const MAX_RECENT: usize = 1 << 16;
 
 /// A pod's sheet: when it begins, and whose it is.
-type SheetKey = (i64, IpAddr, WorkloadId);
+pub(super) type SheetKey = (i64, IpAddr, WorkloadId);
+/// Sheets that are held back. A snapshot shares those that are written no more.
+pub(super) type Sheets = BTreeMap<SheetKey, Arc<Profile>>;
 
 /// Updates a baseline from events, in their order.
 #[derive(Debug)]
 pub struct Learner {
     baseline: Baseline,
     rates: RateWindows,
-    sheets: BTreeMap<SheetKey, Profile>,
+    sheets: Sheets,
     /// When a pod last made a contact.
     recent: LruCache<(IpAddr, Contact), Timestamp>,
     /// Sheets that begin before this have joined the baseline.
@@ -54,13 +57,13 @@ impl Default for Learner {
 }
 
 impl Learner {
-    /// Goes on from what was learned before.
-    pub fn new(baseline: Baseline) -> Self {
+    /// Goes on from what was learned before; from a snapshot, with what was held back.
+    pub fn new(mut baseline: Baseline) -> Self {
         const RECENT: NonZeroUsize = NonZeroUsize::new(MAX_RECENT).unwrap();
         Self {
+            sheets: std::mem::take(&mut baseline.held),
             baseline,
             rates: RateWindows::default(),
-            sheets: BTreeMap::new(),
             recent: bounded(RECENT),
             settled: i64::MIN,
             withheld: BTreeMap::new(),
@@ -70,6 +73,14 @@ impl Learner {
     /// What has been learned by now.
     pub const fn baseline(&self) -> &Baseline {
         &self.baseline
+    }
+
+    /// What has been learned by now and what is held back, to go on from.
+    pub fn snapshot(&self) -> Baseline {
+        Baseline {
+            held: self.sheets.clone(),
+            ..self.baseline.clone()
+        }
     }
 
     /// Learns from an event. `peers` must have observed the events before it.
@@ -196,7 +207,7 @@ impl Learner {
         {
             self.join(&key, sheet, &[]);
         }
-        self.sheets.entry(key).or_default()
+        Arc::make_mut(self.sheets.entry(key).or_default())
     }
 
     /// Whether sheets are due to join the baseline.
@@ -237,7 +248,8 @@ impl Learner {
         self.finish_without(&[]).0
     }
 
-    fn join(&mut self, key: &SheetKey, mut sheet: Profile, covers: &[Cover]) {
+    fn join(&mut self, key: &SheetKey, sheet: Arc<Profile>, covers: &[Cover]) {
+        let mut sheet = Arc::unwrap_or_clone(sheet);
         let (at, pod, workload) = key;
         let start = at.saturating_mul(SHEET);
         let time = (
@@ -318,4 +330,70 @@ fn contacts<'a>(
         .server_contact(flow)
         .map(|contact| (&flow.resp, contact));
     client.into_iter().chain(server)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::alert::testing::{at, flow, pod};
+
+    /// `shop/cart` meets so many databases, a minute apart.
+    fn meet(learner: &mut Learner, numbers: std::ops::Range<u64>) {
+        let cart = pod("shop", "cart", "x2x9k", "10.244.1.7");
+        for n in numbers {
+            let name = format!("db{n}");
+            let db = pod("shop", &name, "k2l9q", &format!("10.244.2.{n}"));
+            let event = Event {
+                time: at(60 * n as i64),
+                kind: EventKind::FlowOutcome {
+                    flow: flow(n, &cart, &db, 5432),
+                    outcome: Outcome::Answered,
+                },
+            };
+            learner.observe(&event, &PeerNamer::default());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_goes_on_as_if_nothing_had_happened() {
+        let mut whole = Learner::default();
+        meet(&mut whole, 0..250);
+        whole.settle(at(60 * 250), &[]);
+        let mut first = Learner::default();
+        meet(&mut first, 0..200);
+        first.settle(at(60 * 200), &[]);
+        let snapshot = first.snapshot();
+        assert!(!snapshot.held.is_empty() && snapshot.profiles().len() > 10);
+        // What the first learns from there on is not in the snapshot.
+        meet(&mut first, 200..210);
+        let mut second = Learner::new(snapshot);
+        meet(&mut second, 200..250);
+        second.settle(at(60 * 250), &[]);
+        assert_eq!(second.finish(), whole.finish());
+    }
+
+    #[test]
+    fn what_an_alert_covers_is_left_out_of_what_was_held_back_too() {
+        let mut first = Learner::default();
+        meet(&mut first, 0..5);
+        let cart = pod("shop", "cart", "x2x9k", "10.244.1.7");
+        let cover = Cover {
+            alert: "a".to_owned(),
+            actor: cart.ip,
+            workload: cart.who.identity.workload.clone(),
+            first: at(0),
+            last: at(300),
+            departure: false,
+            targets: BTreeSet::new(),
+            peers: BTreeSet::new(),
+        };
+        let second = Learner::new(first.snapshot());
+        let (baseline, withheld) = second.finish_without(&[cover]);
+        assert_eq!(withheld.len(), 1);
+        let workload = cart.who.identity.workload.clone().unwrap();
+        let profile = baseline.profile(&workload);
+        assert_eq!(profile.map_or(0, |profile| profile.peers().count()), 0);
+    }
 }

@@ -32,6 +32,7 @@ use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
+use learner::Sheets;
 use lineage::Pools;
 use side::{Change, Room};
 use table::Names;
@@ -54,6 +55,8 @@ pub struct Baseline {
     /// Entries and habits over all profiles.
     size: Change,
     losses: LossCounts,
+    /// What is too young to be part of it. Only a snapshot of a run that learns has any.
+    held: Sheets,
     /// Made when first asked for, and anew after each change.
     pools: OnceLock<Box<Pools>>,
 }

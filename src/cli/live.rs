@@ -243,7 +243,12 @@ fn task(args: &LiveArgs, rules: Rules) -> anyhow::Result<(Task, Option<Store>)> 
         let store = Store::create(path)?;
         let task = Task::Learn {
             signatures,
-            baseline: store.load()?,
+            // What was held back is for whoever knows the alerts of that time.
+            baseline: if args.state.is_some() {
+                store.resume()?
+            } else {
+                store.load()?
+            },
             exceptions,
         };
         return Ok((task, Some(store)));

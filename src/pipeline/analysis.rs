@@ -207,10 +207,10 @@ impl Analysis {
     }
 
     /// What has been learned by now, when learning.
-    pub(super) fn learned(&self) -> Option<&Baseline> {
+    pub(super) fn learner(&self) -> Option<&Learner> {
         match &self.knowledge {
             Knowledge::Given(_) => None,
-            Knowledge::Learning(learner) => Some(learner.baseline()),
+            Knowledge::Learning(learner) => Some(learner),
         }
     }
 

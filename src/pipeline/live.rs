@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::analysis::Analysis;
 use super::{BuildError, Pipeline, Stats, TICK};
 use crate::alert::{Alert, Exceptions, Kept};
-use crate::baseline::Baseline;
+use crate::baseline::Learner;
 use crate::identity::Journal;
 use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
@@ -88,9 +88,10 @@ impl Pipeline {
             .unwrap_or_default()
     }
 
-    /// What has been learned by now, when learning. What was seen in the last two hours is not in it yet.
-    pub fn learned(&self) -> Option<&Baseline> {
-        self.analysis.as_ref().and_then(Analysis::learned)
+    /// What has been learned by now, when learning. What was seen in the last two hours is held back, in case an alert covers it;
+    /// [`Learner::snapshot`] has it too.
+    pub fn learner(&self) -> Option<&Learner> {
+        self.analysis.as_ref().and_then(Analysis::learner)
     }
 
     /// What was seen so far.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -22,8 +23,11 @@ use crate::time::Timestamp;
 const SECOND: i64 = 1_000_000_000;
 /// How old the kept form of an alert may be that has grown without being told.
 const KEEP: Duration = Duration::from_mins(1);
-/// Between two savings of what is learned.
-const SAVE: Duration = Duration::from_mins(10);
+/// Between two savings of what is learned, at least and at most.
+const SAVE_SOONEST: Duration = Duration::from_mins(1);
+const SAVE_LATEST: Duration = Duration::from_mins(10);
+/// And so many times what the last one took, which makes it one hundredth of a core.
+const SAVE_SHARE: u32 = 100;
 
 pub(super) struct Analyst {
     pipeline: Pipeline,
@@ -31,8 +35,7 @@ pub(super) struct Analyst {
     free: SyncSender<Batch>,
     tally: Tally,
     news: SyncSender<News>,
-    /// Where what is learned is saved.
-    save: Option<SyncSender<Baseline>>,
+    saving: Option<Saving>,
     saved: Timestamp,
     kept: Timestamp,
     /// What there is to keep, where the delivery has no room for it yet.
@@ -40,6 +43,22 @@ pub(super) struct Analyst {
     view: Arc<View>,
     now: Timestamp,
     told: Timestamp,
+}
+
+/// Where what is learned is saved.
+pub(super) struct Saving {
+    /// To the thread that writes it, with when it was begun.
+    pub(super) to: SyncSender<(Baseline, Instant)>,
+    /// Milliseconds that the last one took, from the beginning.
+    pub(super) took: Arc<AtomicU64>,
+    /// Whether what is held back is saved too: only where alerts are kept as well, that say what not to learn of it.
+    pub(super) held: bool,
+}
+
+impl Saving {
+    fn cost(&self) -> Duration {
+        Duration::from_millis(self.took.load(Ordering::Relaxed))
+    }
 }
 
 /// What the run came to.
@@ -55,7 +74,7 @@ impl Analyst {
         pipeline: Pipeline,
         free: SyncSender<Batch>,
         news: SyncSender<News>,
-        save: Option<SyncSender<Baseline>>,
+        saving: Option<Saving>,
         view: Arc<View>,
     ) -> Self {
         Self {
@@ -64,7 +83,7 @@ impl Analyst {
             free,
             tally: Tally::default(),
             news,
-            save,
+            saving,
             saved: Timestamp::MAX,
             kept: Timestamp::MIN,
             unkept: Vec::new(),
@@ -91,7 +110,10 @@ impl Analyst {
                     signatures,
                     exceptions,
                 }) => match self.pipeline.reload(&signatures, exceptions) {
-                    Ok(changed) => info!("signatures read again, {changed} changed"),
+                    Ok(changed) => {
+                        info!("signatures read again, {changed} changed");
+                        self.save();
+                    }
                     Err(error) => warn!("all stays as it was: {error}"),
                 },
             }
@@ -146,7 +168,15 @@ impl Analyst {
             alerts: self.tally.counts,
             now: Some(self.now),
         });
-        self.save();
+        let first = self.saved == Timestamp::MAX;
+        if first {
+            self.saved = self.now;
+        }
+        let cost = self.saving.as_ref().map(Saving::cost).unwrap_or_default();
+        let interval = (cost * SAVE_SHARE).clamp(SAVE_SOONEST, SAVE_LATEST);
+        if self.now.since(self.saved) >= interval {
+            self.save();
+        }
     }
 
     /// Hands on what there is to keep of alerts for another run: at once what is told, the rest from time to time.
@@ -167,19 +197,20 @@ impl Analyst {
         }
     }
 
-    /// Saves what has been learned, from time to time.
+    /// Saves what has been learned.
     fn save(&mut self) {
-        let first = self.saved == Timestamp::MAX;
-        if first || self.now.since(self.saved) >= SAVE {
-            self.saved = self.now;
-            if !first
-                && let Some(save) = &self.save
-                && let Some(learned) = self.pipeline.learned()
-            {
-                // If the last one is still being written, the next will do.
-                save.try_send(learned.clone()).ok();
-            }
-        }
+        self.saved = self.now;
+        let Some((saving, learner)) = self.saving.as_ref().zip(self.pipeline.learner()) else {
+            return;
+        };
+        let began = stopwatch();
+        let learned = if saving.held {
+            learner.snapshot()
+        } else {
+            learner.baseline().clone()
+        };
+        // If the last one is still being written, the next will do.
+        saving.to.try_send((learned, began)).ok();
     }
 
     fn finish(mut self) -> Outcome {
@@ -187,11 +218,11 @@ impl Analyst {
         unkept.extend(self.pipeline.to_keep(true));
         let mut tally = self.tally;
         let (mut verdict, flows) = self.pipeline.finish();
-        if let Some(save) = self.save
+        if let Some(saving) = self.saving
             && let Some(baseline) = verdict.baseline.take()
         {
             // Only gone if its thread died, which is told at the end.
-            save.send(baseline).ok();
+            saving.to.send((baseline, stopwatch())).ok();
         }
         tally.count(&verdict.alerts);
         // Now there is time to wait; nobody takes it only if nobody reads any more.
@@ -204,6 +235,14 @@ impl Analyst {
             verdict,
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long saving takes is no matter of packet time"
+)]
+fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 /// Alerts by severity, each once, as grave as it was told last.

@@ -26,10 +26,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use caps::Capability;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +46,7 @@ use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
-use analyst::Analyst;
+use analyst::{Analyst, Saving};
 use deliver::News;
 use forward::ForwardView;
 use identity::Follower;
@@ -256,9 +256,14 @@ impl Engine {
             let n = found.len();
             state::tell(n, &pipeline.recall(found));
         }
-        let (save, baselines) = sync_channel(1);
-        let save = setup.store.is_some().then_some(save);
-        let analyst = Analyst::new(pipeline, free, news.clone(), save, Arc::clone(&view));
+        let (to, baselines) = sync_channel(1);
+        let took = Arc::new(AtomicU64::new(0));
+        let saving = setup.store.is_some().then(|| Saving {
+            to,
+            took: Arc::clone(&took),
+            held: state.is_some(),
+        });
+        let analyst = Analyst::new(pipeline, free, news.clone(), saving, Arc::clone(&view));
 
         // What a thread starts with, it has from this one.
         complain(privileges::confine(&setup.writable));
@@ -292,7 +297,8 @@ impl Engine {
             follower.run(&halt);
         })?;
         let store = setup.store;
-        let saving = store.map(|store| named("baseline", move || save_all(&store, &baselines)));
+        let saving =
+            store.map(|store| named("baseline", move || save_all(&store, &baselines, &took)));
         Ok(Self {
             stop,
             reread,
@@ -403,12 +409,18 @@ fn listen(address: SocketAddr) -> Result<TcpListener, RuntimeError> {
 }
 
 /// Saves each baseline that comes. The last one is the one that counts, so its failure is the run's.
-fn save_all(store: &Store, baselines: &Receiver<Baseline>) -> Result<(), StoreError> {
+fn save_all(
+    store: &Store,
+    baselines: &Receiver<(Baseline, Instant)>,
+    took: &AtomicU64,
+) -> Result<(), StoreError> {
     let mut last = Ok(());
-    for baseline in baselines {
+    for (baseline, began) in baselines {
         last = store.save(&baseline);
-        if let Err(error) = &last {
-            warn!("{error}");
+        took.store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        match &last {
+            Ok(()) => info!("baseline saved in {:.3} s", began.elapsed().as_secs_f64()),
+            Err(error) => warn!("{error}"),
         }
     }
     last

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::command::spanwatch;
 use crate::lab::{Lab, Running};
 use crate::live::{SOON, get, is, metric};
 
@@ -220,4 +221,50 @@ fn an_attack_stays_the_same_alert_when_the_agent_is_killed() {
         (&alert["id"], &"open".into())
     );
     agent.stop();
+}
+
+#[test]
+fn what_was_learned_outlives_a_kill() {
+    let Some(lab) = Lab::new(&["socat"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let cni = lab.cni();
+    let _server = web.start(&["socat", "TCP-LISTEN:8080,fork,reuseaddr", "PIPE"]);
+    for keeps in [true, false] {
+        let (baseline, state) = (lab.path(&format!("baseline-{keeps}")), lab.path("state"));
+        let mut args = vec![
+            "agent",
+            "--inventory",
+            cni.to_str().unwrap(),
+            "--baseline",
+            &baseline,
+            "--learn",
+        ];
+        if keeps {
+            args.extend(["--state", &state]);
+        }
+        let mut agent = lab.spanwatch(&args);
+        let calls = format!(
+            "for i in 1 2 3; do exec 3<>/dev/tcp/{}/8080; echo x >&3; read -u 3 y; done; sleep 3",
+            web.ip
+        );
+        worker.exec(&["bash", "-c", &calls]);
+        // Saved each minute, and when asked to.
+        agent.signal("HUP");
+        agent.hear("baseline saved in");
+        agent.kill();
+
+        let (code, _, said) = lab.spanwatch(&args).stop();
+        assert_eq!(code, Some(0), "{said}");
+        let shown = spanwatch(&["baseline", "show", "--baseline", &baseline]);
+        // It is minutes old: without the alerts that may cover it, it is forgotten.
+        assert_eq!(
+            shown.out.contains("shop/Deployment/worker"),
+            keeps,
+            "{}",
+            shown.out
+        );
+    }
 }

@@ -16,6 +16,7 @@ use redb::{
 };
 
 use super::Baseline;
+use super::learner::SheetKey;
 use crate::identity::WorkloadId;
 
 /// Facts about the file itself.
@@ -26,6 +27,8 @@ const PROFILES_1: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanw
 const PROFILES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwatch.profiles.2");
 /// Number → piece of the list of names.
 const NAMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("spanwatch.names.2");
+/// `time NUL address NUL namespace NUL kind NUL name` → what is held back of a pod, as a profile of format 2.
+const HELD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwatch.held.2");
 const VERSION_KEY: &str = "format";
 const PROFILES_KEY: &str = "profiles";
 const NAMES_KEY: &str = "names";
@@ -112,14 +115,24 @@ impl Store {
         let read = database
             .begin_read()
             .map_err(|error| damaged(path, &error))?;
-        load(&read).map_err(|problem| problem.of(path))
+        load(&read, false).map_err(|problem| problem.of(path))
     }
 
     /// What the file holds; empty for a new one.
     pub fn load(&self) -> Result<Baseline, StoreError> {
+        self.load_with(false)
+    }
+
+    /// The same with what the last writer held back, if it saved a snapshot and no end of its run: for whoever goes on in its
+    /// place and knows the alerts that cover some of it.
+    pub fn resume(&self) -> Result<Baseline, StoreError> {
+        self.load_with(true)
+    }
+
+    fn load_with(&self, held: bool) -> Result<Baseline, StoreError> {
         let read = self.database.begin_read();
         let read = read.map_err(|error| damaged(&self.path, &error))?;
-        load(&read).map_err(|problem| problem.of(&self.path))
+        load(&read, held).map_err(|problem| problem.of(&self.path))
     }
 
     /// Replaces what the file holds, in one step.
@@ -137,11 +150,17 @@ impl Store {
             write.delete_table(PROFILES_1)?;
             write.delete_table(PROFILES)?;
             write.delete_table(NAMES)?;
+            write.delete_table(HELD)?;
             let mut numbering = v2::Numbering::default();
             let mut profiles = write.open_table(PROFILES)?;
             for (workload, profile) in baseline.profiles() {
                 let value = v2::write(profile, &mut numbering).map_err(encoding)?;
                 profiles.insert(key(workload).as_str(), value.as_slice())?;
+            }
+            let mut held = write.open_table(HELD)?;
+            for (at, sheet) in &baseline.held {
+                let value = v2::write(sheet, &mut numbering).map_err(encoding)?;
+                held.insert(held_key(at).as_str(), value.as_slice())?;
             }
             let mut names = write.open_table(NAMES)?;
             for (number, piece) in (0..).zip(numbering.pieces()) {
@@ -195,7 +214,7 @@ macro_rules! damage {
 
 damage!(redb::StorageError, TableError);
 
-fn load(read: &ReadTransaction) -> Result<Baseline, Unreadable> {
+fn load(read: &ReadTransaction, held: bool) -> Result<Baseline, Unreadable> {
     let meta = match read.open_table(META) {
         Ok(meta) => meta,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Baseline::default()),
@@ -225,6 +244,9 @@ fn load(read: &ReadTransaction) -> Result<Baseline, Unreadable> {
                 v2::read(&mut baseline, workload, value.value(), &names)?;
             }
             count("profiles", baseline.profiles().len(), fact(PROFILES_KEY)?)?;
+            if held {
+                hold(read, &mut baseline, &names)?;
+            }
         }
         newer if newer > VERSION => return Err(Unreadable::Newer(newer)),
         other => {
@@ -234,6 +256,27 @@ fn load(read: &ReadTransaction) -> Result<Baseline, Unreadable> {
         }
     }
     Ok(baseline)
+}
+
+/// Reads what is held back. A file from before there was any has no table of it.
+fn hold(
+    read: &ReadTransaction,
+    baseline: &mut Baseline,
+    names: &v2::Numbered,
+) -> Result<(), Unreadable> {
+    let table = match read.open_table(HELD) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let sheet = v2::read_sheet(value.value(), names)?;
+        baseline
+            .held
+            .insert(parse_held_key(key.value())?, Arc::new(sheet));
+    }
+    Ok(())
 }
 
 fn count(what: &str, found: usize, told: u64) -> Result<(), Problem> {
@@ -277,6 +320,21 @@ fn parse_key(key: &str) -> Result<WorkloadId, Problem> {
         }),
         _ => Err(Problem(format!("key {key:?} names no workload"))),
     }
+}
+
+fn held_key((time, ip, workload): &SheetKey) -> String {
+    format!("{time}\0{ip}\0{}", key(workload))
+}
+
+fn parse_held_key(text: &str) -> Result<SheetKey, Problem> {
+    let parse = || {
+        let (time, rest) = text.split_once('\0')?;
+        let (ip, workload) = rest.split_once('\0')?;
+        Some((time.parse().ok()?, ip.parse().ok()?, workload))
+    };
+    let (time, ip, workload) =
+        parse().ok_or_else(|| Problem(format!("key {text:?} names no pod")))?;
+    Ok((time, ip, parse_key(workload)?))
 }
 
 #[cfg(test)]
@@ -339,6 +397,31 @@ mod tests {
         store.save(&baseline()).unwrap();
         drop(store);
         assert_eq!(Store::read(&path).unwrap(), baseline());
+    }
+
+    #[test]
+    fn what_is_held_back_is_there_for_whoever_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("b.redb")).unwrap();
+        assert!(store.resume().unwrap().held.is_empty());
+        let mut snapshot = baseline();
+        let (web, sheet) = (
+            id("prod", "web"),
+            snapshot.profiles[&id("prod", "web")].clone(),
+        );
+        for (time, ip) in [(-3, "10.0.0.7"), (7, "10.0.0.7"), (7, "fd00::1")] {
+            let key = (time, ip.parse().unwrap(), web.clone());
+            snapshot.held.insert(key, Arc::new(sheet.clone()));
+        }
+        store.save(&snapshot).unwrap();
+        let resumed = store.resume().unwrap();
+        assert_eq!(resumed, snapshot);
+        assert_eq!(resumed.held, snapshot.held);
+        // Others don't see it, and what they save has none.
+        let loaded = store.load().unwrap();
+        assert!(loaded.held.is_empty());
+        store.save(&loaded).unwrap();
+        assert!(store.resume().unwrap().held.is_empty());
     }
 
     #[test]

@@ -304,6 +304,11 @@ pub(super) fn read(
     Ok(())
 }
 
+/// What was held back of a pod.
+pub(super) fn read_sheet(sealed: &[u8], names: &Numbered) -> Result<Profile, Problem> {
+    decode(sealed).and_then(|stored| read_profile(stored, names))
+}
+
 fn read_profile(stored: ProfileV2, names: &Numbered) -> Result<Profile, Problem> {
     let mut profile = Profile {
         span: stored
