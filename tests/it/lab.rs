@@ -378,6 +378,15 @@ impl Spanwatch {
             .collect()
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.0.id());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap() << 10
+    }
+
     /// Kills it; returns all alerts that it told.
     pub(crate) fn kill(mut self) -> Vec<Value> {
         self.process.0.kill().unwrap();

@@ -16,7 +16,7 @@ pub(crate) fn is(signature: &'static str) -> impl Fn(&Value) -> bool {
 }
 
 /// The numbers of `any: received 12 packets = processed 3 + 9 of no pod`: what was received, and what became of it.
-fn account(said: &str, interface: &str) -> (u64, Vec<u64>) {
+pub(crate) fn account(said: &str, interface: &str) -> (u64, Vec<u64>) {
     let line = said
         .lines()
         .find(|line| line.starts_with(&format!("{interface}: received")));

@@ -41,6 +41,9 @@ mod live;
 /// Alerts of live captures, on their way.
 #[cfg(target_os = "linux")]
 mod live_delivery;
+/// Live captures under load.
+#[cfg(target_os = "linux")]
+mod live_load;
 /// Flows against tshark.
 mod oracle;
 /// Databases against tshark.
