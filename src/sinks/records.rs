@@ -246,7 +246,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("no spool of alerts") && error.contains("spanwatch.meta"),
+            error.contains("no spool of alerts") && error.contains("it holds spanwatch."),
             "{error}"
         );
         assert!(Store::read(&path).is_ok());
