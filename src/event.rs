@@ -95,7 +95,8 @@ pub enum EventKind {
         /// The verdict; at most one per flow.
         outcome: Outcome,
     },
-    /// What a flow speaks was recognised by its content; at most once per flow.
+    /// What a flow speaks was recognised by its content; once per flow, and again if it went on as something else than what a
+    /// few bytes had given it the name of.
     Recognised {
         /// The flow.
         flow: Arc<FlowInfo>,

@@ -159,6 +159,10 @@ pub(super) fn done() -> Box<dyn Dissector> {
 struct Done;
 
 impl Dissector for Done {
+    fn only_names(&self) -> bool {
+        true
+    }
+
     fn feed(&mut self, _: &Segment<'_>, _: &mut Vec<Transaction>) -> Progress {
         Progress::Done
     }

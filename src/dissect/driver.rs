@@ -4,12 +4,15 @@
 
 use std::fmt;
 
+mod named;
+
 use super::by_name::PROTOCOLS;
 use super::{
     Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, Opening, PATIENCE,
     PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction,
 };
 use crate::flow::{Direction, Inspection};
+use named::{Further, Named};
 
 /// The application side of one flow: recognises the protocol, then runs its dissector.
 ///
@@ -33,6 +36,8 @@ enum State {
     /// Nobody is certain yet. The first bytes of a stream's directions are kept meanwhile.
     Probing(Option<Box<Both<Head>>>),
     Following(Box<dyn Dissector>),
+    /// Somebody has given it a name, and reads no more of it.
+    Named(Box<Named>),
     Over,
 }
 
@@ -132,7 +137,7 @@ impl FlowDissector {
     pub(super) fn skipped(&self) -> u64 {
         match &self.state {
             State::Following(dissector) => dissector.skipped(),
-            State::Probing(_) | State::Over => 0,
+            State::Probing(_) | State::Named(_) | State::Over => 0,
         }
     }
 
@@ -143,6 +148,7 @@ impl FlowDissector {
         let progress = match &self.state {
             State::Following(_) => self.follow(segment, out),
             State::Probing(_) => self.probe(segment, out),
+            State::Named(_) => self.look_further(segment, out),
             State::Over => return Progress::Done,
         };
         if progress != Progress::More {
@@ -208,8 +214,8 @@ impl FlowDissector {
         }
         match verdict {
             Verdict::Certain(spec) => {
-                self.begin(spec);
-                self.follow(segment, out)
+                self.begin(spec, segment.direction);
+                self.go_on(segment, out)
             }
             Verdict::Unsure => self.wait(segment),
             Verdict::Foreign => {
@@ -243,7 +249,7 @@ impl FlowDissector {
                 };
                 if let Verdict::Certain(spec) = judge(self.carrier, &turn, true) {
                     let kept = heads.take();
-                    self.begin(spec);
+                    self.begin(spec, other);
                     return self.catch_up(spec, kept, segment, out);
                 }
             }
@@ -269,7 +275,7 @@ impl FlowDissector {
                 if let Some(kept) = &mut kept {
                     kept.of(direction).bytes.truncate(earlier);
                 }
-                self.begin(spec);
+                self.begin(spec, direction);
                 return self.catch_up(spec, kept, segment, out);
             }
             if earlier == 0 {
@@ -295,12 +301,55 @@ impl FlowDissector {
         }
     }
 
-    fn begin(&mut self, spec: &DissectorSpec) {
+    /// Whoever is certain takes the flow, by what `by` said.
+    fn begin(&mut self, spec: &'static DissectorSpec, by: Direction) {
         let mut dissector = (spec.build)();
-        dissector.nest(self.depth);
-        self.state = State::Following(dissector);
+        self.confirmed = self.confirmed || dissector.confirmed();
+        self.state = if dissector.only_names() {
+            State::Named(Box::new(Named::new(spec, by)))
+        } else {
+            dissector.nest(self.depth);
+            State::Following(dissector)
+        };
         self.app = Some(spec.name);
         self.fruitless = 0;
+    }
+
+    /// Takes what comes after [`FlowDissector::begin`].
+    fn go_on(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        match self.state {
+            State::Named(_) => self.look_further(segment, out),
+            _ => self.follow(segment, out),
+        }
+    }
+
+    fn look_further(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        let State::Named(named) = &mut self.state else {
+            return Progress::Done;
+        };
+        match named.feed(segment) {
+            Further::Waits => self.wait(segment),
+            Further::Over => Progress::Done,
+            Further::As(spec, before) => {
+                self.begin(spec, segment.direction);
+                if matches!(self.state, State::Named(_)) {
+                    // One name more, and no end of them: enough.
+                    return Progress::Done;
+                }
+                let earlier = Segment {
+                    data: &before,
+                    gap: 0,
+                    ..*segment
+                };
+                if !before.is_empty() {
+                    let progress = self.follow(&earlier, out);
+                    if progress != Progress::More {
+                        return progress;
+                    }
+                }
+                self.follow(&Segment { gap: 0, ..*segment }, out)
+            }
+        }
     }
 
     /// Gives a new dissector what was kept while nobody was certain, then the segment that decided.
@@ -311,6 +360,9 @@ impl FlowDissector {
         segment: &Segment<'_>,
         out: &mut Vec<Transaction>,
     ) -> Progress {
+        if matches!(self.state, State::Named(_)) {
+            return self.look_further(segment, out);
+        }
         let kept = kept.map_or_else(Both::default, |kept| *kept);
         for (direction, head) in [(Direction::Orig, kept.orig), (Direction::Resp, kept.resp)] {
             if *self.foreign.of(direction) {

@@ -140,6 +140,11 @@ pub trait Dissector: Send {
         true
     }
 
+    /// Whether the flow's name is all that is wanted of it: then who can read more may still take it.
+    fn only_names(&self) -> bool {
+        false
+    }
+
     /// Told once, before all else, how deep inside other conversations this one is.
     fn nest(&mut self, depth: u8) {
         let _ = depth;

@@ -422,7 +422,7 @@ impl FlowSink for Sink<'_> {
         };
         let progress = dissector.feed(&segment, self.transactions);
         let app = dissector.app();
-        if state.app.is_none()
+        if state.app != app
             && let Some(app) = app
         {
             let flow = Arc::clone(&state.info);

@@ -166,6 +166,90 @@ fn each_protocol_is_recognised_and_followed() {
     }
 }
 
+/// NATS is known by its name only: a banner that anybody can send.
+const BANNER: &[u8] = b"INFO {\"server_id\":\"a\"}\r\n";
+const SSH: &[u8] = b"SSH-2.0-Go\r\n";
+
+#[test]
+fn a_name_shown_by_one_end_hides_nothing_of_the_other() {
+    let git: &[u8] = b"002fgit-upload-pack /a.git\0host=h\0";
+    for (app, count, said) in [
+        ("ssh", 2, turns(&[(Resp, BANNER), (Orig, SSH), (Resp, SSH)])),
+        ("ssh", 2, turns(&[(Orig, git), (Resp, SSH), (Orig, SSH)])),
+        ("http", 2, turns(&[(Resp, BANNER), (Orig, GET), (Resp, OK)])),
+        ("http", 1, turns(&[(Orig, git), (Resp, OK)])),
+        ("redis", 1, turns(&[(Resp, BANNER), (Orig, PING)])),
+        // It answers as its name says, and goes on as something else.
+        (
+            "ssh",
+            2,
+            turns(&[
+                (Resp, BANNER),
+                (Orig, b"CONNECT {}\r\nPING\r\n"),
+                (Resp, b"PONG\r\n"),
+                (Orig, SSH),
+                (Resp, SSH),
+            ]),
+        ),
+        (
+            "http",
+            2,
+            turns(&[(Orig, git), (Resp, b"0000"), (Orig, GET), (Resp, OK)]),
+        ),
+    ] {
+        let (out, found, ..) = whole(&said);
+        assert_eq!((found, out.len()), (Some(app), count), "{said:?}: {out:?}");
+        assert_eq!(run(&said, |_, data| data.chunks(1)).0, out, "{said:?}");
+    }
+}
+
+#[test]
+fn a_name_that_both_ends_bear_out_stays() {
+    let mut said = turns(&[
+        (Resp, BANNER),
+        (Orig, b"CONNECT {}\r\nPING\r\n"),
+        (Resp, b"PONG\r\n"),
+    ]);
+    // Its own words, which are Redis's, too; and a turn's end later it isn't looked at any more.
+    for _ in 0..4 {
+        said.extend(turns(&[(Orig, b"PING\r\n"), (Resp, b"PONG\r\n")]));
+    }
+    let (out, app, last, gave_up) = whole(&said);
+    assert_eq!(
+        (out.len(), app, last, gave_up),
+        (0, Some("nats"), Progress::Done, false)
+    );
+    // One end alone isn't waited for without end.
+    let mut flow = FlowDissector::new(Carrier::Tcp);
+    flow.feed(&segment(Resp, BANNER), &mut vec![]);
+    let fed =
+        (1..9999).find(|_| flow.feed(&segment(Resp, &[b'x'; 1000]), &mut vec![]) == Progress::Done);
+    assert_eq!(fed, Some(PATIENCE as usize / 1000 + 1));
+    assert_eq!(
+        (flow.app(), flow.inspection()),
+        (Some("nats"), Inspection::Whole)
+    );
+}
+
+#[test]
+fn a_datagrams_name_hides_nothing_of_the_answer() {
+    let on = |direction, data| Segment {
+        resp_port: 53,
+        ..segment(direction, data)
+    };
+    let stun: &[u8] = b"\x00\x01\0\0\x21\x12\xa4\x42abcdefghijkl";
+    let (_, response) = dns_frames();
+    let mut flow = FlowDissector::new(Carrier::Udp);
+    let mut out = Vec::new();
+    assert_eq!(flow.feed(&on(Orig, stun), &mut out), Progress::More);
+    assert_eq!((flow.app(), out.len()), (Some("stun"), 0));
+    assert_eq!(
+        flow.feed(&on(Resp, &response[2..]), &mut out),
+        Progress::More
+    );
+    assert_eq!((flow.app(), out.len()), (Some("dns"), 1));
+}
+
 #[test]
 fn server_first_and_unknown_protocols_are_done_soon() {
     let cases: &[&[(Direction, &[u8])]] = &[&[(Resp, b"220 volts\r\n"), (Orig, b"thanks\r\n")]];

@@ -1,0 +1,115 @@
+//! A flow of which nothing but a name was read: whether it goes on as a protocol that can be.
+//!
+//! A name is had for a few bytes of one end, so it must not hide the rest. The other end's first bytes are judged as those
+//! of any flow, unless they fit the name. Later turns, up to [`MAX_TURNS`], are asked for the marks that stand
+//! nowhere by chance. TLS isn't among them: going on encrypted is what many a protocol does in its course.
+
+use super::super::http1::HTTP1;
+use super::super::http2::HTTP2;
+use super::super::ssh::SSH;
+use super::{DISSECTORS, DissectorSpec, PROBE_WINDOW, Probe, Segment, first};
+use crate::flow::Direction;
+
+/// Turns after the one that gave the name.
+const MAX_TURNS: u8 = 6;
+
+/// What later turns are asked for.
+const UNMISTAKABLE: [&DissectorSpec; 3] = [&SSH, &HTTP2, &HTTP1];
+
+/// A named flow.
+pub(super) struct Named {
+    name: &'static DissectorSpec,
+    /// Who speaks.
+    turn: Direction,
+    /// How many turns there were since the name.
+    turns: u8,
+    /// The turn's first bytes, at most [`PROBE_WINDOW`]; none once it is judged.
+    head: Option<Vec<u8>>,
+}
+
+/// What came of looking further.
+pub(super) enum Further {
+    /// Nothing so far.
+    Waits,
+    /// Nothing, and nothing will.
+    Over,
+    /// It goes on as this, with these bytes before the segment.
+    As(&'static DissectorSpec, Vec<u8>),
+}
+
+impl Named {
+    pub(super) const fn new(name: &'static DissectorSpec, by: Direction) -> Self {
+        Self {
+            name,
+            turn: by,
+            turns: 0,
+            head: None,
+        }
+    }
+
+    pub(super) fn feed(&mut self, segment: &Segment<'_>) -> Further {
+        if segment.direction != self.turn {
+            self.turn = segment.direction;
+            self.turns = self.turns.saturating_add(1);
+            self.head = Some(Vec::new());
+        }
+        let Some(head) = &mut self.head else {
+            return Further::Waits;
+        };
+        if segment.gap > 0 {
+            head.clear();
+        }
+        let earlier = head.len();
+        let room = PROBE_WINDOW.saturating_sub(earlier);
+        head.extend_from_slice(first(segment.data, room));
+        let window = Segment {
+            data: head,
+            gap: 0,
+            ..*segment
+        };
+        let last_word = window.data.len() >= PROBE_WINDOW;
+        let verdict = if self.turns > 1 {
+            among(&UNMISTAKABLE, self.name, &window, last_word)
+        } else if (self.name.probe)(&window) == Probe::Certain {
+            Ok(None)
+        } else {
+            among(DISSECTORS, self.name, &window, last_word)
+        };
+        match verdict {
+            Ok(Some(spec)) => {
+                let mut before = self.head.take().unwrap_or_default();
+                before.truncate(earlier);
+                Further::As(spec, before)
+            }
+            Err(Undecided) => Further::Waits,
+            Ok(None) => {
+                self.head = None;
+                if self.turns < MAX_TURNS {
+                    Further::Waits
+                } else {
+                    Further::Over
+                }
+            }
+        }
+    }
+}
+
+/// Somebody needs more bytes.
+struct Undecided;
+
+fn among(
+    specs: &[&'static DissectorSpec],
+    name: &DissectorSpec,
+    window: &Segment<'_>,
+    last_word: bool,
+) -> Result<Option<&'static DissectorSpec>, Undecided> {
+    let fitting = specs.iter().copied();
+    for spec in fitting.filter(|spec| spec.carrier == name.carrier) {
+        match (spec.probe)(window) {
+            Probe::Certain => return Ok(Some(spec)),
+            Probe::Unsure if !last_word => return Err(Undecided),
+            Probe::Unsure | Probe::NotForUs => {}
+        }
+    }
+    Ok(None)
+}
