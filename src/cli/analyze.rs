@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use tracing::warn;
 
 use super::options::Input;
-use super::reading::Read;
-use super::{End, output, reading};
+use super::reading::{self, Listing, Read};
+use super::{End, output};
 use crate::alert::{Alert, incidents};
 use crate::baseline::Store;
 use crate::pipeline::{EndedFlow, Stats, Task};
@@ -111,9 +111,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let read = match &mut flow_log {
         Some(log) => {
             let mut write = |flows: Vec<EndedFlow>| write_flows(log, &flows);
-            reading::read(captures, journal, task, quiet, Some(&mut write))?
+            reading::read(captures, journal, task, quiet, Listing::Flows(&mut write))?
         }
-        None => reading::read(captures, journal, task, quiet, None)?,
+        None => reading::read(captures, journal, task, quiet, Listing::Nothing)?,
     };
     if let Some(log) = &mut flow_log {
         log.flush()?;

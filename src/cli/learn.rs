@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use tracing::warn;
 
 use super::options::Input;
-use super::{End, output, reading};
+use super::reading::{self, Listing};
+use super::{End, output};
 use crate::baseline::Store;
 use crate::pipeline::{Task, Verdict};
 use crate::report::counted;
@@ -45,7 +46,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
         baseline: store.load()?,
         exceptions,
     };
-    let read = reading::read(captures, journal, task, quiet, None)?;
+    let read = reading::read(captures, journal, task, quiet, Listing::Nothing)?;
     if let Some(baseline) = &read.verdict.baseline {
         store.save(baseline)?;
         left_out(&read.verdict);

@@ -13,7 +13,7 @@ use crate::alert::Exceptions;
 use crate::capture::{CaptureError, Filter, Merged, PacketSource};
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, Journal, load_inventory};
-use crate::pipeline::{EndedFlow, Pipeline, Task, Verdict};
+use crate::pipeline::{EndedFlow, Pipeline, Said, Task, Verdict};
 use crate::report::{FlowRecordV1, RunSummary};
 use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
@@ -96,13 +96,38 @@ pub(super) fn captures(input: &Input) -> anyhow::Result<Opened> {
     })
 }
 
-/// Reads every file through a pipeline. Ended flows go to `flows`, if given.
+/// What is to be listed while files are read, and where to.
+pub(super) enum Listing<'a> {
+    Nothing,
+    Flows(&'a mut dyn FnMut(Vec<EndedFlow>) -> anyhow::Result<()>),
+    Messages(&'a mut dyn FnMut(Vec<Said>) -> anyhow::Result<()>),
+}
+
+impl Listing<'_> {
+    fn kept_by(&self, pipeline: Pipeline) -> Pipeline {
+        match self {
+            Self::Nothing => pipeline,
+            Self::Flows(_) => pipeline.keeping_flows(),
+            Self::Messages(_) => pipeline.keeping_messages(),
+        }
+    }
+
+    fn write(&mut self, flows: Vec<EndedFlow>, said: Vec<Said>) -> anyhow::Result<()> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Flows(write) => write(flows),
+            Self::Messages(write) => write(said),
+        }
+    }
+}
+
+/// Reads every file through a pipeline.
 pub(super) fn read(
     opened: Opened,
     journal: Arc<Journal>,
     task: Task,
     quiet: bool,
-    mut flows: Option<&mut dyn FnMut(Vec<EndedFlow>) -> anyhow::Result<()>>,
+    mut listing: Listing<'_>,
 ) -> anyhow::Result<Read> {
     let Opened {
         mut source,
@@ -110,10 +135,7 @@ pub(super) fn read(
         files,
     } = opened;
     let pods_known = journal.claims_count() > 0;
-    let mut pipeline = Pipeline::new(FlowConfig::default(), journal, task)?;
-    if flows.is_some() {
-        pipeline = pipeline.keeping_flows();
-    }
+    let mut pipeline = listing.kept_by(Pipeline::new(FlowConfig::default(), journal, task)?);
     let bar = progress_bar(quiet, source.progress().total);
     let mut frames = 0_u64;
     while let Some(frame) = source.next_frame()? {
@@ -121,16 +143,12 @@ pub(super) fn read(
         frames += 1;
         if frames.is_multiple_of(STRIDE) {
             bar.set_position(source.progress().read);
-            if let Some(write) = &mut flows {
-                write(pipeline.take_flows())?;
-            }
+            listing.write(pipeline.take_flows(), pipeline.take_messages())?;
         }
     }
     bar.finish_and_clear();
-    let (verdict, ended) = pipeline.finish();
-    if let Some(write) = &mut flows {
-        write(ended)?;
-    }
+    let (mut verdict, ended) = pipeline.finish();
+    listing.write(ended, std::mem::take(&mut verdict.messages))?;
     let damage = source.damage();
     for damage in &damage {
         warn!("{damage}");

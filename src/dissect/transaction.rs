@@ -235,6 +235,23 @@ pub enum StatementClass {
     Abuse,
 }
 
+impl StatementClass {
+    /// Its name in reports.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Transaction => "transaction",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Schema => "schema",
+            Self::Catalogue => "catalogue",
+            Self::Admin => "admin",
+            Self::CredentialTable => "credential-table",
+            Self::Abuse => "abuse",
+        }
+    }
+}
+
 /// The steps of an SSH connection (RFC 4253) that are in clear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SshMessage {

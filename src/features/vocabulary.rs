@@ -8,9 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::DomainName;
-use crate::dissect::{
-    DatabaseEvent, DatabaseMessage, HttpRequest, SshMessage, StatementClass, Transaction,
-};
+use crate::dissect::{DatabaseEvent, DatabaseMessage, HttpRequest, SshMessage, Transaction};
 use crate::event::{Event, EventKind};
 
 /// Longest word kept, in bytes.
@@ -186,7 +184,7 @@ const ROWS: &[Row] = &[
         read: |kind| {
             let DatabaseMessage { product, event } = database(kind)?;
             match event {
-                DatabaseEvent::Statement { class, .. } => of_product(product, class_label(*class)),
+                DatabaseEvent::Statement { class, .. } => of_product(product, class.label()),
                 _ => None,
             }
         },
@@ -341,20 +339,6 @@ fn repository(request: &HttpRequest) -> Option<(&str, bool)> {
         "GET" | "HEAD" => (!after.starts_with("uploads/")).then_some((name, false)),
         "POST" | "PUT" | "PATCH" => Some((name, true)),
         _ => None,
-    }
-}
-
-const fn class_label(class: StatementClass) -> &'static str {
-    match class {
-        StatementClass::Other => "other",
-        StatementClass::Transaction => "transaction",
-        StatementClass::Read => "read",
-        StatementClass::Write => "write",
-        StatementClass::Schema => "schema",
-        StatementClass::Catalogue => "catalogue",
-        StatementClass::Admin => "admin",
-        StatementClass::CredentialTable => "credential-table",
-        StatementClass::Abuse => "abuse",
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::alert::{Alert, Exceptions};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
-use crate::dissect::Gist;
+use crate::dissect::{Gist, Transaction};
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowConfig, FlowId, FlowRecord};
 use crate::identity::Journal;
@@ -73,6 +73,8 @@ pub struct Verdict {
     pub stats: Stats,
     /// What was lost on the way.
     pub losses: LossCounts,
+    /// What was said since [`Pipeline::take_messages`] was last called.
+    pub messages: Vec<Said>,
 }
 
 /// A flow that ended.
@@ -84,6 +86,47 @@ pub struct EndedFlow {
     pub record: Box<FlowRecord>,
     /// What it was about, in one line.
     pub gist: Option<String>,
+}
+
+/// Something that was said in a flow.
+#[derive(Debug)]
+pub struct Said {
+    /// When its last byte was seen.
+    pub time: Timestamp,
+    /// Who, with whom.
+    pub flow: Arc<FlowInfo>,
+    /// The flow's application protocol, as far as it was known by then.
+    pub app: Option<&'static str>,
+    /// What.
+    pub transaction: Transaction,
+}
+
+/// What was said, for whoever lists it, and what the flows that go on speak.
+#[derive(Default, Debug)]
+struct MessageList {
+    said: Vec<Said>,
+    /// As many as the table has flows, for each of which its end is told.
+    apps: HashMap<FlowId, &'static str>,
+}
+
+impl MessageList {
+    fn observe(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Recognised { flow, app } => {
+                self.apps.insert(flow.id, app);
+            }
+            EventKind::Transaction { flow, transaction } => self.said.push(Said {
+                time: event.time,
+                flow: Arc::clone(flow),
+                app: self.apps.get(&flow.id).copied(),
+                transaction: transaction.clone(),
+            }),
+            EventKind::FlowEnded { flow, .. } => {
+                self.apps.remove(&flow.id);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Flows that ended, for whoever lists them, and what is known so far of those that didn't.
@@ -117,6 +160,7 @@ pub struct Pipeline {
     analysis: Option<Analysis>,
     batch: Batch,
     flows: Option<FlowList>,
+    messages: Option<MessageList>,
     ticked: Timestamp,
 }
 
@@ -135,6 +179,7 @@ impl Pipeline {
             journal,
             batch: Batch::default(),
             flows: None,
+            messages: None,
             ticked: Timestamp::MIN,
         })
     }
@@ -143,6 +188,13 @@ impl Pipeline {
     #[must_use]
     pub fn keeping_flows(mut self) -> Self {
         self.flows = Some(FlowList::default());
+        self
+    }
+
+    /// Keeps what is said for [`Pipeline::take_messages`].
+    #[must_use]
+    pub fn keeping_messages(mut self) -> Self {
+        self.messages = Some(MessageList::default());
         self
     }
 
@@ -179,6 +231,15 @@ impl Pipeline {
             .unwrap_or_default()
     }
 
+    /// What was said since the last call, in order.
+    pub fn take_messages(&mut self) -> Vec<Said> {
+        self.analyze();
+        self.messages
+            .as_mut()
+            .map(|messages| std::mem::take(&mut messages.said))
+            .unwrap_or_default()
+    }
+
     /// The input is over. Flows still open end here; a last [`Pipeline::take_flows`] is in the result.
     pub fn finish(mut self) -> (Verdict, Vec<EndedFlow>) {
         let mut over = false;
@@ -188,6 +249,7 @@ impl Pipeline {
             self.analyze();
         }
         let flows = self.take_flows();
+        let messages = self.take_messages();
         let packets = self.front.packets();
         let outcome = self
             .analysis
@@ -203,6 +265,7 @@ impl Pipeline {
             withheld: outcome.withheld,
             stats: self.front.stats(),
             losses,
+            messages,
         };
         (verdict, flows)
     }
@@ -213,12 +276,16 @@ impl Pipeline {
             batch,
             analysis,
             flows,
+            messages,
             journal,
             ..
         } = self;
         batch.take(|event, packets, losses| {
             if let Some(analysis) = analysis {
                 analysis.observe(&event, journal, losses, packets);
+            }
+            if let Some(messages) = messages {
+                messages.observe(&event);
             }
             if let Some(flows) = flows {
                 flows.observe(event);

@@ -139,7 +139,7 @@ pub struct FlowEndV1 {
 }
 
 impl FlowEndV1 {
-    fn new(end: &Endpoint, port: Option<u16>) -> Self {
+    pub(super) fn new(end: &Endpoint, port: Option<u16>) -> Self {
         let actor = ActorV1::from(end);
         Self {
             ip: actor.ip,
@@ -150,6 +150,11 @@ impl FlowEndV1 {
             workload: actor.workload,
             attribution: end.who.confidence.label().to_owned(),
         }
+    }
+
+    /// An address that was lent to an end.
+    pub(super) fn lent((end, port): &(Endpoint, u16)) -> Self {
+        Self::new(end, Some(*port).filter(|&port| port != 0))
     }
 }
 
@@ -167,8 +172,8 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
             app: record.app.map(str::to_owned),
             src: FlowEndV1::new(&flow.orig, src.port),
             dst: FlowEndV1::new(&flow.resp, dst.port),
-            service: flow.service.as_deref().map(lent),
-            masquerade: flow.masquerade.as_deref().map(lent),
+            service: flow.service.as_deref().map(FlowEndV1::lent),
+            masquerade: flow.masquerade.as_deref().map(FlowEndV1::lent),
             bytes: record.wire_bytes,
             packets: record.packets,
             payload_bytes: record.payload_bytes,
@@ -185,11 +190,6 @@ impl From<(&FlowInfo, &FlowRecord)> for FlowRecordV1 {
             gist: None,
         }
     }
-}
-
-/// An address that was lent to an end.
-fn lent((end, port): &(Endpoint, u16)) -> FlowEndV1 {
-    FlowEndV1::new(end, Some(*port).filter(|&port| port != 0))
 }
 
 /// The flags of RFC 9293 that are set, the highest bit first.

@@ -77,6 +77,32 @@ fn filters_divide_what_there_is() {
     assert_eq!(by_port.len(), all.iter().filter(|flow| kept(flow)).count());
 }
 
+#[test]
+fn what_was_said_is_listed_in_order_and_filtered_as_flows_are() {
+    let all = demo(&["--messages"]).json();
+    assert!(
+        all.iter()
+            .all(|message| message["schema"] == "spanwatch.message/1")
+    );
+    let times: Vec<&str> = all
+        .iter()
+        .map(|message| message["time"].as_str().unwrap())
+        .collect();
+    assert!(times.is_sorted());
+    let mine = demo(&["--messages", "--pod", "shop/api", "--app", "postgresql"]).json();
+    assert!(!mine.is_empty() && mine.len() < all.len());
+    assert!(mine.iter().all(|message| {
+        message["database"]["product"] == "postgresql"
+            && [&message["src"], &message["dst"]].iter().any(|end| {
+                let pod = end["pod"].as_str().unwrap_or_default();
+                end["namespace"] == "shop" && pod.starts_with("api")
+            })
+    }));
+    // Flows and messages are two lists.
+    let both = spanwatch(&[&DEMO[..], &["--messages", "--format", "json"]].concat());
+    assert_eq!(both.code, Some(2));
+}
+
 /// Which nodes carried it, by which tunnel, and which VLAN.
 #[test]
 fn a_tunnel_is_told_with_its_number_and_its_ends() {

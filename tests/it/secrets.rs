@@ -115,9 +115,11 @@ fn outputs(folder: &Folder, ordinary: &str, attacks: &str) -> BTreeMap<String, V
             assert_eq!(run.code, Some(0), "{}", run.err);
             outputs.insert(format!("baseline {shown} {name}"), run.out.into_bytes());
         }
-        let run = spanwatch(&[&["flows", capture][..], &inventory].concat());
-        assert_eq!(run.code, Some(0), "{}", run.err);
-        outputs.insert(format!("flows {name}"), run.out.into_bytes());
+        for more in [&[][..], &["--messages"]] {
+            let run = spanwatch(&[&["flows", capture][..], more, &inventory].concat());
+            assert_eq!(run.code, Some(0), "{}", run.err);
+            outputs.insert(format!("flows {name} {more:?}"), run.out.into_bytes());
+        }
     }
     for (name, capture) in [("ordinary", ordinary), ("attacks", attacks)] {
         for format in formats() {

@@ -1,10 +1,11 @@
-//! Which flows are wanted: filters on the published record.
+//! Which flows and messages are wanted: filters on the published records.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
 
-use crate::report::{FlowEndV1, FlowRecordV1};
+use crate::report::{FlowEndV1, FlowRecordV1, MessageV1};
 use crate::time::Timestamp;
 
 /// Filters. Of one kind any must hold, of different kinds all.
@@ -37,13 +38,29 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Whether a flow is.
     pub(super) fn has(&self, flow: &FlowRecordV1) -> bool {
-        let ends: Vec<&FlowEndV1> = [Some(&flow.src), Some(&flow.dst)]
-            .into_iter()
-            .chain([flow.service.as_ref(), flow.masquerade.as_ref()])
-            .flatten()
-            .collect();
-        let any = |test: &dyn Fn(&FlowEndV1) -> bool| ends.iter().any(|end| test(end));
-        let app = flow.app.as_deref().unwrap_or("none");
+        let ends = [Some(&flow.src), Some(&flow.dst)];
+        let lent = [flow.service.as_ref(), flow.masquerade.as_ref()];
+        self.grant([ends, lent], flow.app.as_deref(), flow.start.0..=flow.end.0)
+    }
+
+    /// Whether a message is.
+    pub(super) fn has_message(&self, message: &MessageV1) -> bool {
+        let ends = [Some(&message.src), Some(&message.dst)];
+        let lent = [message.service.as_ref(), message.masquerade.as_ref()];
+        let time = message.time.0;
+        self.grant([ends, lent], message.app.as_deref(), time..=time)
+    }
+
+    fn grant(
+        &self,
+        ends: [[Option<&FlowEndV1>; 2]; 2],
+        app: Option<&str>,
+        span: RangeInclusive<Timestamp>,
+    ) -> bool {
+        let any = |test: &dyn Fn(&FlowEndV1) -> bool| {
+            ends.as_flattened().iter().flatten().any(|end| test(end))
+        };
+        let app = app.unwrap_or("none");
         holds(&self.pod, |pod| any(&|end| is_pod(end, pod)))
             && holds(&self.namespace, |namespace| {
                 any(&|end| end.namespace.as_ref() == Some(namespace))
@@ -51,8 +68,8 @@ impl Wanted {
             && holds(&self.port, |port| any(&|end| end.port == Some(*port)))
             && holds(&self.app, |wanted| app.eq_ignore_ascii_case(wanted))
             && holds(&self.ip, |range| any(&|end| has_address(*range, end.ip)))
-            && self.since.is_none_or(|since| flow.end.0 >= since)
-            && self.until.is_none_or(|until| flow.start.0 <= until)
+            && self.since.is_none_or(|since| *span.end() >= since)
+            && self.until.is_none_or(|until| *span.start() <= until)
     }
 }
 
