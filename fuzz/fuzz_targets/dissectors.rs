@@ -1,34 +1,48 @@
 //! Any bytes as a conversation with one dissector: it must return, and tell the same of a stream however that is cut.
 //!
-//! The first byte chooses the dissector by its place in the catalogue, unless `DISSECTOR` names one. Then pieces follow,
+//! The first byte chooses the dissector by its place in the catalogue, or recognition with whatever follows; `DISSECTOR=NAME`
+//! narrows the choice to those of that name (`any` to recognition, anything unknown lists the names). Then pieces follow,
 //! each with a byte that has the direction in its highest bit and a hole before the piece in the next, and a length.
+//! `cargo run --features testkit --example corpus` makes seeds of captures.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use spanwatch::dissect::{
-    Carrier, DISSECTORS, DissectorSpec, PROBE_WINDOW, Progress, Segment, Transaction,
+    Carrier, DissectorSpec, FlowDissector, PROBE_WINDOW, Progress, Segment, Transaction, catalogue,
 };
 use spanwatch::flow::Direction;
 use spanwatch::time::Timestamp;
 
-static ONLY: LazyLock<Option<&'static DissectorSpec>> = LazyLock::new(|| {
-    let name = std::env::var("DISSECTOR").ok()?;
-    let found = DISSECTORS.iter().find(|spec| spec.name == name);
-    Some(found.expect("a name in the catalogue"))
+/// Who gets the bytes: a dissector, or none for recognition.
+type Choice = Option<&'static DissectorSpec>;
+
+static CHOICES: LazyLock<Vec<Choice>> = LazyLock::new(|| {
+    let all = catalogue().map(Some).chain([None]);
+    let Ok(wanted) = std::env::var("DISSECTOR") else {
+        return all.collect();
+    };
+    let name = |choice: Choice| choice.map_or("any", |spec| spec.name);
+    let chosen: Vec<Choice> = all.clone().filter(|choice| name(*choice) == wanted).collect();
+    let names: Vec<&str> = all.map(name).collect();
+    assert!(!chosen.is_empty(), "DISSECTOR is one of {}", names.join(" "));
+    chosen
 });
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else {
         return;
     };
-    let spec = ONLY.unwrap_or_else(|| DISSECTORS[usize::from(*choice) % DISSECTORS.len()]);
+    let choice = CHOICES[usize::from(*choice) % CHOICES.len()];
     let pieces = pieces(rest);
-    let whole = run(spec, &pieces);
-    if spec.carrier == Carrier::Tcp {
+    let whole = run(choice, &pieces);
+    if choice.is_none_or(|spec| spec.carrier == Carrier::Tcp) {
         let cut: Vec<Piece<'_>> = pieces.iter().flat_map(|piece| piece.cut()).collect();
-        assert_eq!(run(spec, &cut), whole, "{}", spec.name);
+        assert_eq!(run(choice, &cut), whole, "{choice:?}");
+    }
+    if choice.is_none() {
+        recognise(Carrier::Udp, &pieces);
     }
 });
 
@@ -83,18 +97,25 @@ fn pieces(data: &[u8]) -> Vec<Piece<'_>> {
     pieces
 }
 
-fn run(spec: &DissectorSpec, pieces: &[Piece<'_>]) -> (Vec<Transaction>, Progress) {
+fn segment<'a>(piece: &Piece<'a>) -> Segment<'a> {
+    Segment {
+        time: Timestamp::from_nanos(0),
+        direction: piece.direction,
+        orig_port: 40_000,
+        resp_port: 1,
+        data: piece.data,
+        gap: piece.gap,
+    }
+}
+
+fn run(choice: Choice, pieces: &[Piece<'_>]) -> (Vec<Transaction>, Progress) {
+    let Some(spec) = choice else {
+        return recognise(Carrier::Tcp, pieces);
+    };
     let mut dissector = (spec.build)();
     let mut out = Vec::new();
     for piece in pieces {
-        let segment = Segment {
-            time: Timestamp::from_nanos(0),
-            direction: piece.direction,
-            orig_port: 40_000,
-            resp_port: 1,
-            data: piece.data,
-            gap: piece.gap,
-        };
+        let segment = segment(piece);
         (spec.probe)(&Segment {
             data: &piece.data[..piece.data.len().min(PROBE_WINDOW)],
             ..segment
@@ -105,5 +126,18 @@ fn run(spec: &DissectorSpec, pieces: &[Piece<'_>]) -> (Vec<Transaction>, Progres
         }
     }
     dissector.finish(&mut out);
+    (out, Progress::More)
+}
+
+fn recognise(carrier: Carrier, pieces: &[Piece<'_>]) -> (Vec<Transaction>, Progress) {
+    let mut flow = FlowDissector::new(carrier);
+    let mut out = Vec::new();
+    for piece in pieces {
+        let progress = flow.feed(&segment(piece), &mut out);
+        if progress != Progress::More {
+            return (out, progress);
+        }
+    }
+    flow.finish(&mut out);
     (out, Progress::More)
 }

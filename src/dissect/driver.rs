@@ -6,10 +6,9 @@ use std::fmt;
 
 mod named;
 
-use super::by_name::PROTOCOLS;
 use super::{
     Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, Opening, PATIENCE,
-    PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction,
+    PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction, catalogue,
 };
 use crate::flow::{Direction, Inspection};
 use named::{Further, Named};
@@ -417,8 +416,7 @@ impl fmt::Debug for FlowDissector {
 /// Asks the catalogue, in its order: who comes later must wait for who is unsure, unless these are all the bytes there are.
 fn judge(carrier: Carrier, window: &Segment<'_>, whole: bool) -> Verdict {
     let last_word = whole || carrier == Carrier::Tcp && window.data.len() >= PROBE_WINDOW;
-    let all = DISSECTORS.iter().copied().chain(PROTOCOLS);
-    for spec in all.filter(|spec| spec.carrier == carrier) {
+    for spec in catalogue().filter(|spec| spec.carrier == carrier) {
         match (spec.probe)(window) {
             Probe::Certain => return Verdict::Certain(spec),
             Probe::Unsure if !last_word => return Verdict::Unsure,

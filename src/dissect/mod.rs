@@ -173,8 +173,14 @@ impl std::fmt::Debug for DissectorSpec {
     }
 }
 
-/// Every dissector, probed in this order (cheapest and surest first); then those of `by_name`.
-pub const DISSECTORS: &[&DissectorSpec] = &[
+/// Every protocol, in the order of probing: the dissectors proper, then those of `by_name`. A name may come twice, for two
+/// carriers.
+pub fn catalogue() -> impl Iterator<Item = &'static DissectorSpec> {
+    DISSECTORS.iter().copied().chain(by_name::PROTOCOLS)
+}
+
+/// The dissectors proper, cheapest and surest first.
+const DISSECTORS: &[&DissectorSpec] = &[
     &tls::TLS,
     &ssh::SSH,
     &postgres::POSTGRES,

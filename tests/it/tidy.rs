@@ -165,6 +165,28 @@ fn a_detector_is_a_triple() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Whoever isn't in the catalogue is neither asked nor fuzzed.
+#[test]
+fn every_dissector_is_in_the_catalogue() {
+    let catalogue = ["src/dissect/mod.rs", "src/dissect/by_name.rs"]
+        .map(|path| fs::read_to_string(root().join(path)).unwrap())
+        .concat();
+    let mut seen = 0;
+    for path in rust_files("src/dissect") {
+        let text = fs::read_to_string(&path).unwrap();
+        let specs = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub(super) const "))
+            .filter_map(|line| line.split_once(": DissectorSpec ="));
+        for (name, _) in specs {
+            let listed = catalogue.contains(&format!("::{name},"));
+            assert!(listed, "{name} of {}", shown(&path));
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 #[test]
 fn clocks_are_looked_at_only_at_the_edge() {
     let mut wrong = Vec::new();

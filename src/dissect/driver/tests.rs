@@ -492,6 +492,17 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
         ],
         1..10,
     );
+    let named = proptest::collection::vec(
+        prop_oneof![
+            Just((Resp, BANNER.to_vec())),
+            Just((Orig, b"CONNECT {}\r\nPING\r\n".to_vec())),
+            Just((Resp, b"PONG\r\n".to_vec())),
+            Just((Orig, SSH.to_vec())),
+            Just((Resp, SSH.to_vec())),
+            Just((Orig, GET.to_vec())),
+        ],
+        1..10,
+    );
     let noise = proptest::collection::vec(
         (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80))
             .prop_map(|(orig, data)| (if orig { Orig } else { Resp }, data)),
@@ -499,7 +510,7 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
     );
     let damage = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<u8>()), 0..3);
     (
-        prop_oneof![http, tls, dns, redis, postgres, mysql],
+        prop_oneof![http, tls, dns, redis, postgres, mysql, named],
         noise,
         damage,
     )
@@ -544,7 +555,7 @@ proptest! {
     #[test]
     fn probes_do_not_change_their_mind(turns in conversations(), port in prop::sample::select(vec![53_u16, 80])) {
         for (direction, data) in &turns {
-            for spec in DISSECTORS.iter().filter(|spec| spec.carrier == Carrier::Tcp) {
+            for spec in catalogue().filter(|spec| spec.carrier == Carrier::Tcp) {
                 let mut before = Probe::Unsure;
                 for len in 1..=data.len() {
                     let window = Segment { resp_port: port, ..segment(*direction, &data[..len]) };
