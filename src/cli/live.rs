@@ -5,6 +5,7 @@ mod prepare;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 use tracing::{info, warn};
@@ -20,7 +21,9 @@ use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, counted};
-use crate::runtime::{Engine, Report, Rules, Selection, Setup, State, TapCounts, TapState, places};
+use crate::runtime::{
+    Engine, Limits, Report, Rules, Selection, Setup, State, TapCounts, TapState, places,
+};
 use crate::signature::SignatureSet;
 
 use outputs::{Sinks, writable};
@@ -129,6 +132,12 @@ pub(super) struct LiveArgs {
     /// MiB of alerts that wait for --webhook or --alertmanager at most; then the oldest go
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     backlog: u32,
+    /// Percent of packets lost over minutes from which on an alarm about the run itself is raised
+    #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    alarm_loss: u32,
+    /// Minutes without a packet after which an alarm about the run itself is raised; 0 for never
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10080))]
+    alarm_silence: u32,
     /// Put interfaces into promiscuous mode, as a mirror port needs
     #[arg(long)]
     promisc: bool,
@@ -197,6 +206,13 @@ fn run(
         Selection::Pods => info!("capturing on every interface that leads to a pod"),
         Selection::Interfaces(names) => info!("capturing on {}", names.join(", ")),
     }
+    let limits = Limits {
+        loss: args.alarm_loss,
+        silence: (args.alarm_silence > 0).then(|| Duration::from_mins(args.alarm_silence.into())),
+        // A mirror port brings something all the time; a pod's loopback may not.
+        each_interface: !watch_node,
+        names: inventory.paths().next().is_some(),
+    };
     let mut renewer = Renewer::new(args.clone(), source);
     let engine = Engine::start(Setup {
         selection,
@@ -218,6 +234,7 @@ fn run(
         },
         state: args.state.as_deref().map(State::open).transpose()?,
         store,
+        limits,
         renew: Box::new(move || renewer.renew()),
         listen: args.listen,
         writable: writable(args),

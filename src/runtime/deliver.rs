@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use tracing::error;
 
 use super::forward::Forwarder;
+use super::health::Alarm;
 use super::state::State;
+use super::view::View;
 use crate::alert::{Alert, Kept};
 use crate::pipeline::EndedFlow;
 use crate::report::FlowRecordV1;
@@ -19,6 +21,8 @@ pub(super) enum News {
     Alerts(Vec<Alert>),
     /// Attacks to be kept for another run.
     Keep(Vec<Kept>),
+    /// Alarms about the run itself.
+    Alarms(Vec<Alarm>),
     /// Flows that ended.
     Flows(Vec<EndedFlow>),
     /// The files were opened anew: somebody moved the old ones away.
@@ -47,11 +51,13 @@ impl Outputs {
         news: &Receiver<News>,
         forwarder: Option<&Forwarder>,
         mut state: Option<State>,
+        view: &View,
         stop: &AtomicBool,
     ) -> u64 {
         let mut failed = 0;
         let mut broken = false;
         loop {
+            view.show_failure("the file of alerts or flows", broken);
             let one = match news.try_recv() {
                 Ok(one) => one,
                 Err(TryRecvError::Disconnected) => return failed,
@@ -71,7 +77,14 @@ impl Outputs {
                 }
                 News::Keep(changes) => {
                     if let Some(state) = &mut state {
-                        state.write(changes);
+                        let kept = state.write(changes);
+                        view.show_failure("the state file", !kept);
+                    }
+                    continue;
+                }
+                News::Alarms(alarms) => {
+                    if let Some(forwarder) = forwarder {
+                        forwarder.take_alarms(&alarms);
                     }
                     continue;
                 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::named;
-use crate::alert::{Alert, AlertV1};
-use crate::sinks::{Purpose, Records, RecordsError, Refusal, Webhook};
+use super::health::Alarm;
+use super::{clock, named};
+use crate::alert::{Alert, AlertV1, UtcTime};
+use crate::sinks::{AlarmV1, Purpose, Records, RecordsError, Refusal, Webhook};
 
 /// Alerts sent at once.
 const BATCH: usize = 64;
@@ -226,13 +227,33 @@ impl Forwarder {
             .iter()
             .map(|alert| serde_json::to_vec(&AlertV1::from(alert)));
         let encoded: Vec<Vec<u8>> = encoded.filter_map(Result::ok).collect();
-        let failed = alerts.len() - encoded.len();
+        self.shared.queue().counts.lost += (alerts.len() - encoded.len()) as u64;
+        self.take_encoded(encoded);
+    }
+
+    /// Takes alarms about the run itself, for a server that knows what to do with them.
+    pub(super) fn take_alarms(&self, alarms: &[Alarm]) {
+        if !self.webhook.takes_alarms() {
+            return;
+        }
+        let node = rustix::system::uname();
+        let alarms = alarms.iter().map(|alarm| AlarmV1 {
+            condition: alarm.condition.label().to_owned(),
+            subject: alarm.subject.clone(),
+            node: node.nodename().to_string_lossy().into_owned(),
+            text: alarm.text.clone(),
+            ended: (!alarm.raised).then(|| UtcTime(clock())),
+        });
+        let encoded = alarms.filter_map(|alarm| serde_json::to_vec(&alarm).ok());
+        self.take_encoded(encoded.collect());
+    }
+
+    fn take_encoded(&self, encoded: Vec<Vec<u8>>) {
         let numbers = self.shared.queue().next..;
         let new: Vec<Waiting> = numbers.zip(encoded.into_iter().map(Into::into)).collect();
         // Kept before it can be sent, so that at any moment it is either kept or taken.
         self.shared.keep(&new);
         let mut queue = self.shared.queue();
-        queue.counts.lost += failed as u64;
         for one in new {
             queue.push(one);
         }

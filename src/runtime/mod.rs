@@ -13,6 +13,7 @@
 mod analyst;
 mod deliver;
 mod forward;
+mod health;
 mod identity;
 mod links;
 mod privileges;
@@ -29,11 +30,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use caps::Capability;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use crate::alert::Exceptions;
@@ -49,6 +51,7 @@ use crate::time::Timestamp;
 use analyst::{Analyst, Saving};
 use deliver::News;
 use forward::ForwardView;
+use health::{Health, Look};
 use identity::Follower;
 use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
@@ -56,6 +59,7 @@ use view::View;
 
 pub use deliver::Outputs;
 pub use forward::{Forwarded, Forwarder};
+pub use health::{Alarm, Condition, Limits};
 pub use identity::{IdentityState, places};
 pub use state::State;
 pub use taps::{Selection, TapCounts, TapState};
@@ -64,6 +68,11 @@ pub use taps::{Selection, TapCounts, TapState};
 const MESSAGES: usize = 64;
 /// Deliveries on their way to the sinks; each is what one second brought.
 const DELIVERIES: usize = 256;
+
+/// Between two looks at how the run stands.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two tellings of an alarm that goes on, before Alertmanager takes it for over.
+const REMIND: Duration = Duration::from_mins(2);
 
 /// Why a live run can't be, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +150,8 @@ pub struct Setup {
     pub state: Option<State>,
     /// Where what is learned goes, when learning.
     pub store: Option<Store>,
+    /// When something is wrong with the run itself.
+    pub limits: Limits,
     /// What SIGHUP does.
     pub renew: Renew,
     /// Where metrics and health are served, if anywhere.
@@ -203,6 +214,7 @@ pub struct Engine {
     listener: Option<TcpListener>,
     forwarding: Option<ForwardView>,
     view: Arc<View>,
+    health: Health,
     ended: Arc<Notify>,
     capture: JoinHandle<()>,
     following: JoinHandle<()>,
@@ -275,6 +287,7 @@ impl Engine {
         })?;
         complain(privileges::keep(None));
         let (halt, bell) = thread();
+        let shown = Arc::clone(&view);
         let outputs = setup.outputs;
         let mut forwarder = setup.forwarder;
         if let Some(forwarder) = &mut forwarder {
@@ -283,7 +296,7 @@ impl Engine {
         let forwarding = forwarder.as_ref().map(Forwarder::view);
         let delivery = named("delivery", move || {
             let _bell: Bell = bell;
-            let failed = outputs.run(&delivered, forwarder.as_ref(), state, &halt);
+            let failed = outputs.run(&delivered, forwarder.as_ref(), state, &shown, &halt);
             failed + forwarder.map_or(0, Forwarder::finish)
         })?;
         let (_, bell) = thread();
@@ -297,8 +310,12 @@ impl Engine {
             follower.run(&halt);
         })?;
         let store = setup.store;
-        let saving =
-            store.map(|store| named("baseline", move || save_all(&store, &baselines, &took)));
+        let shown = Arc::clone(&view);
+        let saving = store.map(|store| {
+            named("baseline", move || {
+                save_all(&store, &baselines, &took, &shown)
+            })
+        });
         Ok(Self {
             stop,
             reread,
@@ -308,6 +325,7 @@ impl Engine {
             listener,
             forwarding,
             view,
+            health: Health::new(setup.limits),
             ended,
             capture,
             following,
@@ -329,12 +347,16 @@ impl Engine {
         edge.block_on(async {
             if let Some(listener) = listener {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                let router = server::router(Arc::clone(&self.view), self.forwarding.take());
+                let router = server::router(Arc::clone(&self.view), self.forwarding.clone());
                 tokio::spawn(async move { axum::serve(listener, router).await });
             }
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut hangup = signal(SignalKind::hangup())?;
+            let mut looks = tokio::time::interval(LOOK);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let began = tokio::time::Instant::now();
+            let mut reminded = began;
             info!("started");
             loop {
                 tokio::select! {
@@ -342,11 +364,57 @@ impl Engine {
                     _ = interrupt.recv() => break,
                     () = self.ended.notified() => break,
                     _ = hangup.recv() => self.renew(),
+                    now = looks.tick() => {
+                        let remind = now - reminded >= REMIND;
+                        if remind {
+                            reminded = now;
+                        }
+                        self.look(now - began, remind);
+                    }
                 }
             }
             io::Result::Ok(())
         })?;
         self.finish()
+    }
+
+    /// Looks how the run stands, and tells what is wrong, and what is again as it should be.
+    fn look(&mut self, at: Duration, remind: bool) {
+        let (taps, standing, identity) =
+            (self.view.taps(), self.view.standing(), self.view.identity());
+        let mut failing = self.view.failing();
+        let forwarded = self.forwarding.as_ref().map(ForwardView::counts);
+        if forwarded.is_some_and(|counts| counts.kept == Some(false)) {
+            failing.push("the spool");
+        }
+        let behind = standing.now.map(|now| clock().since(now));
+        let mut alarms = self.health.look(
+            at,
+            &Look {
+                taps: &taps,
+                standing: &standing,
+                identity: &identity,
+                failing: &failing,
+                behind: behind.unwrap_or_default(),
+            },
+        );
+        for alarm in &alarms {
+            if alarm.raised {
+                warn!("alarm: {}", alarm.text);
+            } else {
+                info!("alarm over: {}", alarm.text);
+            }
+        }
+        let raised: Vec<Alarm> = self.health.raised().collect();
+        if remind {
+            alarms.retain(|alarm| !alarm.raised);
+            alarms.extend(raised.iter().cloned());
+        }
+        self.view.show_alarms(raised);
+        // A delivery that is behind hears of it at the next reminder.
+        if !alarms.is_empty() {
+            self.news.try_send(News::Alarms(alarms)).ok();
+        }
     }
 
     /// Reads again what may have changed. What is wrong leaves all as it was.
@@ -413,10 +481,12 @@ fn save_all(
     store: &Store,
     baselines: &Receiver<(Baseline, Instant)>,
     took: &AtomicU64,
+    view: &View,
 ) -> Result<(), StoreError> {
     let mut last = Ok(());
     for (baseline, began) in baselines {
         last = store.save(&baseline);
+        view.show_failure("the baseline", last.is_err());
         took.store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
         match &last {
             Ok(()) => info!("baseline saved in {:.3} s", began.elapsed().as_secs_f64()),

@@ -13,6 +13,7 @@ use axum::routing::get;
 
 use super::clock;
 use super::forward::{ForwardView, Forwarded};
+use super::health::Condition;
 use super::view::View;
 use crate::signature::Severity;
 use crate::telemetry::Loss;
@@ -70,6 +71,9 @@ async fn readiness(State(Shown { view, .. }): State<Shown>) -> (StatusCode, Stri
             format_args!("identities: {} claims", identity.claims),
         ),
         Some(problem) => line(&mut text, format_args!("identities: {problem}")),
+    }
+    for alarm in view.alarms() {
+        line(&mut text, format_args!("alarm: {}", alarm.text));
     }
     let ready = view.standing().now.is_some() && taps.iter().any(|tap| tap.open);
     let status = if ready {
@@ -137,6 +141,7 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
     if let Some(forwarding) = forwarding {
         forwarded(&mut page, forwarding.counts());
     }
+    alarms(&mut page, view);
     let identity = view.identity();
     page.head(
         "spanwatch_identity_claims",
@@ -171,6 +176,22 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
         );
     }
     page.0
+}
+
+/// What is wrong with the run itself.
+fn alarms(page: &mut Page, view: &View) {
+    let name = "spanwatch_alarm";
+    page.head(
+        name,
+        "gauge",
+        "Whether something is wrong with the run itself.",
+    );
+    let alarms = view.alarms();
+    for condition in Condition::ALL {
+        let raised = alarms.iter().any(|alarm| alarm.condition == condition);
+        let label = ("condition", condition.label());
+        page.value(name, &[label], f64::from(u8::from(raised)));
+    }
 }
 
 /// Of the server that alerts are forwarded to.

@@ -41,8 +41,8 @@ impl State {
         std::mem::take(&mut self.found)
     }
 
-    /// Writes what changed. What can't be written waits for the next time.
-    pub(super) fn write(&mut self, changes: Vec<Kept>) {
+    /// Writes what changed; whether that went well. What can't be written waits for the next time.
+    pub(super) fn write(&mut self, changes: Vec<Kept>) -> bool {
         for (id, attack) in changes {
             if let Some(number) = number(&id)
                 && (self.pending.len() < MOST_PENDING || self.pending.contains_key(&number))
@@ -67,6 +67,7 @@ impl State {
                 }
             }
         }
+        !self.failing
     }
 }
 

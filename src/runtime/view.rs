@@ -1,7 +1,9 @@
 //! What the threads show of themselves, each about once a second, for whoever asks meanwhile.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use super::health::Alarm;
 use super::{IdentityState, Standing, TapState};
 
 /// How a live run stands.
@@ -10,6 +12,8 @@ pub(super) struct View {
     standing: Mutex<Standing>,
     taps: Mutex<Vec<TapState>>,
     identity: Mutex<IdentityState>,
+    failing: Mutex<BTreeSet<&'static str>>,
+    alarms: Mutex<Vec<Alarm>>,
 }
 
 impl View {
@@ -23,6 +27,29 @@ impl View {
 
     pub(super) fn identity(&self) -> IdentityState {
         get(&self.identity)
+    }
+
+    /// What can't be written at the moment, in words.
+    pub(super) fn failing(&self) -> Vec<&'static str> {
+        get(&self.failing).into_iter().collect()
+    }
+
+    pub(super) fn alarms(&self) -> Vec<Alarm> {
+        get(&self.alarms)
+    }
+
+    pub(super) fn show_alarms(&self, alarms: Vec<Alarm>) {
+        set(&self.alarms, alarms);
+    }
+
+    /// Whether something can't be written.
+    pub(super) fn show_failure(&self, what: &'static str, fails: bool) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if fails {
+            failing.insert(what);
+        } else {
+            failing.remove(what);
+        }
     }
 
     pub(super) fn show_standing(&self, standing: Standing) {

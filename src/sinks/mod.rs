@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::alert::{Alert, AlertV1};
 
 pub use records::{Numbered, Purpose, Records, RecordsError};
-pub use webhook::{Refusal, Webhook, WebhookError, WebhookForm};
+pub use webhook::{AlarmV1, Refusal, Webhook, WebhookError, WebhookForm};
 
 /// What came of writing a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::alert::AlertV1;
+use crate::alert::{AlertV1, UtcTime};
 
 const ALERTMANAGER_PATH: &str = "/api/v2/alerts";
 /// A server that takes longer is taken for one that is down.
@@ -109,6 +109,11 @@ impl Webhook {
         port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// Whether alarms of a run about itself can be sent there too, each an [`AlarmV1`] in JSON.
+    pub fn takes_alarms(&self) -> bool {
+        self.form == WebhookForm::Alertmanager
+    }
+
     /// Sends alerts, each an [`AlertV1`] in JSON.
     ///
     /// # Errors
@@ -150,9 +155,34 @@ impl Webhook {
     }
 }
 
-fn posted(alert: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-    let alert: AlertV1 = serde_json::from_slice(alert)?;
-    serde_json::to_vec(&Posted::from(&alert))
+/// An alarm of a run about itself, on its way to Alertmanager.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AlarmV1 {
+    /// What is wrong, in one word.
+    pub condition: String,
+    /// With what; empty where there is but one.
+    pub subject: String,
+    /// The machine.
+    pub node: String,
+    /// In words.
+    pub text: String,
+    /// When it was over.
+    pub ended: Option<UtcTime>,
+}
+
+/// What is on its way.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Waiting {
+    Alert(Box<AlertV1>),
+    Alarm(AlarmV1),
+}
+
+fn posted(record: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&match serde_json::from_slice(record)? {
+        Waiting::Alert(alert) => Posted::from(&*alert),
+        Waiting::Alarm(alarm) => Posted::from(&alarm),
+    })
 }
 
 /// An alert as Alertmanager takes it. Its labels stay the same while it grows, so that it stays one.
@@ -161,7 +191,10 @@ fn posted(alert: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
 struct Posted {
     labels: BTreeMap<&'static str, String>,
     annotations: BTreeMap<&'static str, String>,
-    starts_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<String>,
 }
 
 impl From<&AlertV1> for Posted {
@@ -190,7 +223,29 @@ impl From<&AlertV1> for Posted {
         Self {
             labels: labels.into_iter().filter_map(there).collect(),
             annotations: annotations.into_iter().filter_map(there).collect(),
-            starts_at: word(&alert.time.first),
+            starts_at: Some(word(&alert.time.first)),
+            ends_at: None,
+        }
+    }
+}
+
+impl From<&AlarmV1> for Posted {
+    fn from(alarm: &AlarmV1) -> Self {
+        let labels = [
+            ("alertname", "SpanwatchAlarm"),
+            ("condition", &alarm.condition),
+            ("subject", &alarm.subject),
+            ("node", &alarm.node),
+        ];
+        let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
+        let annotations = [("summary", &*alarm.text), ("severity", "high")];
+        let own = |(name, value): (_, &str)| (name, value.to_owned());
+        Self {
+            labels: labels.map(own).collect(),
+            annotations: annotations.into_iter().map(own).collect(),
+            // It began when it first came, which Alertmanager knows.
+            starts_at: None,
+            ends_at: alarm.ended.as_ref().map(word),
         }
     }
 }
@@ -296,5 +351,30 @@ mod tests {
             error.to_string().ends_with("no certificate (PEM) is in it"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_alarm_is_one_to_alertmanager_until_it_is_over() {
+        let mut alarm = AlarmV1 {
+            condition: "disk".to_owned(),
+            subject: String::new(),
+            node: "worker-1".to_owned(),
+            text: "it is full".to_owned(),
+            ended: None,
+        };
+        let form = |alarm: &AlarmV1| {
+            let posted = posted(&serde_json::to_vec(alarm).unwrap()).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&posted).unwrap()
+        };
+        let raised = form(&alarm);
+        let labels = serde_json::json!({"alertname": "SpanwatchAlarm", "condition": "disk", "node": "worker-1"});
+        assert_eq!(raised["labels"], labels);
+        assert_eq!(raised["annotations"]["summary"], "it is full");
+        assert_eq!(raised.get("endsAt"), None);
+        alarm.ended = Some(UtcTime(crate::time::Timestamp::from_secs(0)));
+        let over = form(&alarm);
+        assert_eq!(over["labels"], labels);
+        assert_eq!(over["endsAt"], "1970-01-01T00:00:00.000000000Z");
+        assert!(posted(b"{}").is_err());
     }
 }

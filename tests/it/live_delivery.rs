@@ -268,3 +268,64 @@ fn what_was_learned_outlives_a_kill() {
         );
     }
 }
+
+#[test]
+fn a_mirror_port_that_falls_silent_is_told() {
+    let Some(lab) = Lab::new(&["python3"]) else {
+        return;
+    };
+    let (token, log) = (lab.path("token"), lab.path("received"));
+    std::fs::write(&token, "s3cret\n").unwrap();
+    lab.on_node("ip link add span0 type veth peer name span1");
+    for end in ["span0", "span1"] {
+        lab.on_node(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
+        lab.on_node(&format!("ip link set {end} up"));
+    }
+    let server = lab
+        .command(&["python3", "-c", RECEIVER, &log])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _server = Running(server);
+    let mut sensor = lab.spanwatch(&[
+        "sensor",
+        "-i",
+        "span1",
+        "--promisc",
+        "--alarm-silence",
+        "1",
+        "--alertmanager",
+        "http://127.0.0.1:9093",
+        "--webhook-token",
+        &token,
+        "--listen",
+        "127.0.0.1:9474",
+    ]);
+    let silent = |page: &str| metric(page, "spanwatch_alarm{condition=\"silence\"}") > 0.0;
+    assert!(!silent(&get(&lab, "/metrics")));
+    std::thread::sleep(Duration::from_mins(1));
+    sensor.hear("alarm: no packet for 1 minutes on span1");
+    assert!(silent(&get(&lab, "/metrics")));
+    assert!(get(&lab, "/readyz").contains("alarm: no packet for 1 minutes on span1"));
+
+    // Somebody asks for an address on the other end of the cable.
+    lab.on_node("ip addr add 10.77.0.1/24 dev span0");
+    lab.command(&["ping", "-c1", "-W1", "10.77.0.2"])
+        .output()
+        .unwrap();
+    lab.command(&["bash", "-c", "echo > /dev/udp/10.77.0.2/9"])
+        .output()
+        .unwrap();
+    sensor.hear("alarm over: no packet for 1 minutes on span1");
+    assert!(!silent(&get(&lab, "/metrics")));
+    let (code, alerts, said) = sensor.stop();
+    assert_eq!((code, alerts.len()), (Some(0), 0), "{said}");
+    let [raised, over] = received(&log).try_into().unwrap();
+    for alarm in [&raised, &over] {
+        assert_eq!(alarm["labels"]["alertname"], "SpanwatchAlarm");
+        assert_eq!(alarm["labels"]["condition"], "silence");
+        assert_eq!(alarm["labels"]["subject"], "span1");
+        assert!(alarm["labels"]["node"].is_string());
+    }
+    assert!(raised["endsAt"].is_null() && over["endsAt"].is_string());
+}
