@@ -112,11 +112,14 @@ pub(super) struct LiveArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
     /// Also send alerts there, each time as a JSON array of alerts (docs/alert.schema.json)
-    #[arg(long, value_name = "URL", conflicts_with = "alertmanager")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["alertmanager", "syslog"])]
     webhook: Option<String>,
     /// Also send alerts to this Alertmanager
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "syslog")]
     alertmanager: Option<String>,
+    /// Also send alerts there as syslog messages (RFC 5424): udp://HOST:514, tcp://HOST:601 or unix:/dev/log
+    #[arg(long, value_name = "URL")]
+    syslog: Option<String>,
     /// File with a bearer token for --webhook or --alertmanager
     #[arg(long, value_name = "FILE")]
     webhook_token: Option<PathBuf>,
@@ -126,10 +129,10 @@ pub(super) struct LiveArgs {
     /// File that keeps open alerts over restarts and crashes: an attack that goes on stays the same alert
     #[arg(long, value_name = "PATH")]
     state: Option<PathBuf>,
-    /// File that keeps alerts for --webhook or --alertmanager until they are taken, over restarts and crashes
+    /// File that keeps alerts for --webhook, --alertmanager or --syslog until they are taken, over restarts and crashes
     #[arg(long, value_name = "PATH")]
     spool: Option<PathBuf>,
-    /// MiB of alerts that wait for --webhook or --alertmanager at most; then the oldest go
+    /// MiB of alerts that wait for --webhook, --alertmanager or --syslog at most; then the oldest go
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     backlog: u32,
     /// Percent of packets lost over minutes from which on an alarm about the run itself is raised

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::health::Alarm;
 use super::{clock, named};
 use crate::alert::{Alert, AlertV1, UtcTime};
-use crate::sinks::{AlarmV1, Purpose, Records, RecordsError, Refusal, Webhook};
+use crate::sinks::{AlarmV1, Purpose, Records, RecordsError, Refusal, Server};
 
 /// Alerts sent at once.
 const BATCH: usize = 64;
@@ -148,7 +148,7 @@ impl Shared {
 /// Hands alerts to a server, by a thread of its own.
 #[derive(Debug)]
 pub struct Forwarder {
-    webhook: Arc<Webhook>,
+    to: Arc<Server>,
     /// Bytes that wait at most.
     room: usize,
     shared: Arc<Shared>,
@@ -171,9 +171,9 @@ impl ForwardView {
 
 impl Forwarder {
     /// Sends to a server, before which no more than `room` bytes of alerts wait.
-    pub fn new(webhook: Webhook, room: usize) -> Self {
+    pub fn new(to: Server, room: usize) -> Self {
         Self {
-            webhook: Arc::new(webhook),
+            to: Arc::new(to),
             room,
             shared: Arc::default(),
             thread: None,
@@ -190,7 +190,7 @@ impl Forwarder {
             info!(
                 "{} alerts of an earlier run wait for {}",
                 waiting.len(),
-                self.webhook.server()
+                self.to.name()
             );
         }
         let behind = false;
@@ -216,8 +216,8 @@ impl Forwarder {
     /// # Errors
     /// When the system has no thread for it.
     pub(super) fn start(&mut self) -> std::io::Result<()> {
-        let (webhook, shared) = (Arc::clone(&self.webhook), Arc::clone(&self.shared));
-        self.thread = Some(named("forwarding", move || run(&webhook, &shared))?);
+        let (to, shared) = (Arc::clone(&self.to), Arc::clone(&self.shared));
+        self.thread = Some(named("forwarding", move || run(&to, &shared))?);
         Ok(())
     }
 
@@ -233,14 +233,14 @@ impl Forwarder {
 
     /// Takes alarms about the run itself, for a server that knows what to do with them.
     pub(super) fn take_alarms(&self, alarms: &[Alarm]) {
-        if !self.webhook.takes_alarms() {
+        if !self.to.takes_alarms() {
             return;
         }
-        let node = rustix::system::uname();
+        let node = node();
         let alarms = alarms.iter().map(|alarm| AlarmV1 {
             condition: alarm.condition.label().to_owned(),
             subject: alarm.subject.clone(),
-            node: node.nodename().to_string_lossy().into_owned(),
+            node: node.clone(),
             text: alarm.text.clone(),
             ended: (!alarm.raised).then(|| UtcTime(clock())),
         });
@@ -270,7 +270,7 @@ impl Forwarder {
         let kept = self.shared.is_kept();
         let queue = self.shared.queue();
         let unsent = queue.waiting.len() as u64;
-        let server = self.webhook.server();
+        let server = self.to.name();
         if kept && unsent > 0 {
             warn!("{unsent} alerts wait for {server}: the next run sends them");
             return queue.counts.lost;
@@ -282,11 +282,17 @@ impl Forwarder {
     }
 }
 
-fn run(webhook: &Webhook, shared: &Shared) {
+/// This machine's name.
+pub fn node() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
+}
+
+fn run(to: &Server, shared: &Shared) {
     let mut pause = FIRST_PAUSE;
     let mut failing = false;
     while let Some(batch) = next(shared) {
-        let outcome = webhook.post(&batch);
+        let outcome = to.post(&batch);
         let mut queue = shared.queue();
         match outcome {
             Ok(()) => {
@@ -294,7 +300,7 @@ fn run(webhook: &Webhook, shared: &Shared) {
                 drop(queue);
                 shared.keep(&[]);
                 if std::mem::take(&mut failing) {
-                    info!("{} takes alerts again", webhook.server());
+                    info!("{} takes alerts again", to.name());
                 }
                 pause = FIRST_PAUSE;
             }
@@ -305,14 +311,14 @@ fn run(webhook: &Webhook, shared: &Shared) {
                 shared.keep(&[]);
                 error!(
                     "{} takes no such alerts, {n} are lost to it: {problem}",
-                    webhook.server()
+                    to.name()
                 );
             }
             Err(Refusal::Later(problem)) => {
                 queue.sending = 0;
                 drop(queue);
                 if !std::mem::replace(&mut failing, true) {
-                    warn!("alerts wait for {}: {problem}", webhook.server());
+                    warn!("alerts wait for {}: {problem}", to.name());
                 }
                 if !wait(shared, pause) {
                     return;
@@ -377,13 +383,13 @@ mod tests {
     use crate::alert::testing::finding;
     use crate::alert::{Correlator, CorrelatorConfig};
     use crate::signature::SignatureSet;
-    use crate::sinks::WebhookForm;
+    use crate::sinks::{Webhook, WebhookForm};
     use crate::telemetry::LossCounts;
 
     fn forwarder(room: usize) -> Forwarder {
         // Nobody listens there.
         let webhook = Webhook::new("http://127.0.0.1:1", WebhookForm::Alerts, None, None);
-        Forwarder::new(webhook.unwrap(), room)
+        Forwarder::new(Server::Webhook(webhook.unwrap()), room)
     }
 
     fn alert() -> Alert {

@@ -58,7 +58,7 @@ use taps::Taps;
 use view::View;
 
 pub use deliver::Outputs;
-pub use forward::{Forwarded, Forwarder};
+pub use forward::{Forwarded, Forwarder, node};
 pub use health::{Alarm, Condition, Limits};
 pub use identity::{IdentityState, places};
 pub use state::State;

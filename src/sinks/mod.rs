@@ -4,6 +4,8 @@
 //! a renderer that the caller gives, JSON from the published types.
 
 mod records;
+#[cfg(unix)]
+mod syslog;
 mod webhook;
 
 use std::io::{self, ErrorKind, Write};
@@ -13,7 +15,49 @@ use serde::Serialize;
 use crate::alert::{Alert, AlertV1};
 
 pub use records::{Numbered, Purpose, Records, RecordsError};
+#[cfg(unix)]
+pub use syslog::{Syslog, SyslogError};
 pub use webhook::{AlarmV1, Refusal, Webhook, WebhookError, WebhookForm};
+
+/// Whoever takes alerts over the network.
+#[cfg(unix)]
+#[derive(Debug)]
+pub enum Server {
+    /// Over HTTP.
+    Webhook(Webhook),
+    /// As syslog messages.
+    Syslog(Syslog),
+}
+
+#[cfg(unix)]
+impl Server {
+    /// The server in words, without what may be secret in its address.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Webhook(webhook) => webhook.server(),
+            Self::Syslog(syslog) => syslog.server(),
+        }
+    }
+
+    /// Whether alarms of a run about itself can be sent there too, each an [`AlarmV1`] in JSON.
+    pub fn takes_alarms(&self) -> bool {
+        match self {
+            Self::Webhook(webhook) => webhook.takes_alarms(),
+            Self::Syslog(_) => true,
+        }
+    }
+
+    /// Sends alerts, each an [`AlertV1`] in JSON.
+    ///
+    /// # Errors
+    /// When the server didn't take them.
+    pub fn post(&self, alerts: &[impl AsRef<[u8]>]) -> Result<(), Refusal> {
+        match self {
+            Self::Webhook(webhook) => webhook.post(alerts),
+            Self::Syslog(syslog) => syslog.post(alerts),
+        }
+    }
+}
 
 /// What came of writing a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

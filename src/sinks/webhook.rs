@@ -173,7 +173,7 @@ pub struct AlarmV1 {
 /// What is on its way.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Waiting {
+pub(super) enum Waiting {
     Alert(Box<AlertV1>),
     Alarm(AlarmV1),
 }

@@ -329,3 +329,55 @@ fn a_mirror_port_that_falls_silent_is_told() {
     }
     assert!(raised["endsAt"].is_null() && over["endsAt"].is_string());
 }
+
+#[test]
+fn alerts_go_to_syslog() {
+    let Some(lab) = Lab::new(&["nmap", "socat"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let (cni, log) = (lab.cni(), lab.path("log"));
+    let mut agent = lab.spanwatch(&[
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--syslog",
+        "tcp://127.0.0.1:6010",
+    ]);
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let alert = agent.alert(SOON, is("port-scan"));
+    agent.hear("alerts wait for 127.0.0.1:6010");
+    let to = format!("OPEN:{log},creat,append");
+    let server = lab
+        .command(&["socat", "-u", "TCP-LISTEN:6010,fork,reuseaddr", &to])
+        .spawn()
+        .unwrap();
+    let _server = Running(server);
+    agent.hear("127.0.0.1:6010 takes alerts again");
+    let (code, alerts, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let until = Instant::now() + SOON;
+    loop {
+        // Count, space, message; one after the other.
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let mut rest = &text[..];
+        let mut got = Vec::new();
+        while let Some((length, more)) = rest.split_once(' ') {
+            let Some((message, left)) = more.split_at_checked(length.parse().unwrap()) else {
+                break;
+            };
+            assert!(message.contains(" spanwatch "), "{message}");
+            let (_, json) = message.split_once('\u{feff}').unwrap();
+            got.push(serde_json::from_str::<Value>(json).unwrap());
+            rest = left;
+        }
+        if got.len() >= alerts.len() {
+            assert_eq!(got, alerts);
+            assert_eq!(got[0]["id"], alert["id"]);
+            break;
+        }
+        assert!(Instant::now() < until, "{text}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

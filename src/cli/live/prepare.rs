@@ -12,9 +12,9 @@ use crate::capture::Filter;
 use crate::cli::config::{Source, together};
 use crate::cli::{Command, reading};
 use crate::detectors::DETECTORS;
-use crate::runtime::{Forwarder, Outputs, Renewal, Rules};
+use crate::runtime::{Forwarder, Outputs, Renewal, Rules, node};
 use crate::signature::SignatureSet;
-use crate::sinks::{Webhook, WebhookForm};
+use crate::sinks::{Server, Syslog, Webhook, WebhookForm};
 
 /// What was read.
 pub(super) struct Prepared {
@@ -113,28 +113,44 @@ fn signatures(directory: Option<&Path>) -> Result<SignatureSet, String> {
 
 /// The server that alerts go to as well.
 fn forwarder(args: &LiveArgs, problems: &mut Problems<'_>) -> Option<Forwarder> {
-    let (key, url, form) = match (&args.webhook, &args.alertmanager) {
-        (Some(url), _) => ("webhook", url, WebhookForm::Alerts),
-        (None, Some(url)) => ("alertmanager", url, WebhookForm::Alertmanager),
-        (None, None) => {
-            for (key, file) in [
-                ("spool", &args.spool),
-                ("webhook-token", &args.webhook_token),
-                ("webhook-ca", &args.webhook_ca),
-            ] {
-                if file.is_some() {
-                    problems.add(
-                        key,
-                        "is for a webhook or an alertmanager, and there is none",
-                    );
-                }
+    let room = (args.backlog as usize) << 20;
+    let (token, roots) = (args.webhook_token.as_deref(), args.webhook_ca.as_deref());
+    let of_http = [("webhook-token", token), ("webhook-ca", roots)];
+    let hook = |url: &str, form| Webhook::new(url, form, token, roots).map(Server::Webhook);
+    let mut useless = |key, file: Option<&Path>, what| {
+        if file.is_some() {
+            problems.add(key, format!("is for {what}, and there is none"));
+        }
+    };
+    let (key, server) = match (&args.webhook, &args.alertmanager, &args.syslog) {
+        (Some(url), ..) => (
+            "webhook",
+            hook(url, WebhookForm::Alerts).map_err(|error| error.to_string()),
+        ),
+        (None, Some(url), _) => (
+            "alertmanager",
+            hook(url, WebhookForm::Alertmanager).map_err(|error| error.to_string()),
+        ),
+        (None, None, Some(place)) => {
+            for (key, file) in of_http {
+                useless(key, file, "a webhook or an alertmanager");
             }
+            let syslog = Syslog::new(place, &node()).map(Server::Syslog);
+            ("syslog", syslog.map_err(|error| error.to_string()))
+        }
+        (None, None, None) => {
+            for (key, file) in of_http {
+                useless(key, file, "a webhook or an alertmanager");
+            }
+            useless(
+                "spool",
+                args.spool.as_deref(),
+                "a webhook, an alertmanager or syslog",
+            );
             return None;
         }
     };
-    let (token, roots) = (args.webhook_token.as_deref(), args.webhook_ca.as_deref());
-    let webhook = problems.keep(key, Webhook::new(url, form, token, roots))?;
-    Some(Forwarder::new(webhook, (args.backlog as usize) << 20))
+    Some(Forwarder::new(problems.keep(key, server)?, room))
 }
 
 /// A file that is to be written must be one, in a directory that is there.
