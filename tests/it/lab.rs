@@ -238,6 +238,14 @@ impl Lab {
         run(&mut self.command(&args))
     }
 
+    /// Starts `spanwatch` on the node, where a directory is a disk of so many KiB, which it alone sees.
+    pub(crate) fn spanwatch_with_disk(&self, disk: &str, kib: u32, args: &[&str]) -> Spanwatch {
+        let mount = format!("mount -t tmpfs -o size={kib}k none {disk} && exec \"$0\" \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_spanwatch");
+        let start = ["unshare", "--mount", "sh", "-c", &mount, binary, "-v"];
+        Spanwatch::start(self.command(&[&start, args].concat()))
+    }
+
     /// Starts `spanwatch` on the node and waits until it captures.
     pub(crate) fn spanwatch(&self, args: &[&str]) -> Spanwatch {
         let binary = env!("CARGO_BIN_EXE_spanwatch");
@@ -376,6 +384,13 @@ impl Spanwatch {
         tasks
             .map(|task| (read(&task, "comm").trim().to_owned(), read(&task, "status")))
             .collect()
+    }
+
+    /// Runs a command among the files that it sees.
+    pub(crate) fn beside(&self, command: &str) -> std::process::Output {
+        let pid = self.process.0.id().to_string();
+        let args = ["-t", &pid, "-m", "sh", "-c", command];
+        Command::new("nsenter").args(args).output().unwrap()
     }
 
     /// Bytes of memory that it holds.

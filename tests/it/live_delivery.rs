@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::command::spanwatch;
-use crate::lab::{Lab, Running};
+use crate::lab::{Lab, Pod, Running};
 use crate::live::{SOON, get, is, metric};
 
 /// A server that is busy at first, then writes down what it is sent: path, authorization and body, one request a line.
@@ -380,4 +380,55 @@ fn alerts_go_to_syslog() {
         assert!(Instant::now() < until, "{text}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn a_full_disk_costs_nothing_but_the_safety_of_what_waits() {
+    let Some(lab) = Lab::new(&["nmap", "unshare"]) else {
+        return;
+    };
+    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    let other = lab.pod("other-5f6d8c7b9d-8xq2p");
+    let (cni, disk) = (lab.cni(), lab.path("disk"));
+    std::fs::create_dir(&disk).unwrap();
+    let (spool, state, full) = (
+        format!("{disk}/spool"),
+        format!("{disk}/state"),
+        format!("{disk}/full"),
+    );
+    let args = [
+        "agent",
+        "--inventory",
+        cni.to_str().unwrap(),
+        "--webhook",
+        "http://127.0.0.1:9093/",
+        "--spool",
+        &spool,
+        "--state",
+        &state,
+        "--listen",
+        "127.0.0.1:9474",
+    ];
+    let mut agent = lab.spanwatch_with_disk(&disk, 8192, &args);
+    let up = || metric(&get(&lab, "/metrics"), "spanwatch_spool_up") > 0.0;
+    assert!(up());
+    let filled = agent.beside(&format!("cat /dev/zero > {full}"));
+    assert!(String::from_utf8_lossy(&filled.stderr).contains("No space left"));
+    let scan = |pod: &Pod| pod.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    scan(&worker);
+    agent.alert(SOON, is("port-scan"));
+    agent.hear("alerts wait in memory only");
+    agent.hear("open alerts are not kept over a restart");
+    assert!(!up());
+
+    agent.beside(&format!("rm {full}"));
+    scan(&other);
+    agent.hear("alerts wait on disk again");
+    agent.hear("open alerts are kept again");
+    assert!(up());
+    let (code, alerts, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let waiting = format!("{} alerts wait for 127.0.0.1:9093", alerts.len());
+    assert!(said.contains(&waiting), "{waiting}: {said}");
 }
