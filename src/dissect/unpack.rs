@@ -11,6 +11,11 @@ pub(super) fn zlib(data: &[u8], limit: usize) -> Vec<u8> {
     read(flate2::read::ZlibDecoder::new(data), limit)
 }
 
+/// RFC 1951, without a wrapping.
+pub(super) fn deflate(data: &[u8], limit: usize) -> Vec<u8> {
+    read(flate2::read::DeflateDecoder::new(data), limit)
+}
+
 /// RFC 8878.
 pub(super) fn zstd(data: &[u8], limit: usize) -> Vec<u8> {
     let decoder = zstd::stream::read::Decoder::with_buffer(data);

@@ -1,13 +1,14 @@
 //! WebSocket (RFC 6455) after its upgrade: the frames of both directions, unmasked, as the stream that they carry.
 //!
 //! Owns framing and masks. What messages mean is told by the conversation inside; as soon as that has said all, nothing
-//! more is read. Compressed messages (RFC 7692) are not looked into.
+//! more is read. Of compressed messages (RFC 7692), which some libraries send unasked, the first are unpacked: what rides
+//! inside shows by its beginning.
 
 #[cfg(test)]
 mod tests;
 
 use super::tunnel::Inside;
-use super::{Both, Progress, Segment, Transaction};
+use super::{Both, Progress, Segment, Transaction, unpack};
 
 /// The carrier's name.
 pub(super) const CARRIER: &str = "websocket";
@@ -20,6 +21,12 @@ const PONG: u8 = 10;
 const MAX_CONTROL: u64 = 125;
 /// First two bytes, eight of length, four of mask.
 const MAX_HEADER: usize = 14;
+/// Of each direction so many compressed bytes are unpacked, of so many messages at most, and so far.
+const MAX_PACKED: usize = 2048;
+const MAX_PACKED_MESSAGES: u8 = 8;
+const MAX_UNPACKED: usize = 4096;
+/// What a sender leaves off each message (RFC 7692 7.2.1).
+const MESSAGE_END: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Both directions of a connection.
 pub(super) struct WebSocket {
@@ -36,13 +43,49 @@ struct Side {
     frame: Frame,
     /// Bytes of the frame's payload to come.
     left: u64,
+    /// Whether the message that the frame is of is compressed.
+    compressed: bool,
+    packed: Packed,
+}
+
+/// What came compressed so far; one stream over all messages, for later ones may refer to earlier ones.
+#[derive(Default)]
+struct Packed {
+    bytes: Vec<u8>,
+    messages: u8,
+    /// Unpacked bytes that were handed on.
+    told: usize,
+}
+
+impl Packed {
+    /// Takes the next compressed bytes; gives what can newly be read, and whether there will be more. Unpacks at the end
+    /// of a message, so that it is the same however the bytes were cut.
+    fn take(&mut self, part: &[u8], ended: bool) -> (Vec<u8>, bool) {
+        let room = MAX_PACKED.saturating_sub(self.bytes.len());
+        self.bytes
+            .extend_from_slice(part.get(..room).unwrap_or(part));
+        let mut more = part.len() <= room;
+        if more && ended {
+            self.bytes.extend_from_slice(&MESSAGE_END);
+            self.messages = self.messages.saturating_add(1);
+            more = self.messages < MAX_PACKED_MESSAGES;
+        }
+        if more && !ended {
+            return (Vec::new(), more);
+        }
+        let mut plain = unpack::deflate(&self.bytes, MAX_UNPACKED);
+        let fresh = plain.split_off(self.told.min(plain.len()));
+        self.told = self.told.saturating_add(fresh.len());
+        (fresh, more && self.told < MAX_UNPACKED)
+    }
 }
 
 /// A frame's header.
 #[derive(Clone, Copy, Default)]
 struct Frame {
     opcode: u8,
-    compressed: bool,
+    /// Whether its message ends with it.
+    last: bool,
     mask: Option<[u8; 4]>,
     /// Where in the mask the next byte is.
     at: usize,
@@ -77,15 +120,12 @@ impl WebSocket {
             if side.left == 0 {
                 data = rest;
                 match side.read_header(*first) {
-                    Header::More => {}
-                    Header::Complete => {
-                        if side.frame.compressed {
-                            return Progress::Done;
-                        }
-                    }
+                    Header::More => continue,
+                    Header::Complete if side.left > 0 || !side.is_packed() => continue,
+                    // Nothing more may come of a compressed message, and then it ends.
+                    Header::Complete => {}
                     Header::Bad => return Progress::Desynced,
                 }
-                continue;
             }
             let len = usize::try_from(side.left).unwrap_or(usize::MAX);
             let (part, rest) = data.split_at_checked(len).unwrap_or((data, &[]));
@@ -102,14 +142,28 @@ impl WebSocket {
                 part
             };
             side.left = side.left.saturating_sub(part.len() as u64);
+            let (unpacked, more) = if !side.is_packed() {
+                (None, true)
+            } else if lost > 0 {
+                return Progress::Done;
+            } else {
+                let ended = side.frame.last && side.left == 0;
+                let (unpacked, more) = side.packed.take(payload, ended);
+                (Some(unpacked), more)
+            };
             let carried = Segment {
-                data: payload,
+                data: unpacked.as_deref().unwrap_or(payload),
                 gap: std::mem::take(&mut lost),
                 ..*segment
             };
-            let progress = inside.feed(&carried, out);
-            if progress != Progress::More {
-                return progress;
+            if unpacked.as_ref().is_none_or(|bytes| !bytes.is_empty()) {
+                let progress = inside.feed(&carried, out);
+                if progress != Progress::More {
+                    return progress;
+                }
+            }
+            if !more {
+                return Progress::Done;
             }
         }
         Progress::More
@@ -169,15 +223,24 @@ impl Side {
             return Header::Bad;
         }
         self.left = length;
+        // Continuations are as their message's first frame says; control frames may come between.
+        if matches!(opcode, TEXT | BINARY) {
+            self.compressed = first & 0x40 != 0;
+        }
         self.frame = Frame {
             opcode,
-            compressed: first & 0x40 != 0 && matches!(opcode, TEXT | BINARY),
+            last: first & 0x80 != 0,
             mask: masked
                 .then(|| self.header.get(mask_at..wanted)?.try_into().ok())
                 .flatten(),
             at: 0,
         };
         Header::Complete
+    }
+
+    /// Whether the frame holds compressed bytes.
+    const fn is_packed(&self) -> bool {
+        self.compressed && self.frame.opcode < CLOSE
     }
 
     /// Passes over bytes of the payload.

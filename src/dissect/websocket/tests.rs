@@ -143,10 +143,52 @@ fn ordinary_applications_are_described_and_let_go() {
     );
 }
 
+/// Messages as RFC 7692 compresses them, one stream for all.
+fn packed(messages: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut deflate = flate2::Compress::new(flate2::Compression::default(), false);
+    messages
+        .iter()
+        .map(|message| {
+            let mut bytes = Vec::with_capacity(message.len() * 2 + 64);
+            let flush = flate2::FlushCompress::Sync;
+            deflate.compress_vec(message, &mut bytes, flush).unwrap();
+            bytes.strip_suffix(&MESSAGE_END).unwrap().to_vec()
+        })
+        .collect()
+}
+
 #[test]
-fn compressed_messages_are_not_looked_into() {
+fn compressed_messages_are_unpacked_as_far_as_needed() {
+    let (hello, keys) = (b"SSH-2.0-OpenSSH_9.6\r\n", [7; 1500]);
+    let messages = packed(&[hello, &keys, hello]);
+    // In one frame, and in fragments with a ping between; the mask hides it besides.
+    let (found, progress) = feed(&[(Orig, frame(0xc2, Some([1, 2, 3, 4]), &messages[0]))]);
+    assert_eq!((found[0].as_str(), progress), (BANNER, Progress::More));
+    let (before, after) = messages[0].split_at(5);
+    let fragments = [
+        frame(0x42, None, before),
+        frame(0x89, None, b"ping"),
+        frame(0x00, None, after),
+        frame(0x80, None, b""),
+    ];
+    let (found, progress) = feed(&[(Resp, fragments.concat())]);
+    assert_eq!((found[0].as_str(), progress), (BANNER, Progress::More));
+    // An application's own messages, of which later ones refer to earlier ones.
+    let text = b"{\"op\":\"subscribe\",\"channel\":\"orders\"}".repeat(8);
+    let frames: Vec<_> = packed(&[&*text; 9])
+        .iter()
+        .map(|message| (Resp, frame(0xc1, None, message)))
+        .collect();
+    assert_eq!(feed(&frames), (vec!["Resp Text".into()], Progress::Done));
+}
+
+#[test]
+fn what_unpacks_to_much_or_not_at_all_is_let_go() {
+    let bomb = packed(&[&vec![b'a'; 10_000_000]]);
+    let (_, progress) = feed(&[(Resp, frame(0xc1, None, &bomb[0]))]);
+    assert_eq!(progress, Progress::Done);
     let (found, progress) = feed(&[(Resp, frame(0xc1, None, SSH))]);
-    assert_eq!((found, progress), (vec![], Progress::Done));
+    assert_eq!((found, progress), (vec![], Progress::More));
 }
 
 #[test]
@@ -190,7 +232,9 @@ proptest! {
     fn any_bytes_are_survived_however_cut(
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
         opcode in 0_u8..3,
+        packed in any::<bool>(),
     ) {
-        feed(&[(Orig, bytes.clone()), (Resp, frame(0x80 | opcode, None, &bytes)), (Orig, masked(&bytes))]);
+        let first = 0x80 | opcode | if packed && opcode > 0 { 0x40 } else { 0 };
+        feed(&[(Orig, bytes.clone()), (Resp, frame(first, None, &bytes)), (Orig, masked(&bytes))]);
     }
 }
