@@ -59,6 +59,13 @@ const BITS_UNUSUAL_TYPE: f64 = 10.0;
 const BITS_RAW_BYTES: f64 = 10.0;
 const BITS_MOSTLY_TEXT: f64 = 4.0;
 const BITS_LEADS_NOWHERE: f64 = 6.0;
+/// A name that says more than the longest identifiers in names do (a SHA-1 has 160 bits) carries data.
+const DENSE_NAME: f64 = 160.0;
+/// Few services put digests longer than that into names: reputation of files, by SHA-256.
+const BITS_DENSE_NAMES: f64 = 6.0;
+/// If most names are so long, so many different ones do.
+const MIN_DENSE_NAMES: u64 = 8;
+const NO_SUCH_NAME: u16 = 3;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +99,8 @@ struct Domain {
     last: Timestamp,
     names: HashSet<u64>,
     distinct: u64,
+    /// Of those, how many say more than an identifier.
+    dense: u64,
     queries: u64,
     /// Faded information in bits, as of `last`.
     bits: f64,
@@ -100,6 +109,9 @@ struct Domain {
     text_queries: u64,
     answers: u64,
     answer_bytes: u64,
+    /// Answers that are a block list's verdict, and those that there is no such name.
+    verdicts: u64,
+    missing: u64,
     addresses: Vec<IpAddr>,
     called: bool,
     samples: Vec<Arc<FlowInfo>>,
@@ -115,6 +127,7 @@ impl Domain {
             last: time,
             names: HashSet::new(),
             distinct: 0,
+            dense: 0,
             queries: 0,
             bits: 0.0,
             unusual_types: 0,
@@ -122,6 +135,8 @@ impl Domain {
             text_queries: 0,
             answers: 0,
             answer_bytes: 0,
+            verdicts: 0,
+            missing: 0,
             addresses: Vec::new(),
             called: false,
             samples: Vec::new(),
@@ -191,7 +206,10 @@ impl DnsTunnel {
         } else {
             1.0
         };
-        domain.bits += information_bits(name.left) * share;
+        let bits = information_bits(name.left) * share;
+        domain.bits += bits;
+        // A resolver appends the search list to long names as well.
+        domain.dense += u64::from(bits > DENSE_NAME && !has_domain_inside(name.left));
         if domain.samples.len() < MAX_SAMPLES {
             domain.samples.push(Arc::clone(flow));
         }
@@ -210,6 +228,8 @@ impl DnsTunnel {
                     .iter()
                     .all(|answer| matches!(answer, DnsAnswer::Address(ip) if ip.is_loopback()));
             domain.answers += u64::from(message.answer_count > 0 && !verdict);
+            domain.verdicts += u64::from(verdict);
+            domain.missing += u64::from(message.rcode == NO_SUCH_NAME);
             domain.answer_bytes += u64::from(message.answer_bytes);
             for answer in &message.answers {
                 if let DnsAnswer::Address(ip) = answer
@@ -220,6 +240,15 @@ impl DnsTunnel {
                 }
             }
         }
+    }
+
+    /// Whether most names carry more than an identifier, and it isn't what the workload always does, nor a block list.
+    fn is_dense(name: &str, domain: &Domain, context: &Context<'_>) -> bool {
+        domain.dense * 2 > domain.distinct
+            && domain.verdicts == 0
+            && !context
+                .profile(&domain.actor)
+                .is_some_and(|profile| profile.knows_domain(name))
     }
 
     /// A client calls an address: the names that led there were for resolving.
@@ -300,6 +329,31 @@ impl DnsTunnel {
                 ),
             );
         }
+        let dense = Self::is_dense(name, domain, context);
+        if dense {
+            protocol(
+                "dns.dense_names",
+                domain.dense as f64,
+                "0: identifiers in names say up to 160 bits",
+                BITS_DENSE_NAMES,
+                format!(
+                    "{} names say more than an identifier, {:.0} bits each",
+                    domain.dense,
+                    domain.bits / domain.distinct.max(1) as f64
+                ),
+            );
+        }
+        if dense && domain.answers == 0 && domain.missing > 0 {
+            evidence.push(Evidence {
+                feature: "dns.no_such_names",
+                family: Family::Outcome,
+                observed: domain.missing as f64,
+                expected: "names that exist".into(),
+                bits: BITS_LEADS_NOWHERE,
+                signature_grade: false,
+                text: format!("{} times told that there is no such name", domain.missing),
+            });
+        }
         if domain.answers > 0 && !domain.called {
             evidence.push(Evidence {
                 feature: "dns.answers_never_used",
@@ -342,7 +396,9 @@ impl DnsTunnel {
             return;
         };
         let (_, name) = key;
-        if domain.distinct < self.thresholds.min_distinct_names {
+        let enough = domain.distinct >= self.thresholds.min_distinct_names
+            || domain.distinct >= MIN_DENSE_NAMES && Self::is_dense(name, domain, context);
+        if !enough {
             return;
         }
         let evidence = self.evidence(name, domain, context);
@@ -380,6 +436,18 @@ impl DnsTunnel {
             domain.reported_bits = bits;
         }
     }
+}
+
+/// Whether there is a whole name in what is left of a domain, as the search list makes them: `db.rds.amazonaws.com` in
+/// `db.rds.amazonaws.com.corp` of `example.net`.
+fn has_domain_inside(left: &str) -> bool {
+    const MAX_LABELS: usize = 4;
+    std::iter::successors(Some(left), |rest| Some(rest.rsplit_once('.')?.0))
+        .take(MAX_LABELS)
+        .any(|rest| {
+            psl::suffix(rest.as_bytes()).is_some_and(|suffix| suffix.is_known())
+                && psl::domain_str(rest).is_some()
+        })
 }
 
 impl Detector for DnsTunnel {
@@ -433,6 +501,7 @@ impl Detector for DnsTunnel {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Bench, end, pod};
+    use super::*;
     use crate::flow::{Outcome, Protocol};
     use crate::identity::IdentityKind;
 
@@ -487,6 +556,64 @@ mod tests {
         let findings = bench.finish(700.0);
         assert!(!findings.is_empty());
         assert!(findings.iter().all(|finding| finding.actor.ip == web.ip));
+    }
+
+    /// A look-up of a name that there isn't.
+    fn missing(bench: &mut Bench, at: f64, name: &str) {
+        let (web, dns) = (pod("10.244.1.7", "web"), pod("10.244.1.2", "kube-dns"));
+        let flow = bench.open(at, (&web, &dns), Protocol::Udp, 53);
+        for response in [false, true] {
+            let transaction = Transaction::Dns(DnsMessage {
+                response,
+                name: name.into(),
+                query_type: 1,
+                rcode: if response { NO_SUCH_NAME } else { 0 },
+                ..DnsMessage::default()
+            });
+            let flow = Arc::clone(&flow);
+            bench.event(at, EventKind::Transaction { flow, transaction });
+        }
+    }
+
+    #[test]
+    fn a_file_sent_in_a_few_full_names_is_found() {
+        let base32 = b"abcdefghijklmnopqrstuvwxyz234567";
+        // 420 bytes, by a loop in a shell; nobody answers.
+        let mut bench = Bench::new("dns-tunnel");
+        for n in 0..12 {
+            let name = format!("{}.x.pixels.example", encoded(n, base32, 56));
+            missing(&mut bench, n as f64 * 0.1, &name);
+        }
+        bench.finish(10.0);
+        assert!(bench.alerts(), "{} bits", bench.bits());
+    }
+
+    #[test]
+    fn long_names_that_people_and_services_use_are_left_alone() {
+        let hex = b"0123456789abcdef";
+        let mut bench = Bench::new("dns-tunnel");
+        let (web, dns) = (pod("10.244.1.7", "web"), pod("10.244.1.2", "kube-dns"));
+        for n in 0..12 {
+            let at = n as f64;
+            // A database each for a dozen tenants, asked for with the company's search list.
+            let tenant = format!("tenant-{n}-orders.cluster-ro-{}", encoded(n, hex, 12));
+            let host = format!("{tenant}.eu-central-1.rds.amazonaws.com");
+            missing(&mut bench, at, &format!("{host}.corp.example.net"));
+            // Reputation of files: by MD5 to whom knows none, by SHA-256 to whom knows some.
+            missing(
+                &mut bench,
+                at,
+                &format!("{}.md5.list.example", encoded(n, hex, 32)),
+            );
+            let file = format!("{}.files.verdicts.example", encoded(n, hex, 64));
+            if n == 3 {
+                bench.dns(at, (&web, &dns), &file, 1, Some([127, 0, 0, 2].into()));
+            } else {
+                missing(&mut bench, at, &file);
+            }
+        }
+        bench.finish(100.0);
+        assert!(!bench.alerts(), "{:?}", bench.findings.last());
     }
 
     #[test]
