@@ -209,7 +209,7 @@ impl DbSweep {
                 text: "the workload never spoke to them in its baseline".into(),
             });
         }
-        let finding = Finding {
+        let mut finding = Finding {
             signature: SPEC.id,
             subject: String::new(),
             actor: source.actor.clone(),
@@ -235,6 +235,7 @@ impl DbSweep {
             ),
         };
         source.mark = probed;
+        finding.evidence.extend(self.suspects.decoys(key));
         out.push(finding);
     }
 }

@@ -298,7 +298,7 @@ impl HostSweep {
             count => format!(", {count} did"),
         };
         let ways: Vec<String> = sweeps.iter().take(4).map(|(way, _)| way.text()).collect();
-        out.push(Finding {
+        let mut finding = Finding {
             signature: SPEC.id,
             subject: String::new(),
             actor: source.actor.clone(),
@@ -326,7 +326,9 @@ impl HostSweep {
                 widest.failed,
                 widest.attempted
             ),
-        });
+        };
+        finding.evidence.extend(self.suspects.decoys(key));
+        out.push(finding);
     }
 }
 

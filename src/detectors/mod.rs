@@ -7,6 +7,7 @@
 mod channels;
 mod db_deeds;
 mod db_session;
+mod decoys;
 mod finding;
 mod guessing;
 mod newness;

@@ -120,8 +120,10 @@ impl PortScan {
             return;
         };
         let mark = widest.probed();
-        out.push(finding(source, &lines, widest, self.thresholds.theta0));
+        let mut finding = finding(source, &lines, widest, self.thresholds.theta0);
         source.mark = mark;
+        finding.evidence.extend(self.suspects.decoys(key));
+        out.push(finding);
     }
 }
 
@@ -521,6 +523,61 @@ mod tests {
         let last = bench.findings.last().unwrap();
         assert_eq!(last.evidence[1].observed as u64, 200);
         assert!(bench.findings.len() < 12, "told anew at doublings only");
+    }
+
+    #[test]
+    fn a_scan_among_decoys_is_told_once_and_by_the_pod() {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        let stranger = |n: u32| {
+            let (net, kind) = if n < 5 {
+                ("198.51.100", IdentityKind::External)
+            } else {
+                ("10.244.1", IdentityKind::Unknown)
+            };
+            end(&format!("{net}.{}", n + 100), kind, None)
+        };
+        for port in 0..20_u16 {
+            let at = f64::from(port) * 0.01;
+            for n in 0..7 {
+                // The answers to some of them find no way back, so that silence is known late.
+                let outcome = if n < 5 {
+                    Outcome::Refused
+                } else {
+                    Outcome::Silent
+                };
+                bench.tcp(at, (&stranger(n), &api), 1000 + port, outcome, 0);
+            }
+            bench.tcp(at, (&web, &api), 1000 + port, Outcome::Refused, 0);
+        }
+        // Somebody else: other ports, and the same ports later.
+        let (other, later) = (stranger(50), stranger(60));
+        for port in 0..20_u16 {
+            bench.tcp(0.2, (&other, &api), 3000 + port, Outcome::Refused, 0);
+        }
+        bench.finish(60.0);
+        for port in 0..20_u16 {
+            bench.tcp(90.0, (&later, &api), 1000 + port, Outcome::Refused, 0);
+        }
+        // Another pod is no decoy, whatever it does.
+        let twin = pod("10.244.1.8", "twin");
+        for port in 0..20_u16 {
+            bench.tcp(90.0, (&twin, &api), 1000 + port, Outcome::Refused, 0);
+        }
+        bench.finish(200.0);
+        let told: std::collections::BTreeSet<_> = bench
+            .findings
+            .iter()
+            .map(|finding| finding.actor.ip.to_string())
+            .collect();
+        let expected = ["10.244.1.150", "10.244.1.7", "10.244.1.8"];
+        assert_eq!(
+            told.iter().map(String::as_str).collect::<Vec<_>>(),
+            expected
+        );
+        let first = &bench.findings[0];
+        let decoys = first.evidence.last().unwrap();
+        assert_eq!((decoys.feature, decoys.observed as u64), ("scan.decoys", 7));
     }
 
     #[test]

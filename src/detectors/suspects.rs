@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Context, StateSize, Target};
+use super::decoys::Decoys;
+use super::{Context, Evidence, StateSize, Target};
 use crate::event::{Endpoint, FlowInfo};
 use crate::features::{ContactLines, FirstContact, SourceKey, success};
 use crate::flow::{Outcome, Protocol};
@@ -67,6 +68,7 @@ pub(super) struct Suspects<K> {
     /// Since when each has been suspicious and unreported.
     waiting: BTreeMap<SourceKey, Timestamp>,
     reported: BTreeSet<SourceKey>,
+    decoys: Decoys,
 }
 
 impl<K: Ord + Copy> Suspects<K> {
@@ -77,6 +79,7 @@ impl<K: Ord + Copy> Suspects<K> {
             forget_after: Duration::from_secs(forget_after_secs),
             waiting: BTreeMap::new(),
             reported: BTreeSet::new(),
+            decoys: Decoys::default(),
         }
     }
 
@@ -90,8 +93,8 @@ impl<K: Ord + Copy> Suspects<K> {
         self.waiting.contains_key(key)
     }
 
-    /// The sources to report now: those that have been suspicious for long enough, and those reported before that were not
-    /// heard of for so long that they are forgotten next.
+    /// The sources to report now, but for decoys: those that have been suspicious for long enough, and those reported
+    /// before that were not heard of for so long that they are forgotten next.
     pub(super) fn due(&mut self, now: Timestamp) -> Vec<SourceKey> {
         let mut due: Vec<_> = self
             .waiting
@@ -110,7 +113,12 @@ impl<K: Ord + Copy> Suspects<K> {
                 .filter(|key| self.reported.contains(key))
                 .cloned(),
         );
-        due
+        self.decoys.told(due, &mut self.lines)
+    }
+
+    /// What is told of a source's decoys.
+    pub(super) fn decoys(&self, key: &SourceKey) -> Option<Evidence> {
+        self.decoys.evidence(key)
     }
 
     /// Forgets the sources that were not heard of for long.
@@ -121,11 +129,11 @@ impl<K: Ord + Copy> Suspects<K> {
         }
     }
 
-    /// Every source that is or was suspicious: their last word is asked for.
-    pub(super) fn all(&mut self) -> BTreeSet<SourceKey> {
+    /// Every source that is or was suspicious, but for decoys: their last word is asked for.
+    pub(super) fn all(&mut self) -> Vec<SourceKey> {
         let mut all = std::mem::take(&mut self.reported);
         all.extend(std::mem::take(&mut self.waiting).into_keys());
-        all
+        self.decoys.told(all.into_iter().collect(), &mut self.lines)
     }
 
     pub(super) fn state_size(&self) -> StateSize {
