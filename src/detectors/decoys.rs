@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Evidence, Family};
-use crate::features::{ContactLines, Member, Source, SourceKey};
+use crate::features::{ContactLines, Line, Member, Source, SourceKey};
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
 
@@ -54,10 +54,7 @@ impl Scan {
             by: key.clone(),
             is_pod: source.actor.who.identity.kind == IdentityKind::Pod,
             began: sent.min().unwrap_or(known),
-            probes: lines()
-                .flat_map(|line| line.guesses())
-                .take(MAX_PROBES)
-                .collect(),
+            probes: lines().flat_map(Line::guesses).take(MAX_PROBES).collect(),
             decoys: BTreeSet::new(),
         })
     }

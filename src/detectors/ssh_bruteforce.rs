@@ -126,7 +126,10 @@ impl Dialogue {
         let thought = turn.start.since(asked.end) >= PASSWORD_TAKES
             || asked.start.since(self.answered) >= PASSWORD_TAKES;
         self.answered = turn.end;
-        if self.answers > 1 && thought && self.tries.len() < MAX_TRIES {
+        // A server without delay refuses passwords as soon as keys. A guessing tool offers no keys, but asks what may be
+        // tried first.
+        let guessed = self.as_tool && self.answers > 2;
+        if self.answers > 1 && (thought || guessed) && self.tries.len() < MAX_TRIES {
             self.tries.push((asked.start, turn.end));
         }
     }

@@ -3,38 +3,50 @@
 //! SSH inside TLS is SSH that doesn't want to be seen: nothing honest needs both. Its beginning and the blocks of its
 //! packets show in the sizes of TLS records ([`begins_ssh`], [`grid_bits`]). And a reverse tunnel (`ssh -R`) shows in who
 //! asks: the client has gone silent, and the server opens channel after channel, says what somebody beyond it says, and is
-//! answered at length. At a terminal, in a copy or a pull of a repository it is the client that asks. SSH at another
-//! protocol's port is odd, but no more than that.
+//! answered at length. At a terminal, in a copy or a pull of a repository it is the client that asks. Connections that the
+//! client has the server make (`ssh -L`, `ssh -D`) are counted by the sizes of requests and answers (see [`forwards`]). SSH
+//! at another protocol's port is odd, but no more than that.
+
+mod forwards;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forwards::Forwards;
+use lru::LruCache;
 use serde::Deserialize;
 
 use super::channels::{Channel, Channels, Verdict, channel_key};
 use super::newness::{bare_address, newness};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, StateSize};
-use crate::dissect::{TlsRecords, Transaction};
+use crate::dissect::{SshMessage, TlsRecords, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{begins_ssh, goes_out, grid_bits};
-use crate::flow::{Direction, Exchange};
+use crate::flow::{Direction, Exchange, FlowId, Turn};
 use crate::telemetry::LossCounts;
+use crate::time::Timestamp;
 
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "ssh-tunnel",
     sees: EventKinds::TLS
         .and(EventKinds::EXCHANGE)
+        .and(EventKinds::TURN)
         .and(EventKinds::RECOGNISED)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshTunnel {
             channels: Channels::new(SPEC.id, signature.alert_bits, thresholds.max_channels),
+            open: LruCache::new(MAX_OPEN),
         }))
     },
 };
+
+/// Connections whose turns are followed at a time.
+const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// Ports at which SSH is at home.
 const PORTS: [u16; 4] = [22, 2022, 2222, 22222];
@@ -55,6 +67,10 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// what the client has answered altogether, and in how many different lengths: a sign of life is always the same.
 const ANSWERED: u64 = 1000;
 const LENGTHS: usize = 5;
+/// Connections that the client had the server make,
+const BITS_FORWARDS: f64 = 11.0;
+/// of which so many must be for one and the same end, as far as lengths tell.
+const MIN_FORWARDS: u64 = 3;
 /// The silence that a habit would leave.
 const RHYTHM: Duration = Duration::from_secs(5);
 
@@ -66,6 +82,8 @@ struct Thresholds {
 
 struct SshTunnel {
     channels: Channels<Seen>,
+    /// Connections whose keys were agreed on.
+    open: LruCache<FlowId, Forwards>,
 }
 
 /// What was seen on a line.
@@ -80,6 +98,8 @@ struct Seen {
     opened: u32,
     answered: u64,
     lengths: BTreeSet<u64>,
+    /// Connections that the client had the server make, in the busiest one of the line's.
+    forwards: u64,
 }
 
 impl Seen {
@@ -172,6 +192,20 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
             ),
         );
     }
+    if seen.forwards > 0 {
+        add(
+            "ssh.client_forwards",
+            Family::Volume,
+            seen.forwards as f64,
+            "a session: a terminal, a command, a copy",
+            BITS_FORWARDS,
+            false,
+            format!(
+                "{} times the client asked for a connection onwards, and was granted one",
+                seen.forwards
+            ),
+        );
+    }
     if evidence.is_empty() {
         return None;
     }
@@ -185,6 +219,12 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
     );
     let summary = match (channel.outward, reverse) {
         (true, true) => format!("lets others in through {what} to {other}: the far end asks"),
+        (true, false) if seen.forwards > 0 => {
+            format!(
+                "reaches others through {what} to {other}: {} connections so far",
+                seen.forwards
+            )
+        }
         (true, false) => format!("speaks {what} to {other}"),
         (false, _) => format!("is spoken to in {what} by {}", channel.other.ip),
     };
@@ -193,6 +233,22 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
         protocol: "ssh",
         summary,
     })
+}
+
+impl SshTunnel {
+    /// Takes a turn of any flow's. Whether something is news.
+    fn turn(&mut self, flow: &Arc<FlowInfo>, turn: &Turn, time: Timestamp) -> bool {
+        let Some(forwards) = self.open.peek_mut(&flow.id) else {
+            return false;
+        };
+        if !forwards.take(turn) || forwards.most() < MIN_FORWARDS {
+            return false;
+        }
+        let all = forwards.all();
+        let seen = &mut self.channels.see(flow, time).seen;
+        seen.forwards = seen.forwards.max(all);
+        true
+    }
 }
 
 impl Detector for SshTunnel {
@@ -210,6 +266,14 @@ impl Detector for SshTunnel {
                 seen.inside = seen.inside.max(bits);
                 (flow, true)
             }
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Ssh(SshMessage::Encrypted),
+            } => {
+                self.open.put(flow.id, Forwards::default());
+                return;
+            }
+            EventKind::Turn { flow, turn } => (flow, self.turn(flow, turn, event.time)),
             EventKind::Recognised { flow, app: "ssh" } if goes_out(flow) => {
                 self.channels.see(flow, event.time).seen.plain = true;
                 (flow, true)
@@ -225,6 +289,7 @@ impl Detector for SshTunnel {
                 (flow, seen.seen.exchange(exchange))
             }
             EventKind::FlowEnded { flow, record } => {
+                self.open.pop(&flow.id);
                 self.channels.ended(flow, record);
                 return;
             }
@@ -260,7 +325,6 @@ mod tests {
     use crate::detectors::testing::{Bench, end, pod};
     use crate::flow::{Outcome, Protocol};
     use crate::identity::IdentityKind;
-    use crate::time::Timestamp;
 
     const ID: &str = "ssh-tunnel";
 
