@@ -67,7 +67,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// what the client has answered altogether, and in how many different lengths: a sign of life is always the same.
 const ANSWERED: u64 = 1000;
 const LENGTHS: usize = 5;
-/// Connections that the client had the server make,
+/// Connections that one end had the other make, if it is the client that asks,
 const BITS_FORWARDS: f64 = 11.0;
 /// of which so many must be for one and the same end, as far as lengths tell.
 const MIN_FORWARDS: u64 = 3;
@@ -98,8 +98,8 @@ struct Seen {
     opened: u32,
     answered: u64,
     lengths: BTreeSet<u64>,
-    /// Connections that the client had the server make, in the busiest one of the line's.
-    forwards: u64,
+    /// Connections that the client had the server make, and the server the client, in the busiest of the line's.
+    forwards: [u64; 2],
 }
 
 impl Seen {
@@ -117,10 +117,12 @@ impl Seen {
     }
 
     fn is_reverse(&self) -> bool {
-        (self.plain || self.inside > 0.0)
-            && self.opened >= CHANNELS
-            && self.answered >= ANSWERED
-            && self.lengths.len() >= LENGTHS
+        let [_, granted] = self.forwards;
+        granted > 0
+            || (self.plain || self.inside > 0.0)
+                && self.opened >= CHANNELS
+                && self.answered >= ANSWERED
+                && self.lengths.len() >= LENGTHS
     }
 }
 
@@ -178,7 +180,20 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
         );
     }
     let reverse = seen.is_reverse();
-    if reverse {
+    let [forwards, backwards] = seen.forwards;
+    if backwards > 0 {
+        add(
+            "ssh.server_forwards",
+            Family::Volume,
+            backwards as f64,
+            "a session: a terminal, a command, a copy",
+            BITS_REVERSE,
+            false,
+            format!(
+                "{backwards} times the server asked for a connection inwards, and was granted one"
+            ),
+        );
+    } else if reverse {
         add(
             "ssh.server_asks",
             Family::Volume,
@@ -192,17 +207,16 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
             ),
         );
     }
-    if seen.forwards > 0 {
+    if forwards > 0 {
         add(
             "ssh.client_forwards",
             Family::Volume,
-            seen.forwards as f64,
+            forwards as f64,
             "a session: a terminal, a command, a copy",
             BITS_FORWARDS,
             false,
             format!(
-                "{} times the client asked for a connection onwards, and was granted one",
-                seen.forwards
+                "{forwards} times the client asked for a connection onwards, and was granted one"
             ),
         );
     }
@@ -219,11 +233,8 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
     );
     let summary = match (channel.outward, reverse) {
         (true, true) => format!("lets others in through {what} to {other}: the far end asks"),
-        (true, false) if seen.forwards > 0 => {
-            format!(
-                "reaches others through {what} to {other}: {} connections so far",
-                seen.forwards
-            )
+        (true, false) if forwards > 0 => {
+            format!("reaches others through {what} to {other}: {forwards} connections so far")
         }
         (true, false) => format!("speaks {what} to {other}"),
         (false, _) => format!("is spoken to in {what} by {}", channel.other.ip),
@@ -241,12 +252,17 @@ impl SshTunnel {
         let Some(forwards) = self.open.peek_mut(&flow.id) else {
             return false;
         };
-        if !forwards.take(turn) || forwards.most() < MIN_FORWARDS {
+        let Some(to) = forwards.take(turn) else {
+            return false;
+        };
+        let (alike, all) = forwards.granted(to);
+        if alike < MIN_FORWARDS {
             return false;
         }
-        let all = forwards.all();
         let seen = &mut self.channels.see(flow, time).seen;
-        seen.forwards = seen.forwards.max(all);
+        if let Some(most) = seen.forwards.get_mut(to as usize) {
+            *most = all.max(*most);
+        }
         true
     }
 }

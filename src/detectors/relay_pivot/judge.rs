@@ -46,7 +46,16 @@ const BITS_WELL_KNOWN: f64 = -4.0;
 const WELL_KNOWN: usize = 3;
 
 /// Ports on which poolers and proxies of databases listen, beside the databases' own.
-const POOLERS: [u16; 8] = [5433, 6032, 6033, 6380, 6432, 9999, 22121, 26379];
+const POOLERS: [(u16, &str); 8] = [
+    (5433, "postgresql"),
+    (6032, "mysql"),
+    (6033, "mysql"),
+    (6380, "redis"),
+    (6432, "postgresql"),
+    (9999, "postgresql"),
+    (22121, "redis"),
+    (26379, "redis"),
+];
 /// Terminals and file servers.
 const TERMINALS: [u16; 8] = [22, 23, 139, 445, 2222, 3389, 5900, 5985];
 
@@ -179,11 +188,15 @@ fn is_own_port(app: Option<&str>, port: u16) -> bool {
     match app {
         Some(app) if app != "tls" => {
             product.is_some_and(|product| product.0 == app)
-                || POOLERS.contains(&port)
+                || POOLERS.contains(&(port, app))
                 || product.is_none() && is_session_port(port)
                 || is_terminal(app) && TERMINALS.contains(&port)
         }
-        _ => product.is_some() || POOLERS.contains(&port) || is_session_port(port),
+        _ => {
+            product.is_some()
+                || POOLERS.iter().any(|(pooler, _)| *pooler == port)
+                || is_session_port(port)
+        }
     }
 }
 
