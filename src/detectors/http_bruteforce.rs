@@ -1,8 +1,8 @@
 //! `http-bruteforce`: passwords of web applications are guessed, by HTTP's own logins or through a form.
 //!
 //! HTTP's own (basic, digest) answer 401. A form is a POST to a path that is called like a login; it is refused with an
-//! error, with the page again, or with a redirection back to it. Bearer tokens are left out: nobody guesses them, and
-//! expired ones are refused all day.
+//! error, with the page again, or with a redirection back to it. What is in a form isn't read, but a form of another length
+//! is another guess. Bearer tokens are left out: nobody guesses them, and expired ones are refused all day.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -30,6 +30,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
             asked: bounded(MAX_OPEN),
             sent_away: bounded(MAX_OPEN),
+            lengths: bounded(MAX_OPEN),
         }))
     },
 };
@@ -69,6 +70,8 @@ struct HttpBruteforce {
     asked: LruCache<FlowId, VecDeque<Asked>>,
     /// By client, server and port: where a redirection leads tells how the login went.
     sent_away: LruCache<(IpAddr, IpAddr, u16), Login>,
+    /// By the same, how long the last login by a form was.
+    lengths: LruCache<(IpAddr, IpAddr, u16), u64>,
 }
 
 /// A request whose answer is still to come.
@@ -130,10 +133,20 @@ impl HttpBruteforce {
         };
         let agent = request.user_agent.as_deref().unwrap_or_default();
         let agent = agent.to_ascii_lowercase();
+        let mut secret = request.secret;
+        if by == Some(By::Form)
+            && let Some(length) = request.content_length
+            && self
+                .lengths
+                .put(key, length)
+                .is_some_and(|before| before != length)
+        {
+            secret = Some(SecretMark::of(&length.to_le_bytes()));
+        }
         let asked = Asked {
             time,
             by,
-            secret: request.secret,
+            secret,
             as_tool: TOOLS.iter().any(|tool| agent.contains(tool)),
         };
         let queue = self.asked.get_or_insert_mut(flow.id, VecDeque::new);

@@ -112,6 +112,26 @@ fn forms_that_answer_with_an_error_the_page_or_a_way_back() {
 }
 
 #[test]
+fn a_loop_that_waits_is_told_from_a_retry_by_the_lengths_of_its_forms() {
+    let at_a_steady_pace = |length: &dyn Fn(u64) -> u64| {
+        let (web, app) = ends();
+        let mut bench = Bench::new("http-bruteforce");
+        for n in 0..25_u64 {
+            let request = HttpRequest {
+                content_length: Some(length(n)),
+                ..form("/api/login")
+            };
+            let at = n as f64;
+            ask(&mut bench, at, (&web, &app), request, &UNAUTHORIZED);
+        }
+        bench.finish(1000.0);
+        bench.alerts()
+    };
+    assert!(at_a_steady_pace(&|n| 31 + n * 7 % 5), "words of a list");
+    assert!(!at_a_steady_pace(&|_| 31), "a program with a stale secret");
+}
+
+#[test]
 fn a_right_guess_is_said() {
     let (web, app) = ends();
     let mut bench = Bench::new("http-bruteforce");
