@@ -99,8 +99,7 @@ impl Forwards {
     pub(super) fn granted(&self, to: Direction) -> (u64, u64) {
         let counts = || {
             self.by
-                .iter()
-                .nth(to as usize)
+                .get(to as usize)
                 .into_iter()
                 .flat_map(|asker| asker.granted.values())
         };
