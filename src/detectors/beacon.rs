@@ -9,6 +9,7 @@
 
 mod sizes;
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +51,12 @@ const SAME_CONTACT: Duration = Duration::from_secs(1);
 const YOUNG: Duration = Duration::from_secs(10);
 /// Beyond this a clock is a clock; more bits would only drown what matters.
 const MOST_BITS_TIMING: f64 = 10.0;
-/// Whoever goes the rounds of this many private servers on one port watches over them.
+/// Whoever goes the rounds of this many private servers, on one port or by one clock, watches over them.
 const ROUNDS: usize = 3;
+/// By how much the intervals of one clock differ.
+const SAME_CLOCK: f64 = 0.2;
+/// Servers of a client of which the interval is remembered.
+const MAX_ROUND: usize = 32;
 /// The first look at a series is taken at about so many contacts.
 const FIRST_LOOK: f64 = 8.0;
 /// Less than this is chance.
@@ -211,10 +216,36 @@ impl Series {
     }
 }
 
+/// The private servers that a client calls again and again, each with the usual interval in seconds.
+#[derive(Default)]
+struct Round(Vec<(IpAddr, u16, f64)>);
+
+impl Round {
+    fn note(&mut self, flow: &FlowInfo, interval: f64) {
+        let server = (flow.resp.ip, flow.resp_port);
+        let known = self
+            .0
+            .iter_mut()
+            .find(|(ip, port, _)| (*ip, *port) == server);
+        if let Some(known) = known {
+            known.2 = interval;
+        } else if self.0.len() < MAX_ROUND {
+            self.0.push((flow.resp.ip, flow.resp_port, interval));
+        }
+    }
+
+    /// How many are called about as often.
+    fn by_clock(&self, interval: f64) -> usize {
+        let alike = |other: f64| (other - interval).abs() <= interval * SAME_CLOCK;
+        self.0.iter().filter(|(.., other)| alike(*other)).count()
+    }
+}
+
 struct Beacon {
     thresholds: Thresholds,
     alert_bits: f64,
     series: LruCache<(SourceKey, Callee), Series>,
+    rounds: LruCache<SourceKey, Round>,
     evicted: u64,
 }
 
@@ -225,6 +256,7 @@ impl Beacon {
             thresholds,
             alert_bits,
             series: bounded(max),
+            rounds: bounded(max),
             evicted: 0,
         }
     }
@@ -250,13 +282,22 @@ impl Beacon {
             return;
         };
         series.app = app.or(series.app);
-        if !series.take(flow, exchange) || series.contacts.len() <= self.thresholds.min_intervals {
+        if !series.take(flow, exchange) {
+            return;
+        }
+        // In time for the others of a round, which come to be judged at about the same time.
+        let private = flow.resp.who.identity.kind == IdentityKind::Unknown;
+        if private && series.count.is_power_of_two() && series.count > 2 {
+            let round = self.rounds.get_or_insert_mut(key.0.clone(), Round::default);
+            round.note(flow, series.usual_interval());
+        }
+        if series.contacts.len() <= self.thresholds.min_intervals {
             return;
         }
         if series.count < series.reported.saturating_mul(2) {
             return;
         }
-        let Some(evidence) = series.evidence(context) else {
+        let Some(evidence) = series.evidence(self.rounds.peek(&key.0), context) else {
             return;
         };
         if total_bits(&evidence) >= self.alert_bits {
@@ -279,12 +320,16 @@ impl Beacon {
 impl Series {
     /// Whether this may be part of what runs the cluster: a private peer that no inventory names, called by a pod, such as
     /// the API server; a private store; a private peer that is called anew each time, as health checks do, or by whoever
-    /// calls others in the same way, such as what scrapes metrics; or anything over UDP, where everything is kept alive.
-    fn is_infrastructure(&self, context: &Context<'_>) -> bool {
+    /// calls others on the same port or as often, such as what scrapes metrics; or anything over UDP, where everything is kept alive.
+    fn is_infrastructure(&self, round: Option<&Round>, context: &Context<'_>) -> bool {
         let flow = &self.flow;
         let kind = |end: &Endpoint| end.who.identity.kind;
         let pod = kind(&flow.orig) == IdentityKind::Pod;
-        let rounds = || context.debuts.servers(flow.orig.ip, flow.resp_port) >= ROUNDS;
+        let rounds = || {
+            let interval = self.usual_interval();
+            context.debuts.servers(flow.orig.ip, flow.resp_port) >= ROUNDS
+                || round.is_some_and(|round| round.by_clock(interval) >= ROUNDS)
+        };
         let private = kind(&flow.resp) == IdentityKind::Unknown;
         let store = !matches!(self.app, None | Some("http" | "tls"))
             || database_product(flow.resp_port).is_some();
@@ -292,7 +337,7 @@ impl Series {
         flow.protocol == Protocol::Udp || private && (pod || store || probe || rounds())
     }
 
-    fn evidence(&self, context: &Context<'_>) -> Option<Vec<Evidence>> {
+    fn evidence(&self, round: Option<&Round>, context: &Context<'_>) -> Option<Vec<Evidence>> {
         let flow = &self.flow;
         let rhythm = regularity(&self.silences())?;
         // Whoever looks often enough sees a rhythm in chance: each doubling of the looks taken costs a bit.
@@ -325,7 +370,7 @@ impl Series {
         let inverted = self.inverted * 2 > self.count;
         evidence.push(self.sizes().evidence(inverted));
         let new = newness(flow, Duration::from_secs_f64(usual), context);
-        if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(context) {
+        if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
             return None;
         }
         evidence.push(new);
@@ -454,7 +499,7 @@ impl Detector for Beacon {
         for (key, series) in &self.series {
             if series.reported > 0
                 && series.count > series.reported
-                && let Some(evidence) = series.evidence(context)
+                && let Some(evidence) = series.evidence(self.rounds.peek(&key.0), context)
             {
                 out.push(series.finding(&key.1, evidence));
             }

@@ -23,7 +23,7 @@ use super::newness::{bare_address, newness};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, StateSize};
 use crate::dissect::{SshMessage, TlsRecords, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{begins_ssh, goes_out, grid_bits};
+use crate::features::{begins_ssh, bounded, goes_out, grid_bits};
 use crate::flow::{Direction, Exchange, FlowId, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -32,6 +32,7 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "ssh-tunnel",
     sees: EventKinds::TLS
+        .and(EventKinds::SSH)
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::TURN)
         .and(EventKinds::RECOGNISED)
@@ -40,7 +41,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshTunnel {
             channels: Channels::new(SPEC.id, signature.alert_bits, thresholds.max_channels),
-            open: LruCache::new(MAX_OPEN),
+            open: bounded(MAX_OPEN),
         }))
     },
 };

@@ -250,3 +250,45 @@ fn kubelets_asked_to_the_clock_on_a_bare_capture() {
         assert_eq!(is_candidate(&flow), followed, "port {port}");
     }
 }
+
+/// What scrapes metrics, seen without an inventory: it keeps its connections, and each exporter has its own port.
+#[test]
+fn who_goes_the_rounds_by_one_clock_watches_over_servers() {
+    let unknown = |ip: &str| {
+        let mut end = end(ip, IdentityKind::Unknown, None);
+        end.who.source = Source::None;
+        end
+    };
+    for servers in [1_u8, 4] {
+        let mut bench = Bench::new("beacon");
+        let monitor = unknown("10.244.1.25");
+        let flows: Vec<_> = (0..servers)
+            .map(|n| {
+                let exporter = unknown(&format!("10.244.1.{}", 2 + n));
+                let secs = f64::from(n) * 2.5;
+                bench.begin(
+                    secs,
+                    (&monitor, &exporter),
+                    Protocol::Tcp,
+                    9100 + u16::from(n),
+                )
+            })
+            .collect();
+        let mut rng = Rng::new(3);
+        for number in 0..40 {
+            for (n, flow) in (0_u8..).zip(&flows) {
+                let late = rng.below(1000) as f64 / 1000.0;
+                let secs = f64::from(n) * 2.5 + f64::from(number) * 15.0 + late;
+                say(&mut bench, flow, number, Orig, secs, (147, 3855));
+            }
+        }
+        bench.finish(1000.0);
+        // Who calls one alone, always alike, may well be called to account.
+        assert_eq!(
+            bench.alerts(),
+            servers == 1,
+            "{servers}: {} bits",
+            bench.bits()
+        );
+    }
+}
