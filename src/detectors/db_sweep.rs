@@ -13,7 +13,7 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::suspects::Suspects;
+use super::suspects::{Suspects, is_one_workload};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
@@ -244,7 +244,8 @@ impl DbSweep {
 fn databases(source: &Source<Aim>, min_endpoints: u64) -> Option<&Line> {
     let line = source.lines.get(&Aim::Databases)?;
     let others = source.lines.get(&Aim::Others).map_or(0, Line::probed);
-    (line.attempted >= min_endpoints && line.probed() >= others).then_some(line)
+    (line.attempted >= min_endpoints && line.probed() >= others && !is_one_workload(line))
+        .then_some(line)
 }
 
 fn products(line: &Line) -> Vec<&'static str> {
@@ -448,6 +449,12 @@ mod tests {
         // A client of a cluster of twenty shards.
         for n in 0..20 {
             bench.tcp(500.0, (&api, &host(n)), 6379, Outcome::Answered, 5_000);
+        }
+        // A client of a cluster none of whose members is up.
+        for (round, n) in (0..3).flat_map(|round| (0..9).map(move |n| (round, n))) {
+            let member = pod(&format!("10.244.3.{}", n + 1), "cassandra");
+            let (at, worker) = (520.0 + f64::from(round * 5), pod("10.244.1.8", "worker"));
+            bench.tcp(at, (&worker, &member), 9042, Outcome::Refused, 0);
         }
         let node = end("10.244.1.1", IdentityKind::Node, None);
         for n in 0..40 {

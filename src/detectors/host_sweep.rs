@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::suspects::{Suspects, first_contact, target};
+use super::suspects::{Suspects, first_contact, is_one_workload, target};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{NetworkId, is_group};
 use crate::baseline::Profile;
@@ -360,6 +360,9 @@ fn breadth_bits(way: Way, line: &Line) -> f64 {
 fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
     // Whoever visits hundreds finds some of them down: breadth is no more than the half, except where nobody pings by duty.
     let telling = way == Way::Ping || line.bits >= threshold / 2.0;
+    if matches!(way, Way::Tcp(_) | Way::Udp(_)) && is_one_workload(line) {
+        return false;
+    }
     telling && line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
 }
 

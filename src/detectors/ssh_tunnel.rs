@@ -58,6 +58,8 @@ const FEWEST_BITS_GRID: f64 = 8.0;
 const MOST_BITS_GRID: f64 = 14.0;
 /// SSH at another protocol's port. Code hosts offer it on 443.
 const BITS_OFF_PORT: f64 = 7.0;
+/// The same at an address that no name led to, where code hosts are called by their names.
+const BITS_OFF_PORT_NO_NAME: f64 = 9.0;
 /// The server asks and is answered at length.
 const BITS_REVERSE: f64 = 14.0;
 /// Channels that the server must have opened,
@@ -156,6 +158,7 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
             text,
         });
     };
+    let bare = bare_address(flow, context);
     let mut what = "SSH";
     if seen.inside > 0.0 {
         what = "SSH inside TLS";
@@ -175,7 +178,11 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
             Family::Protocol,
             f64::from(channel.port),
             "SSH on its own port",
-            BITS_OFF_PORT,
+            if bare.is_some() {
+                BITS_OFF_PORT_NO_NAME
+            } else {
+                BITS_OFF_PORT
+            },
             false,
             format!("SSH is spoken on port {}", channel.port),
         );
@@ -225,7 +232,7 @@ fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
         return None;
     }
     evidence.push(newness(flow, RHYTHM, context));
-    evidence.extend(bare_address(flow, context));
+    evidence.extend(bare);
     let other = channel.other_name(
         context
             .peers

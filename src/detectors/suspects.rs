@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::decoys::Decoys;
 use super::{Context, Evidence, StateSize, Target};
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::{ContactLines, FirstContact, SourceKey, success};
+use crate::features::{ContactLines, FirstContact, Line, SourceKey, success};
 use crate::flow::{Outcome, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -58,6 +58,19 @@ pub(super) fn target((endpoint, port): &(Endpoint, u16)) -> Target {
         protocol: None,
         domain: None,
     }
+}
+
+/// Whether a line leads to one port of the replicas of one workload and to nobody else: whoever finds them all down was
+/// told of that workload, as clients of a cluster are, and guesses at nothing.
+pub(super) fn is_one_workload(line: &Line) -> bool {
+    let mut targets = line.targets.iter();
+    let Some((first, port)) = targets.next() else {
+        return false;
+    };
+    let workload = &first.who.identity.workload;
+    workload.is_some()
+        && line.attempted <= line.targets.len() as u64
+        && targets.all(|(end, at)| at == port && end.who.identity.workload == *workload)
 }
 
 #[derive(Debug)]

@@ -169,3 +169,20 @@ fn a_block_scan_is_left_to_port_scan() {
     bench.finish(100.0);
     assert!(bench.findings.is_empty());
 }
+
+#[test]
+fn a_cluster_of_which_nobody_is_up_is_not_swept_by_its_client() {
+    let web = pod("10.244.1.7", "web");
+    let alerts = |name: &dyn Fn(u16) -> String| {
+        let mut bench = Bench::new("host-sweep");
+        for n in 0..14 {
+            let member = pod(&format!("10.244.3.{}", n + 1), &name(n));
+            let at = f64::from(n);
+            bench.tcp(at, (&web, &member), 7946, Outcome::Silent, 0);
+        }
+        bench.finish(100.0);
+        bench.alerts()
+    };
+    assert!(!alerts(&|_| "ring".into()));
+    assert!(alerts(&|n| format!("workload-{n}")));
+}
