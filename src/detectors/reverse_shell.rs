@@ -18,7 +18,7 @@ use super::newness::{bare_address, newness, total_bits};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
-use crate::dissect::{Opening, ShellMarks, Transaction};
+use crate::dissect::{Carried, Content, Opening, ShellMarks, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{bounded, goes_out, is_outside, is_session_port};
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
@@ -244,6 +244,17 @@ fn is_candidate(flow: &FlowInfo, app: Option<&'static str>) -> bool {
             flow.resp.who.identity.kind,
             IdentityKind::Node | IdentityKind::Service
         )
+}
+
+/// What was said through a proxy that knows nothing of what it carries. Other carriers are tunnels, and told as such.
+fn through_socks(transaction: &Transaction) -> Option<&Transaction> {
+    match transaction {
+        Transaction::Carried(Carried {
+            carrier: "socks",
+            content: Content::Message(message),
+        }) => Some(message),
+        _ => None,
+    }
 }
 
 impl Session {
@@ -516,7 +527,14 @@ impl Detector for ReverseShell {
                 }
             }
             EventKind::Transaction { flow, transaction } if is_candidate(flow, None) => {
-                self.transaction(flow, transaction, event.time);
+                match through_socks(transaction) {
+                    // Of what a proxy carries the text is all there is: whose turn it was is not told.
+                    Some(carried) => {
+                        self.transaction(flow, carried, event.time);
+                        self.report(flow.id, false, context, out);
+                    }
+                    None => self.transaction(flow, transaction, event.time),
+                }
             }
             EventKind::FlowEnded { flow, .. } => {
                 self.report(flow.id, true, context, out);

@@ -86,17 +86,13 @@ impl Talk {
     }
 
     fn marks(&mut self, direction: Direction, marks: u8) {
-        self.tells(Transaction::Opening(Opening {
-            direction,
-            bytes: 30,
-            printable: 30,
-            longest_printable: 30,
-            starts_printable: true,
-            framed: false,
-            set_bits: 100,
-            mix: ByteMix::Text,
-            shell: ShellMarks(marks),
-        }));
+        self.tells(opening(direction, marks));
+    }
+
+    /// The same inside something else.
+    fn carried(&mut self, carrier: &'static str, direction: Direction, marks: u8) {
+        let content = Content::Message(Box::new(opening(direction, marks)));
+        self.tells(Transaction::Carried(Carried { carrier, content }));
     }
 
     /// Commands as somebody types them, and answers.
@@ -113,6 +109,20 @@ impl Talk {
         self.bench.ends(self.now + 1.0, &self.flow);
         self.bench
     }
+}
+
+fn opening(direction: Direction, marks: u8) -> Transaction {
+    Transaction::Opening(Opening {
+        direction,
+        bytes: 30,
+        printable: 30,
+        longest_printable: 30,
+        starts_printable: true,
+        framed: false,
+        set_bits: 100,
+        mix: ByteMix::Text,
+        shell: ShellMarks(marks),
+    })
 }
 
 /// A pod that was there before, and asks DNS for names.
@@ -184,6 +194,25 @@ fn shells_say_so_themselves() {
             .iter()
             .any(|one| one.signature_grade)
     );
+}
+
+#[test]
+fn a_proxy_hides_no_shell() {
+    let (prompt, command) = (ShellMarks::PROMPT, ShellMarks::COMMAND);
+    for (carrier, answer, alerts) in [
+        ("socks", ShellMarks::OUTPUT | prompt, true),
+        // Commands alone are what text protocols have, too.
+        ("socks", 0, false),
+        // WebSockets and the like are told of as tunnels.
+        ("websocket", ShellMarks::OUTPUT | prompt, false),
+    ] {
+        let mut talk = Talk::new(watched(&web()), (&web(), &outside()), 1080, Some("socks"));
+        talk.carried(carrier, Orig, answer);
+        talk.carried(carrier, Resp, command);
+        talk.types(Resp, 4);
+        let bench = talk.over();
+        assert_eq!(bench.alerts(), alerts, "{carrier}: {}", bench.bits());
+    }
 }
 
 #[test]
