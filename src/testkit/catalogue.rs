@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::cluster::{Cluster, DAY_BEFORE, START};
 use super::inventory;
 use super::scenarios::{self, Case, Inventory, Part};
+use super::wrapped;
 
 /// The command that writes them.
 pub const GENERATOR: &str = "cargo run --release --features testkit --example captures";
@@ -34,6 +35,13 @@ pub fn files() -> Files {
         ),
         ("cluster.csv".to_owned(), inventory::csv(&shared).into()),
     ]);
+    files.insert(
+        "wrapped/inventory.csv".to_owned(),
+        wrapped::inventory().into(),
+    );
+    for (name, wrap) in wrapped::WRAPS {
+        files.insert(format!("wrapped/{name}.pcap"), wrapped::capture(wrap));
+    }
     for case in scenarios::all() {
         files.insert(format!("{}/case.toml", case.id), case_toml(&case).into());
         for part in &case.parts {
@@ -73,6 +81,9 @@ pub fn with_table(page: &str, files: &Files) -> Result<String, &'static str> {
 
 fn table(files: &Files) -> String {
     let mut seeds = BTreeMap::new();
+    for (name, _) in wrapped::WRAPS {
+        seeds.insert(format!("wrapped/{name}.pcap"), wrapped::SEED);
+    }
     for case in scenarios::all() {
         for part in case.parts {
             seeds.insert(format!("{}/{}", case.id, part.file), part.seed);

@@ -26,3 +26,4 @@ pub mod scenarios;
 pub mod scene;
 pub mod talk;
 pub mod wire;
+pub mod wrapped;
