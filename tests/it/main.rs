@@ -48,6 +48,8 @@ mod live_load;
 mod oracle;
 /// Databases against tshark.
 mod oracle_databases;
+/// DNS, TLS and HTTP against tshark.
+mod oracle_messages;
 /// Real servers in network namespaces.
 mod real_servers;
 /// What may be renamed or moved in a capture without a word changing.
