@@ -19,14 +19,22 @@ use spanwatch::time::Timestamp;
 type Choice = Option<&'static DissectorSpec>;
 
 static CHOICES: LazyLock<Vec<Choice>> = LazyLock::new(|| {
-    let all = catalogue().map(Some).chain([None]);
+    let all: Vec<Choice> = catalogue().map(Some).chain([None]).collect();
     let Ok(wanted) = std::env::var("DISSECTOR") else {
-        return all.collect();
+        return all;
     };
-    let name = |choice: Choice| choice.map_or("any", |spec| spec.name);
-    let chosen: Vec<Choice> = all.clone().filter(|choice| name(*choice) == wanted).collect();
-    let names: Vec<&str> = all.map(name).collect();
-    assert!(!chosen.is_empty(), "DISSECTOR is one of {}", names.join(" "));
+    let name = |choice: &Choice| choice.map_or("any", |spec| spec.name);
+    let names: Vec<&str> = all.iter().map(name).collect();
+    let chosen: Vec<Choice> = all
+        .iter()
+        .copied()
+        .filter(|choice| name(choice) == wanted)
+        .collect();
+    assert!(
+        !chosen.is_empty(),
+        "DISSECTOR is one of {}",
+        names.join(" ")
+    );
     chosen
 });
 
