@@ -31,6 +31,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "reverse-shell",
     sees: EventKinds::EXCHANGE
         .and(EventKinds::OPENING)
+        .and(EventKinds::TUNNEL)
         .and(EventKinds::TLS)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
