@@ -395,7 +395,8 @@ pub(super) fn stun(segment: &Segment<'_>) -> Probe {
     }
 }
 
-/// Records of a connection whose beginning wasn't captured: a header, and where the record ends another one.
+/// Records of a connection whose beginning wasn't captured: a header, and where the record ends another one, if that will
+/// be seen.
 pub(super) fn tls_midway(segment: &Segment<'_>) -> Probe {
     let data = segment.data;
     let is: [fn(u8) -> bool; 5] = [
@@ -409,15 +410,13 @@ pub(super) fn tls_midway(segment: &Segment<'_>) -> Probe {
     let (Probe::Certain, Some(length)) = (verdict, be16(data, 3)) else {
         return verdict;
     };
-    let next = data
-        .get(usize::from(length).saturating_add(5)..)
-        .unwrap_or_default();
+    let end = usize::from(length).saturating_add(is.len());
     if length == 0 {
-        return Probe::NotForUs;
-    }
-    match fits(next, &is) {
-        Probe::NotForUs => Probe::NotForUs,
-        _ => Probe::Certain,
+        Probe::NotForUs
+    } else if end.saturating_add(is.len()) > PROBE_WINDOW {
+        Probe::Certain
+    } else {
+        fits(data.get(end..).unwrap_or_default(), &is)
     }
 }
 
