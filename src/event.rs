@@ -197,10 +197,9 @@ impl EventKinds {
         Self(self.0 | other.0)
     }
 
-    /// Whether the sets have a kind in common.
-    #[cfg(test)]
-    pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    /// Whether all kinds of another set are in this one.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// The set of one event's kind alone.

@@ -137,7 +137,7 @@ impl Bench {
             releases: &self.releases,
             replicas: &self.replicas,
         };
-        if self.sees.meets(EventKinds::of(&event.kind)) {
+        if self.sees.contains(EventKinds::of(&event.kind)) {
             self.detector.observe(&event, &context, &mut self.findings);
         }
         self.detector.tick(time, &context, &mut self.findings);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use spanwatch::detectors::DETECTORS;
+use spanwatch::event::EventKinds;
 use spanwatch::signature::SignatureSet;
 
 /// A module may use only modules of lower rank (and itself).
@@ -166,6 +167,50 @@ fn a_detector_is_a_triple() {
 }
 
 /// Whoever isn't in the catalogue is neither asked nor fuzzed.
+/// What a detector matches but isn't shown is dead code, and makes it blind without a word.
+#[test]
+fn a_detector_is_shown_what_it_looks_at() {
+    let kinds: &[(&str, EventKinds)] = &[
+        ("EventKind::FlowOpened", EventKinds::FLOW_OPENED),
+        ("EventKind::FlowOutcome", EventKinds::FLOW_OUTCOME),
+        ("EventKind::Recognised", EventKinds::RECOGNISED),
+        ("EventKind::Turn", EventKinds::TURN),
+        ("EventKind::Exchange", EventKinds::EXCHANGE),
+        ("EventKind::FlowEnded", EventKinds::FLOW_ENDED),
+        ("EventKind::Resolution", EventKinds::RESOLUTION),
+        ("Transaction::Dns(", EventKinds::DNS),
+        ("Transaction::Tls", EventKinds::TLS),
+        ("Transaction::Http", EventKinds::HTTP),
+        ("Transaction::TunnelOpened", EventKinds::TUNNEL),
+        ("Transaction::Carried", EventKinds::TUNNEL),
+        ("Transaction::Database", EventKinds::DATABASE),
+        ("Transaction::Ssh", EventKinds::SSH),
+        ("Transaction::Opening", EventKinds::OPENING),
+        ("Transaction::Login", EventKinds::LOGIN),
+        ("Transaction::Stratum", EventKinds::STRATUM),
+        ("Transaction::Echo", EventKinds::ECHO),
+    ];
+    let mut wrong = Vec::new();
+    for spec in DETECTORS {
+        let stem = format!("src/detectors/{}", spec.id.replace('-', "_"));
+        let mut files = vec![root().join(format!("{stem}.rs"))];
+        if root().join(&stem).is_dir() {
+            files.extend(rust_files(&stem));
+        }
+        files.retain(|file| !file.ends_with("tests.rs"));
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("mod tests {").next().unwrap();
+            for (name, kind) in kinds {
+                if code.contains(name) && !spec.sees.contains(*kind) {
+                    wrong.push(format!("{} isn't shown {name}", shown(&file)));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn every_dissector_is_in_the_catalogue() {
     let catalogue = ["src/dissect/mod.rs", "src/dissect/by_name.rs"]
