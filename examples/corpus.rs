@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use spanwatch::capture::{CaptureFile, PacketSource};
-use spanwatch::decode::{Content, decode};
 use spanwatch::dissect::{Carrier, FlowDissector, Segment};
 use spanwatch::flow::{
-    Chunk, Direction, FlowConfig, FlowRecord, FlowSink, FlowStart, FlowTable, Interest, Outcome,
-    Protocol, Turn,
+    Chunk, Direction, FlowRecord, FlowSink, FlowStart, Interest, Outcome, Protocol, Turn,
 };
+use spanwatch::testkit::dissected::flows;
 use spanwatch::time::Timestamp;
 
 /// Seeds of a protocol, and the bytes of one: enough to begin with.
@@ -23,17 +21,7 @@ fn main() -> anyhow::Result<()> {
     let folder = args.next().context("corpus FOLDER CAPTURE…")?;
     let mut seeds = Seeds::default();
     for path in args {
-        let mut table = FlowTable::new(FlowConfig::default());
-        let mut file = CaptureFile::open(&path)?;
-        while let Some(frame) = file.next_frame()? {
-            let packet = decode(&frame);
-            if let Content::Ip(ip) = &packet.content
-                && ip.fragment.is_none()
-            {
-                table.packet(&packet, ip, &mut seeds);
-            }
-        }
-        table.finish(&mut seeds);
+        flows(&path, &mut seeds)?;
     }
     for (name, conversations) in &seeds.found {
         for (number, bytes) in conversations.iter().enumerate() {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,12 +58,11 @@ impl Default for Learner {
 impl Learner {
     /// Goes on from what was learned before; from a snapshot, with what was held back.
     pub fn new(mut baseline: Baseline) -> Self {
-        const RECENT: NonZeroUsize = NonZeroUsize::new(MAX_RECENT).unwrap();
         Self {
             sheets: std::mem::take(&mut baseline.held),
             baseline,
             rates: RateWindows::default(),
-            recent: bounded(RECENT),
+            recent: bounded(MAX_RECENT),
             settled: i64::MIN,
             withheld: BTreeMap::new(),
         }

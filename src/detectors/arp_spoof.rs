@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -114,7 +113,7 @@ struct Message<'a> {
 
 impl ArpSpoof {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_sources;
         Self {
             addresses: bounded(room),
             stations: bounded(room),

@@ -10,7 +10,6 @@
 mod sizes;
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -251,7 +250,7 @@ struct Beacon {
 
 impl Beacon {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let max = NonZeroUsize::new(thresholds.max_series).unwrap_or(NonZeroUsize::MIN);
+        let max = thresholds.max_series;
         Self {
             thresholds,
             alert_bits,

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -93,7 +92,7 @@ impl<T: Default> Channels<T> {
         Self {
             signature,
             alert_bits,
-            lines: bounded(NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)),
+            lines: bounded(limit),
             evicted: 0,
         }
     }

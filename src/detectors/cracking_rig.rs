@@ -5,7 +5,6 @@
 //! program, and lists of words by the gigabyte. Each alone has an honest reader; together they are a rig.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -29,7 +28,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_sources;
         Ok(Box::new(CrackingRig {
             thresholds,
             alert_bits: signature.alert_bits,
@@ -41,7 +40,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 };
 
 /// Flows that may turn out to have carried a word list.
-const MAX_FETCHES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const MAX_FETCHES: usize = 4096;
 const MAX_NAMES: usize = 8;
 const MAX_TARGETS: usize = 16;
 const MAX_SAMPLES: usize = 8;

@@ -3,7 +3,6 @@
 //! Where a login can be read, the server's own answer counts (`features/attempts.rs` tells guessing from honest mishaps).
 //! Where it goes on encrypted, how the conversation ends does: see [`Veiled`].
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 const TOOL: &str = "as an administrator with no database of its own, as tools log in";
 
 /// Logins under way, and encrypted conversations, remembered at a time.
-const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+const MAX_OPEN: usize = 16_384;
 
 /// Users that administer a product, whom few applications are given.
 const ADMINISTRATORS: &[&str] = &[

@@ -4,7 +4,6 @@
 //! themselves so, and weigh less for it; whoever borrows such a name is found by what else he does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -93,7 +92,7 @@ struct Pair {
 
 impl Watch {
     pub(super) fn new(kind: Kind, thresholds: Thresholds, alert_bits: f64) -> Self {
-        let room = NonZeroUsize::new(thresholds.max_pairs).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_pairs;
         Self {
             kind,
             thresholds,

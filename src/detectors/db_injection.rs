@@ -5,7 +5,6 @@
 //! on the way. The same signs in a parameter of a web request weigh more, for no browser puts them there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -30,7 +29,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let room = NonZeroUsize::new(thresholds.max_pairs).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_pairs;
         Ok(Box::new(DbInjection {
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
@@ -42,7 +41,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 };
 
 /// Connections with a telling request under way, remembered at a time.
-const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const MAX_OPEN: usize = 4096;
 /// Different statements counted per client and server.
 const MAX_PRINTS: usize = 256;
 const MAX_SAMPLES: usize = 4;

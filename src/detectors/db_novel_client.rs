@@ -5,7 +5,6 @@
 //! release is told of with that release, and a workload that is new altogether is news only to a database that has been
 //! known for long.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 };
 
 /// Conversations followed at a time.
-const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+const MAX_SESSIONS: usize = 16 * 1024;
 const MAX_TARGETS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -2,7 +2,6 @@
 //! is done once somebody is in.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -13,7 +12,7 @@ use crate::flow::FlowId;
 use crate::time::Timestamp;
 
 /// Conversations followed at a time.
-const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+const MAX_OPEN: usize = 16_384;
 /// Statements of a conversation whose answers are awaited; of more that are sent ahead, the first are forgotten.
 const MAX_ASKED: usize = 32;
 

@@ -6,7 +6,6 @@
 //! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -72,7 +71,7 @@ const STEADY_PAUSES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duratio
 /// So long it takes to see that, where nothing else speaks for a sweep.
 const PATIENCE: Duration = Duration::from_secs(35);
 /// Endpoints remembered with their last visits.
-const MAX_VISITS: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+const MAX_VISITS: usize = 16 * 1024;
 
 /// Whether a source may be a node whose address no inventory names. A pod that does what kubelets do has no such reason.
 fn may_be_a_node(source: &Endpoint) -> bool {

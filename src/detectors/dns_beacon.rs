@@ -14,7 +14,6 @@ mod tests;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -89,13 +88,12 @@ fn note(askers: &mut Vec<u64>, asker: u64) {
 
 impl DnsBeacon {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            series: bounded(limit(thresholds.max_series)),
-            forwards: bounded(limit(MAX_FORWARDS)),
-            calls: bounded(limit(MAX_CALLS)),
-            callers: bounded(limit(MAX_CALLERS)),
-            askers: bounded(limit(thresholds.max_series)),
+            series: bounded(thresholds.max_series),
+            forwards: bounded(MAX_FORWARDS),
+            calls: bounded(MAX_CALLS),
+            callers: bounded(MAX_CALLERS),
+            askers: bounded(thresholds.max_series),
             all_askers: Vec::new(),
             hasher: RandomState::new(),
             evicted: 0,

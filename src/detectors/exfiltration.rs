@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 };
 
 /// Sources whose destinations are counted.
-const MAX_SOURCES: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+const MAX_SOURCES: usize = 16 * 1024;
 /// Example flows kept per destination.
 const MAX_SAMPLES: usize = 4;
 /// More surprise, or volume, than this says no more.
@@ -98,9 +97,7 @@ struct Destination {
 impl Exfiltration {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            destinations: bounded(
-                NonZeroUsize::new(thresholds.max_destinations).unwrap_or(NonZeroUsize::MIN),
-            ),
+            destinations: bounded(thresholds.max_destinations),
             sources: bounded(MAX_SOURCES),
             waiting: BTreeMap::new(),
             hasher: FixedState::default(),

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -39,7 +38,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 const TOOL: &str = "the client calls itself a guessing tool";
 
 /// Connections with requests under way, and logins that were answered by a redirection, remembered at a time.
-const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+const MAX_OPEN: usize = 16_384;
 /// Requests under way in one connection.
 const MAX_ASKED: usize = 32;
 

@@ -10,7 +10,6 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -333,7 +332,7 @@ fn is_inside(end: &Endpoint) -> bool {
 
 impl IcmpTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let limit = NonZeroUsize::new(thresholds.max_pairs).unwrap_or(NonZeroUsize::MIN);
+        let limit = thresholds.max_pairs;
         Self {
             thresholds,
             alert_bits,

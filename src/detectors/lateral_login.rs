@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +41,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let max = NonZeroUsize::new(thresholds.max_sessions).unwrap_or(NonZeroUsize::MIN);
+        let max = thresholds.max_sessions;
         Ok(Box::new(LateralLogin {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
             sessions: bounded(max),

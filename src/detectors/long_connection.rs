@@ -11,7 +11,6 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -324,10 +323,9 @@ fn is_candidate(flow: &FlowInfo) -> bool {
 
 impl LongConnection {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            open: bounded(limit(thresholds.max_connections)),
-            usual: bounded(limit(MAX_KINDS)),
+            open: bounded(thresholds.max_connections),
+            usual: bounded(MAX_KINDS),
             hasher: RandomState::new(),
             evicted: 0,
             reported: BTreeSet::new(),

@@ -9,7 +9,6 @@
 mod tests;
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -269,10 +268,9 @@ impl Miner {
 
 impl Miners {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            suspects: bounded(limit(thresholds.max_miners)),
-            flows: bounded(limit(thresholds.max_flows)),
+            suspects: bounded(thresholds.max_miners),
+            flows: bounded(thresholds.max_flows),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,

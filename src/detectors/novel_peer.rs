@@ -6,7 +6,6 @@
 //! What is new while a release is young is told once for all of its pods, as new with this release; peers outside are then
 //! `post-deployment`'s.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +79,7 @@ struct Newcomer {
 
 impl NovelPeer {
     pub(super) fn new(id: &'static str, thresholds: Thresholds, alert_bits: f64) -> Self {
-        let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_sources;
         Self {
             sources: bounded(room),
             met: bounded(room),

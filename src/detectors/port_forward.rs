@@ -7,7 +7,6 @@
 //! questions with long answers among those are a connection that is passed on.
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let max = NonZeroUsize::new(thresholds.max_streams).unwrap_or(NonZeroUsize::MIN);
+        let max = thresholds.max_streams;
         Ok(Box::new(PortForward {
             alert_bits: signature.alert_bits,
             clients: bounded(max),

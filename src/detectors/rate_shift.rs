@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 
 use lru::LruCache;
 use serde::Deserialize;
@@ -28,7 +27,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_sources;
         Ok(Box::new(RateShift {
             runs: bounded(room),
             pods: bounded(room),

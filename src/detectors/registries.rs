@@ -3,7 +3,6 @@
 //! Nodes pull images, from their own addresses; a pod does it only if that is its job. So the surprise of a pod's first call
 //! is how little of what it has said so far was of that kind.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +104,7 @@ struct Source<T> {
 impl<T: Default> Visits<T> {
     pub(super) fn new(max_sources: usize) -> Self {
         Self {
-            sources: bounded(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            sources: bounded(max_sources),
             evicted: 0,
         }
     }

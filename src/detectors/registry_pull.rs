@@ -6,7 +6,6 @@
 //! what else it asks for.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -38,7 +37,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 /// Repositories told apart per visit.
 const MAX_REPOSITORIES: usize = 64;
 /// Encrypted connections to registries followed at a time.
-const MAX_ENCRYPTED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const MAX_ENCRYPTED: usize = 4096;
 
 // Priors: −log2 of the share of workloads in an ordinary cluster that do it (builders, deployers, scanners, registries'
 // own tools).

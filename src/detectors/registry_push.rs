@@ -6,7 +6,6 @@
 //! and a name that another workload gave before is taken over by nobody but its owner.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -38,9 +37,9 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 /// Names of images told apart per visit.
 const MAX_IMAGES: usize = 64;
 /// Repositories whose owners are remembered.
-const MAX_OWNED: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+const MAX_OWNED: usize = 16 * 1024;
 /// Encrypted connections to registries followed at a time.
-const MAX_ENCRYPTED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const MAX_ENCRYPTED: usize = 4096;
 
 // Priors: −log2 of the share of workloads in an ordinary cluster that do it.
 const BITS_UPLOAD: f64 = 6.0;

@@ -13,7 +13,6 @@ mod judge;
 mod tests;
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -279,12 +278,11 @@ const fn end_of(flow: &FlowInfo, direction: Direction) -> &Endpoint {
 
 impl RelayPivot {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let room = |most| NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
         Self {
             thresholds,
             alert_bits,
-            pods: bounded(room(thresholds.max_pods)),
-            relays: bounded(room(thresholds.max_relays)),
+            pods: bounded(thresholds.max_pods),
+            relays: bounded(thresholds.max_relays),
             spare: Vec::new(),
             evicted: 0,
         }

@@ -7,7 +7,6 @@
 //!
 //! Human pauses: Zhang and Paxson, "Detecting Backdoors" (USENIX Security 2000).
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,7 +167,7 @@ struct ReverseShell {
 
 impl ReverseShell {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let max = NonZeroUsize::new(thresholds.max_flows).unwrap_or(NonZeroUsize::MIN);
+        let max = thresholds.max_flows;
         Self {
             alert_bits,
             sessions: bounded(max),

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -71,7 +70,7 @@ const MAX_TEST_BITS: f64 = 64.0;
 
 /// Names and addresses remembered one by one, per source and sort.
 const MAX_REMEMBERED: usize = 256;
-const MAX_RESOLVERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const MAX_RESOLVERS: usize = 4096;
 const MOST_LISTED: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -4,7 +4,6 @@
 //! or lets in, and "let in" is the shortest message there is (see [`Dialogue`]). A connection that ends in that phase was
 //! refused.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 /// What a tool is known by.
 const TOOL: &str = "the client calls itself a library that guessing tools are built on";
 /// Connections followed at a time.
-const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+const MAX_OPEN: usize = 16_384;
 /// Libraries that guessing tools are built on, and few others.
 const TOOLS: &[&str] = &[
     "libssh_", "libssh-", "libssh2_", "ncrack", "medusa", "hydra", "nmap",

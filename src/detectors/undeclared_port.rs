@@ -5,7 +5,6 @@
 //! served there in its baseline. What is told, once per workload and port, is a port that is first used later.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ const BITS: f64 = 9.0;
 /// Ports remembered per pod.
 const MAX_PORTS: usize = 64;
 /// Ports of workloads remembered.
-const MAX_TOLD: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+const MAX_TOLD: usize = 16_384;
 const MOST_LISTED: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]

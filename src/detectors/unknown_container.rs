@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::TURN),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let room = NonZeroUsize::new(thresholds.max_sources).unwrap_or(NonZeroUsize::MIN);
+        let room = thresholds.max_sources;
         Ok(Box::new(UnknownContainer {
             strangers: bounded(room),
             waiting: BTreeSet::new(),

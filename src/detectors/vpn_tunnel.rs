@@ -10,7 +10,6 @@ mod tunnel;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -135,12 +134,11 @@ fn tor_label(name: &str) -> Option<&str> {
 
 impl VpnTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
-        let limit = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
-            tunnels: bounded(limit(thresholds.max_tunnels)),
-            flows: bounded(limit(thresholds.max_tunnels)),
-            openings: bounded(limit(MAX_OPENINGS)),
-            resolving: bounded(limit(MAX_CLIENTS)),
+            tunnels: bounded(thresholds.max_tunnels),
+            flows: bounded(thresholds.max_tunnels),
+            openings: bounded(MAX_OPENINGS),
+            resolving: bounded(MAX_CLIENTS),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,

@@ -1,7 +1,6 @@
 //! Sources under watch: bounded, forgotten after a long silence, told when there is enough, at each doubling, and at the end.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -58,7 +57,7 @@ impl<T> Watched<T> {
 impl<T: Default> Watch<T> {
     pub(super) fn new(max_sources: usize, forget_after_secs: u64) -> Self {
         Self {
-            sources: bounded(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            sources: bounded(max_sources),
             forget_after: Duration::from_secs(forget_after_secs),
             evicted: 0,
         }

@@ -21,7 +21,6 @@ mod tests;
 mod victim;
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -89,7 +88,7 @@ pub struct Attempts {
 impl Attempts {
     /// Room for `max_sources`; `honest_retries` is how often people mistype before they get it right.
     pub fn new(max_sources: usize, honest_retries: u64) -> Self {
-        let room = NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN);
+        let room = max_sources;
         Self {
             sources: bounded(room),
             victims: Victims::new(room),

@@ -5,11 +5,11 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-/// An empty table of at most `max` entries. Unlike `LruCache::new` it takes no room for them in advance: of some hundred
+/// An empty table of at most `max` entries, but one at least. Unlike `LruCache::new` it takes no room for them in advance: of some hundred
 /// tables that a run has, few ever fill.
-pub fn bounded<K: Hash + Eq, V>(max: NonZeroUsize) -> LruCache<K, V> {
+pub fn bounded<K: Hash + Eq, V>(max: usize) -> LruCache<K, V> {
     let mut table = LruCache::unbounded();
-    table.resize(max);
+    table.resize(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN));
     table
 }
 
@@ -19,7 +19,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_when_it_is_full() {
-        let mut table = bounded(NonZeroUsize::new(2).unwrap());
+        let mut table = bounded(2);
         for key in 0..3 {
             table.put(key, ());
         }

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -301,7 +300,7 @@ impl<K: Ord + Copy> ContactLines<K> {
     /// says for a scan.
     pub fn new(max_sources: usize, theta1: f64, unused_bits: f64) -> Self {
         Self {
-            sources: bounded(NonZeroUsize::new(max_sources).unwrap_or(NonZeroUsize::MIN)),
+            sources: bounded(max_sources),
             contacts: 0,
             theta1,
             unused_bits,

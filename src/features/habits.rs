@@ -4,8 +4,6 @@
 //! that has said nothing else hasn't. Counted in turns, as client and as server, so that it holds for any protocol, in clear
 //! or not. Look-ups of names don't count.
 
-use std::num::NonZeroUsize;
-
 use lru::LruCache;
 
 use super::bounded;
@@ -15,7 +13,7 @@ use crate::flow::Direction;
 use crate::identity::IdentityKind;
 
 /// Pods remembered; the one heard of least recently goes first.
-const MAX_PODS: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+const MAX_PODS: usize = 16 * 1024;
 
 /// Turns spoken, per pod.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Whom a flow really reaches: the workload, service or domain behind an address, so that a baseline outlives addresses.
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -94,10 +93,9 @@ pub struct PeerNamer {
 
 impl Default for PeerNamer {
     fn default() -> Self {
-        const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_ANSWERS).unwrap();
         Self {
-            answers: bounded(CAPACITY),
-            askers: bounded(CAPACITY),
+            answers: bounded(MAX_ANSWERS),
+            askers: bounded(MAX_ANSWERS),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Which releases of a workload ran in this capture, and since when: a new image or template hash explains what is new.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -23,9 +22,8 @@ pub struct Releases {
 
 impl Default for Releases {
     fn default() -> Self {
-        const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_WORKLOADS).unwrap();
         Self {
-            seen: bounded(CAPACITY),
+            seen: bounded(MAX_WORKLOADS),
         }
     }
 }

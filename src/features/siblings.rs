@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -80,9 +79,8 @@ pub struct Replicas {
 
 impl Default for Replicas {
     fn default() -> Self {
-        const CAPACITY: NonZeroUsize = NonZeroUsize::new(MAX_CONTACTS).unwrap();
         Self {
-            workloads: bounded(CAPACITY),
+            workloads: bounded(MAX_CONTACTS),
             entries: 0,
         }
     }

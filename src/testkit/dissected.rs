@@ -28,19 +28,28 @@ pub struct Dissected {
 /// # Errors
 /// When nothing in the file can be read.
 pub fn transactions(path: &Path) -> Result<Vec<Dissected>, CaptureError> {
+    let mut sink = Sink::default();
+    flows(path, &mut sink)?;
+    Ok(sink.found)
+}
+
+/// Shows the flows of a capture. Fragments aren't put together.
+///
+/// # Errors
+/// When nothing in the file can be read.
+pub fn flows<K: FlowSink>(path: &Path, sink: &mut K) -> Result<(), CaptureError> {
     let mut file = CaptureFile::open(path)?;
     let mut table = FlowTable::new(FlowConfig::default());
-    let mut sink = Sink::default();
     while let Some(frame) = file.next_frame()? {
         let packet = decode(&frame);
         if let Content::Ip(ip) = &packet.content
             && ip.fragment.is_none()
         {
-            table.packet(&packet, ip, &mut sink);
+            table.packet(&packet, ip, sink);
         }
     }
-    table.finish(&mut sink);
-    Ok(sink.found)
+    table.finish(sink);
+    Ok(())
 }
 
 #[derive(Default)]

@@ -79,6 +79,12 @@ fn alerts_wait_for_a_server_that_is_down_and_busy() {
     assert_eq!(got[0]["startsAt"], alert["time"]["first"]);
 }
 
+/// Starts the receiver.
+fn receiver(lab: &Lab, log: &str) -> Running {
+    let mut command = lab.command(&["python3", "-c", RECEIVER, log]);
+    Running(command.stderr(Stdio::null()).spawn().unwrap())
+}
+
 /// What the receiver wrote down so far, alert by alert.
 fn received(log: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -146,12 +152,7 @@ fn alerts_outlive_a_kill_while_their_server_is_down() {
             );
         }
     }
-    let server = lab
-        .command(&["python3", "-c", RECEIVER, &log])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _server = Running(server);
+    let _server = receiver(&lab, &log);
     let agent = lab.spanwatch(&args);
     let until = Instant::now() + SOON;
     while received(&log).len() < told.len() && Instant::now() < until {
@@ -281,12 +282,7 @@ fn a_mirror_port_that_falls_silent_is_told() {
         lab.on_node(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
         lab.on_node(&format!("ip link set {end} up"));
     }
-    let server = lab
-        .command(&["python3", "-c", RECEIVER, &log])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _server = Running(server);
+    let _server = receiver(&lab, &log);
     let mut sensor = lab.spanwatch(&[
         "sensor",
         "-i",

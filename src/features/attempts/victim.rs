@@ -1,7 +1,6 @@
 //! One server that many sources try: guessing that is spread so that no source stands out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -66,7 +65,7 @@ pub(super) struct Victims {
 }
 
 impl Victims {
-    pub(super) fn new(room: NonZeroUsize) -> Self {
+    pub(super) fn new(room: usize) -> Self {
         Self {
             servers: bounded(room),
         }
