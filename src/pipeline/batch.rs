@@ -1,12 +1,12 @@
 //! Events that are analyzed together.
 //!
-//! Either half of the pipeline is larger than a processor's instruction cache: going to and fro for every packet costs more
-//! than the work itself. So events gather for some hundred packets, and the analysis is told of each how things stood then.
+//! Either half of the pipeline is larger than a processor's instruction cache, which going to and fro for every packet would
+//! fill anew each time. So events gather for some hundred packets, and the analysis is told of each how things stood then.
 
 use crate::event::Event;
 use crate::telemetry::LossCounts;
 
-/// As many as fit the second cache together with what is done to them.
+/// More saves no more: they and what they lead to are to stay in the second cache.
 const ENOUGH: usize = 256;
 
 /// How things stood when events came.
