@@ -16,6 +16,10 @@ pub(super) struct Input {
     /// Only packets that match this BPF expression, as tcpdump takes it
     #[arg(short, long, value_name = "BPF")]
     pub(super) filter: Option<String>,
+    /// Processors to use: on 2, one takes the packets apart and the other judges; more than 2 are not used [default: as
+    /// many as there are]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(super) threads: Option<u8>,
 }
 
 /// Whose addresses are in the packets.

@@ -1,6 +1,7 @@
 //! From files on disk through the pipeline: what `analyze` and `learn` have in common.
 
 use std::io::{self, IsTerminal};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -80,6 +81,7 @@ pub(super) struct Opened {
     source: Merged,
     unreadable: Vec<CaptureError>,
     files: usize,
+    threads: usize,
 }
 
 /// Opens every file, before anything is written: a mistake in a name must not cost the results of an earlier run.
@@ -93,6 +95,7 @@ pub(super) fn captures(input: &Input) -> anyhow::Result<Opened> {
         source,
         unreadable,
         files: input.files.len(),
+        threads: input.threads.map_or_else(processors, usize::from),
     })
 }
 
@@ -133,9 +136,15 @@ pub(super) fn read(
         mut source,
         unreadable,
         files,
+        threads,
     } = opened;
     let pods_known = journal.claims_count() > 0;
     let mut pipeline = listing.kept_by(Pipeline::new(FlowConfig::default(), journal, task)?);
+    if threads > 1 {
+        pipeline = pipeline
+            .on_two_threads()
+            .context("cannot start a second thread; --threads 1 needs none")?;
+    }
     let bar = progress_bar(quiet, source.progress().total);
     let mut frames = 0_u64;
     while let Some(frame) = source.next_frame()? {
@@ -169,6 +178,11 @@ pub(super) fn read(
         pods_known,
         losses,
     })
+}
+
+/// Processors that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn open(files: &[PathBuf], filter: Option<Filter>) -> anyhow::Result<(Merged, Vec<CaptureError>)> {

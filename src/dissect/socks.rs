@@ -270,10 +270,15 @@ impl Socks {
             return Progress::Done;
         };
         let held = std::mem::take(&mut self.held);
-        for (direction, data, at) in [
+        let mut beyond = [
             (Direction::Orig, held.orig, client_at),
             (Direction::Resp, held.resp, server_at),
-        ] {
+        ];
+        // Whoever has just said the last word that was missing had said nothing beyond it before; the other may have.
+        if segment.direction == Direction::Orig {
+            beyond.reverse();
+        }
+        for (direction, data, at) in beyond {
             let data = data.get(at..).unwrap_or_default();
             if data.is_empty() {
                 continue;
@@ -385,6 +390,20 @@ mod tests {
             (Resp, b"\0\x5b\0\0\0\0\0\0"),
         ]);
         assert_eq!(told, "done");
+    }
+
+    /// A hostile pair: the proxy's answers and what follows them come before the client has asked.
+    #[test]
+    fn who_speaks_ahead_is_heard_in_order() {
+        let ahead: Vec<u8> = [b"\x05\0", GRANTED, &[0xb4; 40]].concat();
+        let ask: Vec<u8> = [ASK, b"\xaa\x01\0\x13\x69 \x09\x09ahead"].concat();
+        let told = lines(&[
+            (Orig, b"\x05\x01\0"),
+            (Resp, &ahead),
+            (Orig, &ask),
+            (Resp, b"\x01\0\x3b"),
+        ]);
+        assert!(told.contains("example.test:80"), "{told}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::analysis::Analysis;
-use super::{BuildError, Pipeline, Stats, TICK};
+use super::{BuildError, Pipeline, Place, Stats, TICK};
 use crate::alert::{Alert, Exceptions, Kept};
 use crate::baseline::Learner;
 use crate::identity::Journal;
@@ -26,7 +26,7 @@ impl Pipeline {
         self.front
             .advance(now, &self.journal, &mut self.batch.events);
         self.batch.mark(self.front.packets(), self.front.losses());
-        self.analyze();
+        self.back.take(&mut self.batch);
         self.tick(now);
     }
 
@@ -38,20 +38,19 @@ impl Pipeline {
     /// What there is to tell of alerts by `now`: new ones, grown ones, those that are over. To be asked about once a second,
     /// in the order of time.
     pub fn updates(&mut self, now: Timestamp) -> Vec<Alert> {
-        self.analyze();
-        let analysis = self.analysis.as_mut();
-        analysis
+        self.back.take(&mut self.batch);
+        self.analysis()
             .map(|analysis| analysis.updates(now))
             .unwrap_or_default()
     }
 
     /// Who held which address is known better now. What began a minute ago or later and had no name is given it.
     pub fn renew(&mut self, journal: Arc<Journal>) {
-        self.analyze();
+        self.back.take(&mut self.batch);
         let since = self.ticked.before(LATE);
         self.front.rename(&journal, since);
-        if let Some(analysis) = &mut self.analysis {
-            analysis.rename(&journal, since);
+        if let Some(back) = self.back.here() {
+            back.renew(Arc::clone(&journal), since);
         }
         self.journal = journal;
     }
@@ -66,24 +65,22 @@ impl Pipeline {
         signatures: &SignatureSet,
         exceptions: Exceptions,
     ) -> Result<usize, BuildError> {
-        self.analyze();
-        let analysis = self.analysis.as_mut();
-        analysis.map_or(Ok(0), |analysis| analysis.reload(signatures, exceptions))
+        self.back.take(&mut self.batch);
+        self.analysis()
+            .map_or(Ok(0), |analysis| analysis.reload(signatures, exceptions))
     }
 
     /// Goes on with the alerts of an earlier run, and notes from here on what there is to keep of them. Returns those that can't be
     /// understood.
     pub fn recall(&mut self, kept: Vec<(String, Vec<u8>)>) -> Vec<String> {
-        let analysis = self.analysis.as_mut();
-        analysis
+        self.analysis()
             .map(|analysis| analysis.correlator().recall(kept))
             .unwrap_or_default()
     }
 
     /// What there is to keep of alerts for another run, since this was last called; all of them if this one has `ended`.
     pub fn to_keep(&mut self, ended: bool) -> Vec<Kept> {
-        let analysis = self.analysis.as_mut();
-        analysis
+        self.analysis()
             .map(|analysis| analysis.correlator().to_keep(ended))
             .unwrap_or_default()
     }
@@ -91,7 +88,14 @@ impl Pipeline {
     /// What has been learned by now, when learning. What was seen in the last two hours is held back, in case an alert covers it;
     /// [`Learner::snapshot`] has it too.
     pub fn learner(&self) -> Option<&Learner> {
-        self.analysis.as_ref().and_then(Analysis::learner)
+        match &self.back {
+            Place::Here(back) => back.analysis.as_ref().and_then(Analysis::learner),
+            Place::Beside(_) => None,
+        }
+    }
+
+    fn analysis(&mut self) -> Option<&mut Analysis> {
+        self.back.here().and_then(|back| back.analysis.as_mut())
     }
 
     /// What was seen so far.

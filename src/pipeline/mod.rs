@@ -1,36 +1,42 @@
-//! The stages composed, without I/O, clocks or threads: what the command line drives, and tests, benches and fuzzers call.
+//! The stages composed, without I/O or clocks: what the command line drives, and tests, benches and fuzzers call.
 //!
 //! ```text
-//! frame ─▶ front: decode, flow, identity, dissect ─▶ events ─▶ analysis: features, baseline, detectors, alert
+//! frame ─▶ front: decode, flow, identity, dissect ─▶ events ─▶ back: features, baseline, detectors, alert
 //! ```
+//!
+//! Either half knows nothing of the other, so that each may have a thread.
 
 mod analysis;
+mod back;
 mod batch;
+mod beside;
 mod front;
+mod lists;
 mod live;
 mod silence;
 mod stats;
 mod translation;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::{Alert, Exceptions};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
-use crate::dissect::{Gist, Transaction};
-use crate::event::{Event, EventKind, FlowInfo};
-use crate::flow::{FlowConfig, FlowId, FlowRecord};
+use crate::flow::FlowConfig;
 use crate::identity::Journal;
 use crate::signature::SignatureSet;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 use analysis::Analysis;
+use back::{Back, Tick};
 use batch::Batch;
+use beside::Beside;
 use front::Front;
+use lists::{FlowList, MessageList};
 
 pub use analysis::BuildError;
+pub use lists::{EndedFlow, Said};
 pub use stats::Stats;
 
 /// What to do with the events.
@@ -77,91 +83,45 @@ pub struct Verdict {
     pub messages: Vec<Said>,
 }
 
-/// A flow that ended.
-#[derive(Debug)]
-pub struct EndedFlow {
-    /// Who, with whom.
-    pub flow: Arc<FlowInfo>,
-    /// Its counters.
-    pub record: Box<FlowRecord>,
-    /// What it was about, in one line.
-    pub gist: Option<String>,
-}
-
-/// Something that was said in a flow.
-#[derive(Debug)]
-pub struct Said {
-    /// When its last byte was seen.
-    pub time: Timestamp,
-    /// Who, with whom.
-    pub flow: Arc<FlowInfo>,
-    /// The flow's application protocol, as far as it was known by then.
-    pub app: Option<&'static str>,
-    /// What.
-    pub transaction: Transaction,
-}
-
-/// What was said, for whoever lists it, and what the flows that go on speak.
-#[derive(Default, Debug)]
-struct MessageList {
-    said: Vec<Said>,
-    /// As many as the table has flows, for each of which its end is told.
-    apps: HashMap<FlowId, &'static str>,
-}
-
-impl MessageList {
-    fn observe(&mut self, event: &Event) {
-        match &event.kind {
-            EventKind::Recognised { flow, app } => {
-                self.apps.insert(flow.id, app);
-            }
-            EventKind::Transaction { flow, transaction } => self.said.push(Said {
-                time: event.time,
-                flow: Arc::clone(flow),
-                app: self.apps.get(&flow.id).copied(),
-                transaction: transaction.clone(),
-            }),
-            EventKind::FlowEnded { flow, .. } => {
-                self.apps.remove(&flow.id);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Flows that ended, for whoever lists them, and what is known so far of those that didn't.
-#[derive(Default, Debug)]
-struct FlowList {
-    ended: Vec<EndedFlow>,
-    /// As many as the table has flows, for each of which its end is told.
-    live: HashMap<FlowId, Gist>,
-}
-
-impl FlowList {
-    fn observe(&mut self, event: Event) {
-        match event.kind {
-            EventKind::Transaction { flow, transaction } => {
-                self.live.entry(flow.id).or_default().add(&transaction);
-            }
-            EventKind::FlowEnded { flow, record } => {
-                let gist = self.live.remove(&flow.id).and_then(|gist| gist.line());
-                self.ended.push(EndedFlow { flow, record, gist });
-            }
-            _ => {}
-        }
-    }
-}
-
 /// All stages of one run.
 #[derive(Debug)]
 pub struct Pipeline {
     journal: Arc<Journal>,
     front: Front,
-    analysis: Option<Analysis>,
     batch: Batch,
-    flows: Option<FlowList>,
-    messages: Option<MessageList>,
+    back: Place,
     ticked: Timestamp,
+}
+
+/// Where the other half is.
+#[derive(Debug)]
+enum Place {
+    Here(Box<Back>),
+    Beside(Beside),
+}
+
+impl Place {
+    fn take(&mut self, batch: &mut Batch) {
+        match self {
+            Self::Here(back) => back.take(batch),
+            Self::Beside(beside) => beside.take(batch),
+        }
+    }
+
+    /// The half, unless it is on a thread of its own.
+    fn here(&mut self) -> Option<&mut Back> {
+        match self {
+            Self::Here(back) => Some(back),
+            Self::Beside(_) => None,
+        }
+    }
+
+    fn home(self) -> Back {
+        match self {
+            Self::Here(back) => *back,
+            Self::Beside(beside) => beside.home(),
+        }
+    }
 }
 
 /// Packet time between two ticks of the analysis, in nanoseconds.
@@ -173,29 +133,46 @@ impl Pipeline {
     /// # Errors
     /// When a signature's thresholds don't fit its detector.
     pub fn new(flow: FlowConfig, journal: Arc<Journal>, task: Task) -> Result<Self, BuildError> {
-        Ok(Self {
-            front: Front::new(flow),
+        let back = Back {
+            journal: Arc::clone(&journal),
             analysis: Analysis::new(task)?,
-            journal,
-            batch: Batch::default(),
             flows: None,
             messages: None,
+        };
+        Ok(Self {
+            front: Front::new(flow),
+            journal,
+            batch: Batch::default(),
+            back: Place::Here(Box::new(back)),
             ticked: Timestamp::MIN,
         })
     }
 
-    /// Keeps ended flows for [`Pipeline::take_flows`].
+    /// Keeps ended flows for [`Pipeline::take_flows`]; to be asked for before there are two threads.
     #[must_use]
     pub fn keeping_flows(mut self) -> Self {
-        self.flows = Some(FlowList::default());
+        if let Some(back) = self.back.here() {
+            back.flows = Some(FlowList::default());
+        }
         self
     }
 
-    /// Keeps what is said for [`Pipeline::take_messages`].
+    /// Keeps what is said for [`Pipeline::take_messages`], likewise.
     #[must_use]
     pub fn keeping_messages(mut self) -> Self {
-        self.messages = Some(MessageList::default());
+        if let Some(back) = self.back.here() {
+            back.messages = Some(MessageList::default());
+        }
         self
+    }
+
+    /// Takes the events on a thread of its own from here on. The result is the same; what a live run needs besides isn't there.
+    ///
+    /// # Errors
+    /// When there can't be another thread.
+    pub fn on_two_threads(self) -> std::io::Result<Self> {
+        let back = Place::Beside(Beside::new(self.back.home())?);
+        Ok(Self { back, ..self })
     }
 
     /// Takes a frame through all stages; the last may wait for more frames, up to a second of packet time.
@@ -207,7 +184,7 @@ impl Pipeline {
         let second = now.nanos().div_euclid(TICK);
         let tick = second > self.ticked.nanos().div_euclid(TICK);
         if tick || self.batch.is_due() {
-            self.analyze();
+            self.back.take(&mut self.batch);
         }
         if tick {
             self.tick(now);
@@ -216,28 +193,34 @@ impl Pipeline {
 
     fn tick(&mut self, now: Timestamp) {
         self.ticked = now;
-        let (losses, packets) = (self.front.losses(), self.front.packets());
-        if let Some(analysis) = &mut self.analysis {
-            analysis.tick(now, &self.journal, losses, packets);
+        let tick = Tick {
+            now,
+            packets: self.front.packets(),
+            losses: self.front.losses().clone(),
+        };
+        match &mut self.back {
+            Place::Here(back) => back.tick(&tick),
+            Place::Beside(beside) => beside.tick(tick),
         }
     }
 
-    /// Flows that ended since the last call, in the order of their end.
+    /// Flows that ended and were not taken yet, in the order of their end; on two threads, some may be missing that come
+    /// with the next call.
     pub fn take_flows(&mut self) -> Vec<EndedFlow> {
-        self.analyze();
-        self.flows
-            .as_mut()
-            .map(|flows| std::mem::take(&mut flows.ended))
-            .unwrap_or_default()
+        self.back.take(&mut self.batch);
+        match &mut self.back {
+            Place::Here(back) => back.take_flows(),
+            Place::Beside(beside) => beside.take_flows(),
+        }
     }
 
-    /// What was said since the last call, in order.
+    /// What was said and was not taken yet, likewise.
     pub fn take_messages(&mut self) -> Vec<Said> {
-        self.analyze();
-        self.messages
-            .as_mut()
-            .map(|messages| std::mem::take(&mut messages.said))
-            .unwrap_or_default()
+        self.back.take(&mut self.batch);
+        match &mut self.back {
+            Place::Here(back) => back.take_messages(),
+            Place::Beside(beside) => beside.take_messages(),
+        }
     }
 
     /// The input is over. Flows still open end here; a last [`Pipeline::take_flows`] is in the result.
@@ -246,16 +229,13 @@ impl Pipeline {
         while !over {
             over = self.front.finish(&self.journal, &mut self.batch.events);
             self.batch.mark(self.front.packets(), self.front.losses());
-            self.analyze();
+            self.back.take(&mut self.batch);
         }
-        let flows = self.take_flows();
-        let messages = self.take_messages();
-        let packets = self.front.packets();
-        let outcome = self
-            .analysis
-            .map(|analysis| analysis.finish(&self.journal, self.front.losses(), packets))
-            .unwrap_or_default();
+        let (packets, stats) = (self.front.packets(), self.front.stats());
         let mut losses = self.front.losses().clone();
+        let mut back = self.back.home();
+        let (flows, messages) = (back.take_flows(), back.take_messages());
+        let outcome = back.finish(&losses, packets);
         losses.merge(self.front.flow_losses());
         losses.merge(&outcome.losses);
         let verdict = Verdict {
@@ -263,33 +243,10 @@ impl Pipeline {
             suppressed: outcome.suppressed,
             baseline: outcome.baseline,
             withheld: outcome.withheld,
-            stats: self.front.stats(),
+            stats,
             losses,
             messages,
         };
         (verdict, flows)
-    }
-
-    /// Analyzes the events that wait.
-    fn analyze(&mut self) {
-        let Self {
-            batch,
-            analysis,
-            flows,
-            messages,
-            journal,
-            ..
-        } = self;
-        batch.take(|event, packets, losses| {
-            if let Some(analysis) = analysis {
-                analysis.observe(&event, journal, losses, packets);
-            }
-            if let Some(messages) = messages {
-                messages.observe(&event);
-            }
-            if let Some(flows) = flows {
-                flows.observe(event);
-            }
-        });
     }
 }

@@ -84,6 +84,37 @@ fn the_same_bytes_give_the_same_output() {
 }
 
 #[test]
+fn on_one_thread_or_two_the_output_is_the_same() {
+    let folders = fs::read_dir(repository("captures")).unwrap();
+    let mut captures = 0;
+    for folder in folders.map(|entry| entry.unwrap().path()) {
+        let files = fs::read_dir(&folder).into_iter().flatten();
+        for file in files.map(|entry| entry.unwrap().path()) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if !(name.starts_with("attack") && name.ends_with(".pcap")) {
+                continue;
+            }
+            let out = Folder::new();
+            let flows = out.path("flows.jsonl");
+            let run = |threads: &str| {
+                let run = spanwatch(&[
+                    "analyze",
+                    file.to_str().unwrap(),
+                    "--threads",
+                    threads,
+                    "--flows",
+                    &flows,
+                ]);
+                (run.code, run.out, run.err, fs::read(&flows).unwrap())
+            };
+            assert!(run("1") == run("2"), "{}", file.display());
+            captures += 1;
+        }
+    }
+    assert!(captures >= 41, "{captures}");
+}
+
+#[test]
 fn a_year_later_the_alerts_are_the_same() {
     let mut capture = fs::read(repository(DEMO)).unwrap();
     let year = 365 * 86_400;
