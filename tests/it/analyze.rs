@@ -90,8 +90,7 @@ fn on_one_thread_or_two_the_output_is_the_same() {
     for folder in folders.map(|entry| entry.unwrap().path()) {
         let files = fs::read_dir(&folder).into_iter().flatten();
         for file in files.map(|entry| entry.unwrap().path()) {
-            let name = file.file_name().unwrap().to_str().unwrap();
-            if !(name.starts_with("attack") && name.ends_with(".pcap")) {
+            if file.file_name().is_none_or(|name| name != "attack.pcap") {
                 continue;
             }
             let out = Folder::new();
