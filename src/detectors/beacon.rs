@@ -352,6 +352,10 @@ impl Series {
             return None;
         }
         let usual = self.usual_interval();
+        let new = newness(flow, Duration::from_secs_f64(usual), context);
+        if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
+            return None;
+        }
         let mut evidence = vec![Evidence {
             feature: "contact.regularity",
             family: Family::Timing,
@@ -368,10 +372,6 @@ impl Series {
         }];
         let inverted = self.inverted * 2 > self.count;
         evidence.push(self.sizes().evidence(inverted));
-        let new = newness(flow, Duration::from_secs_f64(usual), context);
-        if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
-            return None;
-        }
         evidence.push(new);
         evidence.extend(bare_address(flow, context));
         if inverted {

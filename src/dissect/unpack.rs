@@ -8,12 +8,12 @@ const ZSTD_WINDOW: u32 = 21;
 
 /// RFC 1950.
 pub(super) fn zlib(data: &[u8], limit: usize) -> Vec<u8> {
-    read(flate2::read::ZlibDecoder::new(data), limit)
+    read(flate2::bufread::ZlibDecoder::new(data), limit)
 }
 
 /// RFC 1951, without a wrapping.
 pub(super) fn deflate(data: &[u8], limit: usize) -> Vec<u8> {
-    read(flate2::read::DeflateDecoder::new(data), limit)
+    read(flate2::bufread::DeflateDecoder::new(data), limit)
 }
 
 /// RFC 8878.

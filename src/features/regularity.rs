@@ -8,6 +8,8 @@
 //! an outlier (the machine slept, the server was down) is cut down to the largest of the others, and the significance
 //! stays exact.
 
+use std::sync::LazyLock;
+
 /// An interval this many times the median is an outlier,
 const OUTLIER: f64 = 8.0;
 /// of which at most one in this many is cut down.
@@ -15,6 +17,15 @@ const OUTLIER_PART: usize = 4;
 /// Beyond this many intervals the sum of uniform variables is taken as normal: the exact alternating sum would lose its
 /// digits.
 const MOST_EXACT: usize = 40;
+
+/// The logarithm of each factorial that the exact sum asks for.
+static LN_FACTORIALS: LazyLock<[f64; MOST_EXACT + 1]> = LazyLock::new(|| {
+    let mut sum = 0.0;
+    std::array::from_fn(|m| {
+        sum += (m.max(1) as f64).ln();
+        sum
+    })
+});
 
 /// What a series of intervals tells.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -73,7 +84,7 @@ fn sum_of_uniforms(n: usize, sum: f64) -> f64 {
         return chernoff(count, sum);
     }
     // Σ (−1)^k C(n, k) (sum − k)^n / n!, each term from logarithms.
-    let ln_factorial = |m: usize| (2..=m).map(|i| (i as f64).ln()).sum::<f64>();
+    let ln_factorial = |m: usize| LN_FACTORIALS.get(m).copied().unwrap_or_default();
     let mut probability = 0.0;
     for k in 0..=sum.floor() as usize {
         let rest = sum - k as f64;
