@@ -133,7 +133,7 @@ pub enum EventKind {
         /// Its counters.
         record: Box<FlowRecord>,
     },
-    /// An ARP request or reply, or an IPv6 neighbour solicitation.
+    /// An ARP request or reply, or an IPv6 neighbour solicitation or advertisement.
     Resolution {
         /// Who asked (or answered).
         actor: Endpoint,
@@ -141,7 +141,7 @@ pub enum EventKind {
         target: Endpoint,
         /// The virtual network it was seen in.
         network: NetworkId,
-        /// The Ethernet address at which the actor says it is (ARP only).
+        /// The Ethernet address at which the actor says it is; IPv6 may leave it out.
         hardware: Option<Mac>,
         /// Whether it was an answer.
         reply: bool,

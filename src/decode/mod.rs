@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 
 pub use anomaly::Anomalies;
 pub use fragment::{Datagram, Fragment, Head};
-pub use transport::{Icmp, Quoted, Tcp, TcpFlags, Transport};
+pub use transport::{Icmp, Neighbour, Quoted, Tcp, TcpFlags, Transport};
 pub use tunnel::{MAX_DEPTH, Tunnel, TunnelKind};
 
 /// A frame, understood as far as it goes. If it was tunnelled, this is the innermost packet that could be read, and

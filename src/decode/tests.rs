@@ -188,6 +188,50 @@ fn an_extension_chain_that_is_cut_ends_where_it_is_cut() {
     assert_eq!(ip(&packet).transport, ports);
 }
 
+/// A neighbour message over Ethernet: what kind, for which target, with which options.
+fn neighbour_message(kind: u8, options: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 14, 0x86, 0xdd];
+    let length = 24 + options.len() as u8;
+    frame.extend([0x60, 0, 0, 0, 0, length, 58, 255]);
+    let own = "fd00:1::14".parse::<std::net::Ipv6Addr>().unwrap();
+    let all = "ff02::1".parse::<std::net::Ipv6Addr>().unwrap();
+    let target = "fd00:1::1".parse::<std::net::Ipv6Addr>().unwrap();
+    frame.extend(own.octets());
+    frame.extend(all.octets());
+    frame.extend([kind, 0, 0, 0, 0x20, 0, 0, 0]);
+    frame.extend(target.octets());
+    frame.extend(options);
+    frame
+}
+
+#[test]
+fn neighbours_of_ipv6_say_where_they_are() {
+    let mac = [2, 0, 0, 0, 0, 14];
+    let own = [1, 1, 2, 0, 0, 0, 0, 14];
+    let of_target = [2, 1, 2, 0, 0, 0, 0, 14];
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    let both = [nonce, of_target].concat();
+    for (kind, options, expected) in [
+        (135, &own[..], Some((Some(mac), false))),
+        (136, &both[..], Some((Some(mac), true))),
+        (136, &own[..], Some((None, true))),
+        (136, &[2, 0, 1, 1, 1, 1, 1, 1][..], Some((None, true))),
+        (136, &of_target[..5], Some((None, true))),
+        (134, &own[..], None),
+    ] {
+        let bytes = neighbour_message(kind, options);
+        let packet = decode(&frame(LinkType::Ethernet, &bytes));
+        let Content::Ip(ip) = packet.content else {
+            panic!("{packet:?}")
+        };
+        let Transport::Icmp(icmp) = ip.transport else {
+            panic!("{ip:?}")
+        };
+        let said = icmp.neighbour.map(|said| (said.hardware, said.reply));
+        assert_eq!(said, expected, "{kind} {options:?}");
+    }
+}
+
 #[test]
 fn arp_request() {
     let mut bytes = vec![0xff; 12];

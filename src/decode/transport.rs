@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::{IpNumber, LaxIpSlice, TcpHeaderSlice, UdpHeaderSlice};
 
 use super::Anomalies;
-use crate::address::canonical;
+use crate::address::{Mac, canonical};
 
 /// A transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,8 +89,19 @@ pub struct Icmp {
     pub seq: u16,
     /// The packet an error message is about.
     pub quoted: Option<Quoted>,
-    /// The address that an ICMPv6 neighbour solicitation asks for (RFC 4861 4.3).
-    pub solicited: Option<IpAddr>,
+    /// What an ICMPv6 neighbour message asks or says.
+    pub neighbour: Option<Neighbour>,
+}
+
+/// A neighbour solicitation or advertisement (RFC 4861 4.3 and 4.4): IPv6's ARP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Neighbour {
+    /// The address asked for, or spoken for.
+    pub target: IpAddr,
+    /// The Ethernet address at which the asker is, or the target.
+    pub hardware: Option<Mac>,
+    /// Whether it says something, and doesn't ask.
+    pub reply: bool,
 }
 
 /// The packet that an ICMP error quotes: enough to find its flow.
@@ -114,6 +125,10 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Options of neighbour messages.
+const SOURCE_LINK_ADDRESS: u8 = 1;
+const TARGET_LINK_ADDRESS: u8 = 2;
 /// Length of every ICMP header in front of an error's quoted packet.
 const ICMP_ERROR_HEADER: usize = 8;
 
@@ -236,15 +251,42 @@ fn icmp(v6: bool, data: &[u8], anomalies: &mut Anomalies) -> (Transport, usize) 
         id,
         seq,
         quoted: if error { quoted(data) } else { None },
-        solicited: if v6 && kind == NEIGHBOUR_SOLICITATION {
-            data.get(8..)
-                .and_then(|at| at.first_chunk::<16>())
-                .map(|&target| IpAddr::from(target))
-        } else {
-            None
-        },
+        neighbour: if v6 { neighbour(kind, data) } else { None },
     };
     (Transport::Icmp(icmp), ICMP_ERROR_HEADER.min(data.len()))
+}
+
+fn neighbour(kind: u8, data: &[u8]) -> Option<Neighbour> {
+    let reply = match kind {
+        NEIGHBOUR_SOLICITATION => false,
+        NEIGHBOUR_ADVERTISEMENT => true,
+        _ => return None,
+    };
+    let wanted = if reply {
+        TARGET_LINK_ADDRESS
+    } else {
+        SOURCE_LINK_ADDRESS
+    };
+    let (&target, mut options) = data.get(8..)?.split_first_chunk::<16>()?;
+    let mut hardware = None;
+    // Options count their length in eights of bytes.
+    while let Some((&[kind, eights], _)) = options.split_first_chunk::<2>() {
+        let Some((option, rest)) = options.split_at_checked(usize::from(eights) * 8) else {
+            break;
+        };
+        if eights == 0 {
+            break;
+        }
+        if kind == wanted && eights == 1 {
+            hardware = option.get(2..).and_then(|at| at.first_chunk()).copied();
+        }
+        options = rest;
+    }
+    Some(Neighbour {
+        target: IpAddr::from(target),
+        hardware,
+        reply,
+    })
 }
 
 /// The addresses and ports of the packet inside an error message; it is nearly always cut short.

@@ -1,4 +1,4 @@
-//! `arp-spoof`: a pod says by ARP that another's address is its own.
+//! `arp-spoof`: a pod says by ARP, or IPv6's neighbour discovery, that another's address is its own.
 //!
 //! Whoever wants others' packets on a bridge must tell the link, again and again, that their addresses are at his Ethernet
 //! address, for the rightful owners' answers put it right each time. So an Ethernet address that asks under one IP address
@@ -185,8 +185,9 @@ impl ArpSpoof {
             bits: (lies.claims as f64 * BITS_PER_CLAIM).min(MAX_BITS_CLAIMS),
             signature_grade: false,
             text: format!(
-                "{} ARP messages that nobody asked for give {} of others to it",
+                "{} {} messages that nobody asked for give {} of others to it",
                 lies.claims,
+                protocol(lies),
                 addresses(lies.taken.len() as u64)
             ),
         }];
@@ -237,7 +238,7 @@ impl ArpSpoof {
         let station = (message.network, message.hardware);
         let Some(&own) = self.stations.get(&station) else {
             // Whoever asks, or answers when asked, is at home under that address: the answers come to it.
-            if !unasked {
+            if !unasked && !is_link_local(message.actor.ip) {
                 self.stations.put(station, message.actor.ip);
             }
             return;
@@ -290,6 +291,23 @@ impl ArpSpoof {
     }
 }
 
+/// What was lied by.
+fn protocol(lies: &Lies) -> &'static str {
+    if lies.taken.iter().any(IpAddr::is_ipv6) {
+        "neighbour discovery"
+    } else {
+        "ARP"
+    }
+}
+
+/// An address that every host of IPv6 has besides its own: by it nobody is known.
+const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 fn addresses(count: u64) -> String {
     match count {
         1 => "an address".into(),
@@ -316,7 +334,8 @@ fn finding(source: &Watched<Lies>) -> Finding {
         evidence: ArpSpoof::evidence(lies),
         flows: Vec::new(),
         summary: format!(
-            "told others by ARP, {} times, that {} is at its own Ethernet address",
+            "told others by {}, {} times, that {} is at its own Ethernet address",
+            protocol(lies),
             lies.claims,
             first.join(", ")
         ),
@@ -502,6 +521,32 @@ mod tests {
                 assert_eq!(last.target_count, 2);
             }
         }
+    }
+
+    #[test]
+    fn neighbours_of_ipv6_are_held_to_the_same() {
+        let [api, worker, gateway] = [
+            ("fd00:1::12", API.1),
+            ("fd00:1::14", WORKER.1),
+            ("fd00:1::1", GATEWAY.1),
+        ];
+        let mut link = Link::new(Journal::default());
+        // Hosts speak under a link's address as well, and answer for both.
+        link.resolve(80.0, ("fe80::14", WORKER.1), ("fe80::1", GATEWAY.1));
+        link.resolve(90.0, worker, gateway);
+        link.resolve(91.0, worker, api);
+        link.resolve(92.0, gateway, ("fe80::14", WORKER.1));
+        link.bench.finish(99.0);
+        assert!(link.bench.findings.is_empty());
+        for n in 0..10 {
+            let at = 100.0 + f64::from(n) * 2.0;
+            link.says(at, (gateway.0, WORKER.1), api.0, true);
+            link.resolve(at + 0.5, gateway, api);
+        }
+        assert!(link.bench.alerts(), "{}", link.bench.bits());
+        let last = link.bench.findings.last().unwrap();
+        assert_eq!(last.actor.ip.to_string(), worker.0);
+        assert!(last.summary.contains("neighbour discovery"));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! Whoever carries data off must send it, whatever the protocol: far more goes up than comes down, to a place where the
 //! workload had no business before. Bytes are summed per source and destination (registered domain where a look-up led
 //! there, else the address), so that many small portions count like one large one.
+//!
+//! Backups go to object stores, too, and nobody knows of the first one. So a store that is called by its name is told only of
+//! a pod that is there to answer others, and sends off what none of them brought; of one that runs errands or keeps data
+//! it is told once a day or more has been learned of its workload.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -13,12 +17,16 @@ use foldhash::quality::FixedState;
 use lru::LruCache;
 use serde::Deserialize;
 
+use super::newness::bare_address;
 use super::registries::is_registry;
+use super::stores::is_object_store;
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
+use crate::baseline::Maturity;
+use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, SourceKey, bounded, source_key};
+use crate::features::{Role, SourceKey, bounded, database_product, source_key};
 use crate::flow::{Direction, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -27,7 +35,10 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "exfiltration",
-    sees: EventKinds::TURN,
+    sees: EventKinds::TURN
+        .and(EventKinds::EXCHANGE)
+        .and(EventKinds::TLS)
+        .and(EventKinds::HTTP),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(Exfiltration::new(
@@ -45,6 +56,24 @@ const MAX_SAMPLES: usize = 4;
 const MAX_BITS: f64 = 12.0;
 /// That nearly all bytes went up: one conversation with the outside in sixteen.
 const BITS_ONE_WAY: f64 = 4.0;
+/// Questions that make a pod one that is there to answer others.
+const SERVES_FROM: u64 = 2;
+/// Whoever calls so many servers on one port goes the rounds: a monitor asks everybody.
+const ROUNDS: usize = 3;
+/// What monitors ask for, the last part of the path.
+const MONITORED: &[&str] = &[
+    "health",
+    "healthcheck",
+    "healthz",
+    "live",
+    "livez",
+    "metrics",
+    "ping",
+    "ready",
+    "readyz",
+];
+/// The share of what is sent that others must have brought before, for it to be theirs.
+const BROUGHT: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,8 +97,7 @@ struct Exfiltration {
     thresholds: Thresholds,
     alert_bits: f64,
     destinations: LruCache<Key, Destination>,
-    /// How many destinations each source has had.
-    sources: LruCache<SourceKey, u64>,
+    sources: LruCache<SourceKey, Source>,
     /// Those that have been sent much, since when: an answer may yet make up for it.
     waiting: BTreeMap<Key, Timestamp>,
     /// The same in every run, for what waits is told in the order of its hashes.
@@ -80,6 +108,24 @@ struct Exfiltration {
 /// A source, and the hash of where it sends to.
 type Key = (SourceKey, u64);
 
+/// What is known of a pod besides where it sends to.
+#[derive(Default)]
+struct Source {
+    /// Destinations it has had.
+    destinations: u64,
+    /// Questions of others that it is there to answer: not those of nodes and monitors, nor statements to a database.
+    asked: u64,
+    /// Bytes that those brought, fading.
+    brought: f64,
+    brought_at: Timestamp,
+}
+
+impl Source {
+    fn serves(&self) -> bool {
+        self.asked >= SERVES_FROM
+    }
+}
+
 struct Destination {
     actor: Endpoint,
     first: Timestamp,
@@ -88,6 +134,8 @@ struct Destination {
     down: f64,
     surprise: Evidence,
     domain: Option<Arc<str>>,
+    /// Whether it was called by the name of an object store, and by no other.
+    store: Option<bool>,
     target: Target,
     flows: Vec<Arc<FlowInfo>>,
     /// Bytes up when it was last reported.
@@ -107,46 +155,50 @@ impl Exfiltration {
         }
     }
 
-    /// Notes that a source has one more destination, and says how many it had.
-    fn known(&mut self, source: &SourceKey) -> u64 {
-        let count = self.sources.get_or_insert_mut(source.clone(), || 0);
-        *count += 1;
-        *count - 1
-    }
-
-    /// Adds a turn to its destination, and says which that is.
-    fn turn(&mut self, flow: &Arc<FlowInfo>, turn: &Turn, context: &Context<'_>) -> Key {
+    /// The destination that a flow goes to, made if it is new.
+    fn destination(&mut self, flow: &Arc<FlowInfo>, context: &Context<'_>) -> Key {
         let domain = context.peers.domain(flow.orig.ip, flow.resp.ip);
         let place = match domain {
             Some(domain) => self.hasher.hash_one(&**domain),
             None => self.hasher.hash_one(flow.resp.ip),
         };
         let key = (source_key(&flow.orig), place);
-        if !self.destinations.contains(&key) {
-            let known = self.known(&key.0);
-            let destination = Destination {
-                actor: flow.orig.clone(),
-                first: turn.start,
-                last: turn.start,
-                up: 0.0,
-                down: 0.0,
-                surprise: surprise(flow, known, context),
-                domain: domain.cloned(),
-                target: Target {
-                    endpoint: Some(flow.resp.clone()),
-                    port: Some(flow.resp_port),
-                    protocol: None,
-                    domain: domain.cloned(),
-                },
-                flows: Vec::new(),
-                reported: 0.0,
-            };
-            let evicted = self.destinations.push(key.clone(), destination);
-            if let Some((old, _)) = evicted {
-                self.waiting.remove(&old);
-                self.evicted += 1;
-            }
+        if self.destinations.contains(&key) {
+            return key;
         }
+        let source = self
+            .sources
+            .get_or_insert_mut(key.0.clone(), Source::default);
+        let known = source.destinations;
+        source.destinations += 1;
+        let destination = Destination {
+            actor: flow.orig.clone(),
+            first: flow.start,
+            last: flow.start,
+            up: 0.0,
+            down: 0.0,
+            surprise: surprise(flow, known, context),
+            domain: domain.cloned(),
+            store: None,
+            target: Target {
+                endpoint: Some(flow.resp.clone()),
+                port: Some(flow.resp_port),
+                protocol: None,
+                domain: domain.cloned(),
+            },
+            flows: Vec::new(),
+            reported: 0.0,
+        };
+        if let Some((old, _)) = self.destinations.push(key.clone(), destination) {
+            self.waiting.remove(&old);
+            self.evicted += 1;
+        }
+        key
+    }
+
+    /// Adds a turn to its destination, and says which that is.
+    fn turn(&mut self, flow: &Arc<FlowInfo>, turn: &Turn, context: &Context<'_>) -> Key {
+        let key = self.destination(flow, context);
         let half_life = self.thresholds.half_life_secs;
         let Some(destination) = self.destinations.get_mut(&key) else {
             return key;
@@ -154,6 +206,9 @@ impl Exfiltration {
         let fade = (-turn.end.since(destination.last).as_secs_f64() / half_life).exp2();
         destination.up *= fade;
         destination.down *= fade;
+        if destination.flows.is_empty() {
+            destination.first = turn.start;
+        }
         destination.last = destination.last.max(turn.end);
         match turn.direction {
             Direction::Orig => destination.up += turn.bytes as f64,
@@ -165,6 +220,40 @@ impl Exfiltration {
             destination.flows.push(Arc::clone(flow));
         }
         key
+    }
+
+    /// Notes by what name a destination is called.
+    fn called(&mut self, flow: &Arc<FlowInfo>, name: &str, context: &Context<'_>) {
+        // A name for an address that no look-up led to is anybody's to say.
+        let store = is_object_store(name) && bare_address(flow, context).is_none();
+        let key = self.destination(flow, context);
+        if let Some(destination) = self.destinations.get_mut(&key) {
+            destination.store = Some(store && destination.store != Some(false));
+        }
+    }
+
+    /// Notes that somebody asked a pod for something, and brought so many bytes.
+    fn asked(&mut self, flow: &FlowInfo, questions: u64, bytes: u64, time: Timestamp) {
+        let half_life = self.thresholds.half_life_secs;
+        let key = source_key(&flow.resp);
+        let source = self.sources.get_or_insert_mut(key, Source::default);
+        let fade = (-time.since(source.brought_at).as_secs_f64() / half_life).exp2();
+        source.brought = source.brought * fade + bytes as f64;
+        source.brought_at = time;
+        source.asked = source.asked.saturating_add(questions);
+    }
+
+    /// Whether what goes to an object store is as well an ordinary copy: of a pod that answers nobody but databases' clients,
+    /// or of what others brought. Where a day and more was learned of the workload, its copies are known.
+    fn is_ordinary(&self, key: &Key, destination: &Destination, context: &Context<'_>) -> bool {
+        let source = self.sources.peek(&key.0);
+        let settled = context
+            .profile(&destination.actor)
+            .is_some_and(|profile| profile.maturity() == Maturity::Stable);
+        destination.store == Some(true)
+            && !settled
+            && source
+                .is_none_or(|source| !source.serves() || source.brought >= BROUGHT * destination.up)
     }
 
     fn evidence(&self, destination: &Destination) -> Vec<Evidence> {
@@ -219,12 +308,12 @@ impl Exfiltration {
     }
 
     /// Reports a destination that has waited for its answer, if there is something to tell.
-    fn judge(&mut self, key: &Key, out: &mut Findings) {
+    fn judge(&mut self, key: &Key, context: &Context<'_>, out: &mut Findings) {
         self.waiting.remove(key);
         let Some(destination) = self.destinations.peek(key) else {
             return;
         };
-        if self.is_told(destination) {
+        if self.is_told(destination) && !self.is_ordinary(key, destination, context) {
             let up = destination.up;
             out.push(self.finding(destination));
             if let Some(destination) = self.destinations.peek_mut(key) {
@@ -302,6 +391,19 @@ fn surprise(flow: &FlowInfo, known: u64, context: &Context<'_>) -> Evidence {
     }
 }
 
+/// Whether a flow may ask a pod for what it is there for: not as nodes do, nor as a database's clients do, for whoever keeps
+/// data makes copies of it.
+fn may_ask(flow: &FlowInfo) -> bool {
+    flow.resp.who.identity.kind == IdentityKind::Pod
+        && flow.orig.who.identity.kind != IdentityKind::Node
+        && database_product(flow.resp_port).is_none()
+}
+
+fn is_monitored(path: &str) -> bool {
+    let last = path.rsplit('/').find(|part| !part.is_empty());
+    last.is_some_and(|last| MONITORED.contains(&last))
+}
+
 /// Bytes for people, with decimal prefixes.
 fn size(bytes: f64) -> String {
     if bytes >= 1e6 {
@@ -315,24 +417,56 @@ fn size(bytes: f64) -> String {
 
 impl Detector for Exfiltration {
     fn observe(&mut self, event: &Event, context: &Context<'_>, _: &mut Findings) {
-        let EventKind::Turn { flow, turn } = &event.kind else {
-            return;
-        };
+        let Some(flow) = event.flow() else { return };
+        if may_ask(flow) {
+            match &event.kind {
+                // Requests of HTTP are judged by their paths.
+                EventKind::Exchange { app, .. }
+                    if *app != Some("http")
+                        && context.debuts.servers(flow.orig.ip, flow.resp_port) < ROUNDS =>
+                {
+                    self.asked(flow, 1, 0, event.time);
+                }
+                EventKind::Turn { turn, .. } if turn.direction == Direction::Orig => {
+                    self.asked(flow, 0, turn.bytes, event.time);
+                }
+                EventKind::Transaction {
+                    transaction: Transaction::HttpRequest(request),
+                    ..
+                } if !is_monitored(&request.path) => self.asked(flow, 1, 0, event.time),
+                _ => {}
+            }
+        }
         if flow.resp.who.identity.kind != IdentityKind::External
             || flow.orig.who.identity.kind != IdentityKind::Pod
         {
             return;
         }
-        let key = self.turn(flow, turn, context);
-        if let Some(destination) = self.destinations.peek(&key)
-            && destination.up >= self.thresholds.min_bytes as f64
-            && destination.up >= destination.reported * 2.0
-        {
-            self.waiting.entry(key).or_insert(turn.end);
+        match &event.kind {
+            EventKind::Turn { turn, .. } => {
+                let key = self.turn(flow, turn, context);
+                if let Some(destination) = self.destinations.peek(&key)
+                    && destination.up >= self.thresholds.min_bytes as f64
+                    && destination.up >= destination.reported * 2.0
+                {
+                    self.waiting.entry(key).or_insert(turn.end);
+                }
+            }
+            EventKind::Transaction { transaction, .. } => {
+                let name = match transaction {
+                    Transaction::TlsClient(hello) => hello.sni.as_deref(),
+                    Transaction::HttpRequest(request) => request.host.as_deref(),
+                    _ => None,
+                };
+                if let Some(name) = name {
+                    self.called(flow, name, context);
+                }
+            }
+            _ => {}
         }
     }
 
-    fn tick(&mut self, now: Timestamp, _: &Context<'_>, out: &mut Findings) {
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
         let settle = Duration::from_secs(self.thresholds.settle_secs);
         let due: Vec<Key> = self
             .waiting
@@ -341,13 +475,13 @@ impl Detector for Exfiltration {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            self.judge(&key, out);
+            self.judge(&key, context, out);
         }
     }
 
-    fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
         for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
-            self.judge(&key, out);
+            self.judge(&key, context, out);
         }
         for (_, destination) in self.destinations.iter().rev() {
             if destination.reported > 0.0 {
@@ -374,6 +508,7 @@ impl Detector for Exfiltration {
 mod tests {
     use super::super::testing::{Bench, end, pod};
     use super::*;
+    use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::flow::Protocol;
 
     /// A pod that has asked its database `asked` times, then exchanges `(up, down)` bytes with a host outside, in as many
@@ -384,29 +519,126 @@ mod tests {
         for n in 0..asked {
             bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
         }
+        upload(&mut bench, None, portions, pause);
+        bench
+    }
+
+    /// The same pod sends, to a host by its name if it has one.
+    fn upload(bench: &mut Bench, name: Option<&str>, portions: &[(u64, u64)], pause: f64) {
+        let api = pod("10.244.1.7", "api");
         let outside = end("203.0.113.20", IdentityKind::External, None);
+        if let Some(name) = name {
+            let resolver = pod("10.244.1.2", "dns");
+            bench.dns(
+                99.0,
+                (&api, &resolver),
+                name,
+                1,
+                Some("203.0.113.20".parse().unwrap()),
+            );
+        }
         let flow = bench.open(100.0, (&api, &outside), Protocol::Tcp, 443);
+        if let Some(name) = name {
+            let hello = TlsClientHello {
+                sni: Some(name.into()),
+                ..TlsClientHello::default()
+            };
+            bench.says(100.0, &flow, Transaction::TlsClient(hello));
+        }
         let mut at = 100.0;
         for &(up, down) in portions {
             for (direction, bytes) in [(Direction::Orig, up), (Direction::Resp, down)] {
-                let time = Timestamp::from_secs_f64(at);
-                let turn = Turn {
-                    direction,
-                    start: time,
-                    end: time,
-                    packets: 10,
-                    bytes,
-                    smallest: 100,
-                    largest: 1400,
-                };
-                let flow = Arc::clone(&flow);
-                bench.event(at, EventKind::Turn { flow, turn });
+                turn(bench, at, &flow, direction, bytes);
                 at += 0.1;
             }
             at += pause;
         }
         bench.finish(at);
-        bench
+    }
+
+    fn turn(bench: &mut Bench, at: f64, flow: &Arc<FlowInfo>, direction: Direction, bytes: u64) {
+        let time = Timestamp::from_secs_f64(at);
+        let turn = Turn {
+            direction,
+            start: time,
+            end: time,
+            packets: 10,
+            bytes,
+            smallest: 100,
+            largest: 1400,
+        };
+        let flow = Arc::clone(flow);
+        bench.event(at, EventKind::Turn { flow, turn });
+    }
+
+    /// Somebody asks the pod by HTTP, and brings so many bytes.
+    fn visited(bench: &mut Bench, times: u32, path: &str, bytes: u64) {
+        let (api, web) = (pod("10.244.1.7", "api"), pod("10.244.1.9", "web"));
+        for n in 0..times {
+            let at = 50.0 + f64::from(n);
+            let flow = bench.open(at, (&web, &api), Protocol::Tcp, 8080);
+            let request = HttpRequest {
+                method: "POST".into(),
+                path: path.into(),
+                ..HttpRequest::default()
+            };
+            bench.says(at, &flow, Transaction::HttpRequest(request));
+            turn(bench, at, &flow, Direction::Orig, bytes);
+        }
+    }
+
+    #[test]
+    fn stores_are_for_backups_and_for_loot() {
+        const STORE: &str = "bucket.s3.eu-west-1.amazonaws.com";
+        let two = [(20_000_000, 900); 2];
+        for (name, visits, path, bytes, alerts) in [
+            // A worker's first backup, one that is watched by a monitor, and what visitors brought.
+            (STORE, 0, "/", 0, false),
+            (STORE, 40, "/healthz", 100, false),
+            (STORE, 40, "/upload", 900_000, false),
+            // One that serves pages, and has nothing to bring there.
+            (STORE, 8, "/orders", 300, true),
+            // Another place, by whomever.
+            ("files.drop-box.example", 0, "/", 0, true),
+            ("files.drop-box.example", 40, "/upload", 900_000, true),
+        ] {
+            let mut bench = Bench::new("exfiltration");
+            let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+            for n in 0..40 {
+                bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+            }
+            visited(&mut bench, visits, path, bytes);
+            upload(&mut bench, Some(name), &two, 30.0);
+            assert_eq!(bench.alerts(), alerts, "{name} {visits} {path}");
+        }
+    }
+
+    #[test]
+    fn a_stores_name_for_an_address_that_no_look_up_led_to_excuses_nobody() {
+        let mut bench = Bench::new("exfiltration");
+        let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+        let resolver = pod("10.244.1.2", "dns");
+        bench.dns(
+            1.0,
+            (&api, &resolver),
+            "s3.amazonaws.com",
+            1,
+            Some("203.0.113.99".parse().unwrap()),
+        );
+        for n in 0..40 {
+            bench.asks(2.0 + f64::from(n) * 0.2, (&api, &store), 5432);
+        }
+        let outside = end("203.0.113.20", IdentityKind::External, None);
+        let flow = bench.open(100.0, (&api, &outside), Protocol::Tcp, 443);
+        let hello = TlsClientHello {
+            sni: Some("s3.amazonaws.com".into()),
+            ..TlsClientHello::default()
+        };
+        bench.says(100.0, &flow, Transaction::TlsClient(hello));
+        turn(&mut bench, 100.1, &flow, Direction::Orig, 20_000_000);
+        turn(&mut bench, 100.2, &flow, Direction::Resp, 900);
+        bench.finish(200.0);
+        assert!(bench.alerts(), "{} bits", bench.bits());
     }
 
     #[test]

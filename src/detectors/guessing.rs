@@ -3,17 +3,18 @@
 //! Bits. An honest client is refused in perhaps one login of fifty, and a guesser nearly always; but honest refusals come
 //! in series, so a refusal counts for less than the log2(0.8/0.02) = 5.3 bits that it were worth alone. Breadth
 //! (several users, several servers), attempts that follow a refusal at once, and attempts made as tools make them add
-//! theirs. A source that retries one account as a program waits is not reported at all, unless it comes as tools come.
+//! theirs. A source that retries one account as a program waits is not reported at all, unless it comes as tools come, or
+//! was there for long before it ever called that server: a program with a wrong secret tries it from its start.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
+use super::{Context, Evidence, Family, Finding, Findings, SETTLED, StateSize, Target};
 use crate::event::Endpoint;
 use crate::features::{
-    Attempt, Attempts, Crowd, Guesser, GuesserKey, Role, Server, Taken, source_key,
+    Attempt, Attempts, Callee, Crowd, Guesser, GuesserKey, Role, Server, Taken, source_key,
 };
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -32,6 +33,8 @@ const MAX_EAGER_BITS: f64 = 8.0;
 /// For attempts as an administrator without a database of its own, from the third on.
 const TOOL_BITS: f64 = 4.0;
 const MIN_AS_TOOL: u64 = 3;
+/// For a server that the source had never called while it was watched for some time.
+const BEGAN_LATE_BITS: f64 = 4.0;
 /// What being let in after guessing adds to the refusals.
 const BREAKIN_BITS: f64 = 6.0;
 /// Per source of a crowd: a pod, and anybody else.
@@ -152,7 +155,10 @@ impl Guessing {
             return;
         };
         let evidence = evidence(source, self.thresholds.bits_per_refusal, self.tool, context);
-        let excused = source.mark == 0 && source.is_paced() && source.as_tool < MIN_AS_TOOL;
+        let excused = source.mark == 0
+            && source.is_paced()
+            && source.as_tool < MIN_AS_TOOL
+            && began_late(source, context).is_none();
         if excused || sum(&evidence) < self.alert_bits {
             return;
         }
@@ -209,6 +215,15 @@ impl Guessing {
             flows: crowd.samples,
         });
     }
+}
+
+/// How long a source had been watched when it first called the server that refused it, if that was so long that whatever it
+/// does at this pace would have been seen before.
+fn began_late(source: &Guesser, context: &Context<'_>) -> Option<Duration> {
+    let flow = source.samples.first()?;
+    let callee = Callee::of(flow, context.peers);
+    let watched = context.debuts.watched_before(flow.orig.ip, &callee)?;
+    (watched >= SETTLED.max(source.pause() * 3) && !context.is_learned(flow)).then_some(watched)
 }
 
 /// Bits over families, as they will be counted.
@@ -358,6 +373,18 @@ fn evidence(
                 breakin.port,
                 breakin.after
             ),
+        });
+    }
+    if let Some(watched) = began_late(source, context) {
+        let secs = watched.as_secs();
+        evidence.push(Evidence {
+            feature: "login.began_late",
+            family: Family::Novelty,
+            observed: secs as f64,
+            expected: "programs with a wrong secret try it from their start".into(),
+            bits: BEGAN_LATE_BITS,
+            signature_grade: false,
+            text: format!("first called there {secs} s after it was first seen"),
         });
     }
     // Where the workload never had business, it is no stale secret.

@@ -12,6 +12,8 @@ mod finding;
 mod guessing;
 mod newness;
 mod registries;
+mod spikes;
+mod stores;
 mod suspects;
 #[cfg(test)]
 mod testing;
@@ -51,6 +53,7 @@ mod rate_shift;
 mod registry_pull;
 mod registry_push;
 mod relay_pivot;
+mod resource_spike;
 mod reverse_shell;
 mod service_enumeration;
 mod ssh_bruteforce;
@@ -262,6 +265,7 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &registry_pull::SPEC,
     &registry_push::SPEC,
     &relay_pivot::SPEC,
+    &resource_spike::SPEC,
     &reverse_shell::SPEC,
     &service_enumeration::SPEC,
     &ssh_bruteforce::SPEC,

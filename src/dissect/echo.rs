@@ -323,7 +323,7 @@ mod tests {
             id: 7,
             seq,
             quoted: None,
-            solicited: None,
+            neighbour: None,
         }
     }
 

@@ -36,6 +36,16 @@ impl<'a> DomainName<'a> {
             registered,
         })
     }
+
+    /// Whose site a name leads to: the registered domain, or a public suffix under which customers register that has a host of
+    /// its own, as `s3.eu-west-1.amazonaws.com`.
+    pub fn site(name: &'a str) -> Option<&'a str> {
+        if let Some(split) = Self::split(name) {
+            return Some(split.registered);
+        }
+        let inside = has_suffix(name, "arpa") || has_suffix(name, CLUSTER_DOMAIN);
+        (!inside && name != CLUSTER_DOMAIN && name.contains('.')).then_some(name)
+    }
 }
 
 /// A name of a cluster's own service: `redis.shop.svc.cluster.local`, whatever the cluster's domain.
@@ -190,6 +200,23 @@ mod tests {
         assert_eq!(split("example.com"), Some(("", "example.com")));
         // A top-level domain that nobody registered is taken as one (rule `*` of the list).
         assert_eq!(split("abc.pirate.sea"), Some(("abc", "pirate.sea")));
+    }
+
+    #[test]
+    fn a_public_suffix_may_have_a_host() {
+        let site = DomainName::site;
+        assert_eq!(site("a.b.example.com"), Some("example.com"));
+        assert_eq!(
+            site("s3.eu-west-1.amazonaws.com"),
+            Some("s3.eu-west-1.amazonaws.com")
+        );
+        for name in [
+            "localhost",
+            "7.1.244.10.in-addr.arpa",
+            "db.shop.svc.cluster.local",
+        ] {
+            assert_eq!(site(name), None);
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl PeerNamer {
         if !message.response || message.answers.is_empty() {
             return;
         }
-        let Some(name) = DomainName::split(&message.name) else {
+        let Some(site) = DomainName::site(&message.name) else {
             return;
         };
         let mut domain: Option<Arc<str>> = None;
@@ -123,8 +123,8 @@ impl PeerNamer {
             };
             let key = (flow.orig.ip, *ip);
             let told = self.answers.get(&key);
-            if told.is_none_or(|told| **told != *name.registered) {
-                let domain = domain.get_or_insert_with(|| name.registered.into());
+            if told.is_none_or(|told| **told != *site) {
+                let domain = domain.get_or_insert_with(|| site.into());
                 self.answers.put(key, Arc::clone(domain));
             }
         }

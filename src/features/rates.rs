@@ -34,6 +34,8 @@ pub enum Rate {
     Hosts,
     /// Different ports of TCP and UDP that flows were begun to.
     Ports,
+    /// Packets sent and received in conversations that it began, DNS apart, counted as they are.
+    Packets,
     /// HTTP requests sent.
     Requests,
     /// Statements sent to databases.
@@ -101,6 +103,7 @@ const ROWS: &[Row] = &[
     row(Rate::Flows, "flow.count_per_min", Role::Client, 20.0),
     row(Rate::Hosts, "flow.hosts_per_min", Role::Client, 5.0),
     row(Rate::Ports, "flow.ports_per_min", Role::Client, 5.0),
+    row(Rate::Packets, "flow.packets_per_min", Role::Client, 2000.0),
     row(Rate::Requests, "http.requests_per_min", Role::Client, 30.0),
     row(
         Rate::Statements,
@@ -232,6 +235,9 @@ impl RateWindows {
                 self.add(&flow.orig, Rate::FailedFlows, 1.0);
             }
             EventKind::Transaction { flow, transaction } => self.said(flow, transaction),
+            EventKind::Turn { flow, turn } => {
+                self.add(&flow.orig, Rate::Packets, f64::from(turn.packets));
+            }
             EventKind::FlowEnded { flow, record } => {
                 let [there, back] = record.payload_bytes;
                 match PeerClass::of(&flow.resp) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Stats;
 use super::translation::{self, Unsettled};
-use crate::address::{Mac, NetworkId};
+use crate::address::{Mac, NetworkId, is_group};
 use crate::capture::Frame;
 use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, decode_trusting};
 use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
@@ -99,9 +99,16 @@ impl Front {
                 };
                 self.table.packet(packet, ip, &mut sink);
                 if let Transport::Icmp(icmp) = ip.transport
-                    && let Some(target) = icmp.solicited
+                    && let Some(neighbour) = icmp.neighbour
                 {
-                    resolution(packet, (ip.src, None), target, false, journal, events);
+                    // An answer speaks for the target, to whom it is sent or, unasked, to all.
+                    let (actor, target) = match (neighbour.reply, is_group(ip.dst)) {
+                        (false, _) => (ip.src, neighbour.target),
+                        (true, false) => (neighbour.target, ip.dst),
+                        (true, true) => (neighbour.target, neighbour.target),
+                    };
+                    let sender = (actor, neighbour.hardware);
+                    resolution(packet, sender, target, neighbour.reply, journal, events);
                 }
             }
             Content::Arp(arp) => {

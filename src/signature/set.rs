@@ -51,6 +51,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "registry-pull",
     "registry-push",
     "relay-pivot",
+    "resource-spike",
     "reverse-shell",
     "service-enumeration",
     "ssh-bruteforce",

@@ -340,6 +340,33 @@ fn programs_with_a_stale_secret_are_left_alone() {
     }
 }
 
+#[test]
+fn an_exact_pace_excuses_only_who_kept_it_from_the_start() {
+    for (seen, pause, alerts) in [
+        (0.0, 7.0, true),
+        (0.0, 20.0, true),
+        // Seen to begin as soon as it was seen, or before two of its pauses were over.
+        (99.5, 7.0, false),
+        (0.0, 60.0, false),
+    ] {
+        let mut bench = Bench::new("db-bruteforce");
+        let store = pod("10.244.1.30", "cache");
+        bench.begin(seen, (&web(), &store), crate::flow::Protocol::Tcp, 6379);
+        let mut told = None;
+        for n in 0..60_u32 {
+            let at = 100.0 + f64::from(n) * pause;
+            let flow = bench.begin(at, (&web(), &db()), crate::flow::Protocol::Tcp, 5432);
+            start(&mut bench, at, &flow, "app", "shop");
+            decide(&mut bench, at + 0.02, &flow, Some(DENIED));
+            if told.is_none() && bench.alerts() {
+                told = Some(n + 1);
+            }
+        }
+        assert_eq!(told.is_some(), alerts, "{seen} {pause}");
+        assert!(told.is_none_or(|tries| tries <= 15), "{told:?}");
+    }
+}
+
 /// An encrypted conversation on a flow: who speaks how much.
 fn veiled(bench: &mut Bench, at: f64, ends: (&Endpoint, &Endpoint), bytes: &[u64]) {
     let flow = bench.open(at, ends, crate::flow::Protocol::Tcp, 5432);

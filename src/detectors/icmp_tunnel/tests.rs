@@ -40,7 +40,7 @@ impl Pings {
             id: 77,
             seq: self.seq,
             quoted: None,
-            solicited: None,
+            neighbour: None,
         };
         let direction = if kind == 8 {
             Direction::Orig

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::account::Account;
 use super::pace::{EAGER_SECS, Pauses};
@@ -214,6 +215,11 @@ impl Guesser {
     /// growing pauses.
     pub fn is_paced(&self) -> bool {
         self.users.len() <= 1 && self.others == 0 && self.pauses.are_paced()
+    }
+
+    /// How long it usually waits before the next attempt.
+    pub fn pause(&self) -> Duration {
+        Duration::try_from_secs_f64(self.pauses.median().unwrap_or(0.0)).unwrap_or_default()
     }
 
     fn hear(&mut self, attempt: &Attempt<'_>) {

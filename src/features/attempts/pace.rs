@@ -28,6 +28,13 @@ impl Pauses {
         self.secs.push_back(secs);
     }
 
+    /// The one in the middle.
+    pub(super) fn median(&self) -> Option<f64> {
+        let mut all: Vec<f64> = self.secs.iter().copied().collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+
     /// Whether they are those of a program that waits: always as long, or growing, or short ones within a run of the
     /// program and growing ones before it is started again.
     pub(super) fn are_paced(&self) -> bool {

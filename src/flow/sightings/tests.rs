@@ -155,7 +155,7 @@ fn echo_requests_are_told_by_their_sequence_and_not_by_their_checksum() {
             id: 7,
             seq: 1,
             quoted: None,
-            solicited: None,
+            neighbour: None,
         }),
         header,
         ..datagram(VETH, b"abcdefgh")

@@ -271,7 +271,7 @@ fn an_icmp_error_is_the_outcome_of_the_flow_it_quotes() {
                 src_port: 40000,
                 dst_port: 161,
             }),
-            solicited: None,
+            neighbour: None,
         }),
         ..udp(("10.244.1.3", 0), ("10.244.1.7", 0), b"")
     };

@@ -37,6 +37,7 @@ mod registry;
 pub mod registry_pull;
 pub mod registry_push;
 pub mod relay_pivot;
+pub mod resource_spike;
 pub mod reverse_shell;
 pub mod service_enumeration;
 pub mod ssh_bruteforce;
@@ -176,6 +177,7 @@ pub fn all() -> Vec<Case> {
         registry_pull::case(),
         registry_push::case(),
         relay_pivot::case(),
+        resource_spike::case(),
         reverse_shell::case(),
         service_enumeration::case(),
         ssh_bruteforce::case(),
