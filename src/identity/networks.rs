@@ -271,7 +271,16 @@ impl Networks {
     /// Notes that a source looked at everybody in a range.
     pub fn add_look(&mut self, look: Look) {
         let mut looks = self.looks.get(look.range).cloned().unwrap_or_default();
-        if looks.len() < MAX_LOOKS {
+        // Whoever follows and is heard again has followed in between.
+        let goes_on = |known: &&mut Look| {
+            look.follows && known.follows && (known.from, known.leases) == (look.from, look.leases)
+        };
+        if let Some(known) = looks.iter_mut().find(goes_on) {
+            known.to = known.to.max(look.to);
+            self.looks.insert(look.range, looks);
+        } else if looks.contains(&look) {
+            // Told by two inputs.
+        } else if looks.len() < MAX_LOOKS {
             looks.push(look);
             self.refused += u64::from(!self.looks.insert(look.range, looks));
         } else {
@@ -301,6 +310,18 @@ impl Networks {
             .into_iter()
             .map(|(range, &since)| (range, since))
             .collect()
+    }
+
+    /// When sources looked at everybody in a range, sorted.
+    pub(super) fn looks(&self) -> Vec<Look> {
+        let mut looks: Vec<Look> = self
+            .looks
+            .sorted()
+            .into_iter()
+            .flat_map(|(_, looks)| looks.iter().copied())
+            .collect();
+        looks.sort_unstable();
+        looks
     }
 
     /// The ranges that belong to one node each, sorted.

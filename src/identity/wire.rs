@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, Standing, Tenure};
+use super::networks::Look;
 use super::{Attribution, Identity, IdentityKind, Journal, Networks, Source, WorkloadId};
 use crate::address::{NetworkId, canonical};
 use crate::time::Timestamp;
@@ -32,6 +33,8 @@ pub(super) struct HeaderV1 {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     complete: Vec<RangeV1>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    looks: Vec<LookV1>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     named: Vec<RangeV1>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     nodes: Vec<NodeV1>,
@@ -48,6 +51,19 @@ struct RangeV1 {
     since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<IdentityV1>,
+}
+
+/// A time at which a source looked at everybody in a range: without it nobody could say later that somebody was overlooked.
+#[derive(Serialize, Deserialize, Debug)]
+struct LookV1 {
+    cidr: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    to: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    follows: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leases: bool,
 }
 
 /// A node's address.
@@ -132,10 +148,44 @@ impl Journal {
     /// # Errors
     /// When writing fails.
     pub fn export(&self, out: &mut impl Write) -> io::Result<()> {
-        line(out, &HeaderV1::from(self.networks()))?;
+        self.export_as_of(out, None)
+    }
+
+    /// The same, and that sources which are followed were last looked at at a time: whoever was at an address before and
+    /// after it, and is nobody's here, was given the address by nobody.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn export_as_of(&self, out: &mut impl Write, time: Option<Timestamp>) -> io::Result<()> {
+        let mut header = HeaderV1::from(self.networks());
+        header.looks = self.looks(time);
+        line(out, &header)?;
         self.claims()
             .into_iter()
             .try_for_each(|claim| line(out, &ClaimV1::from(claim)))
+    }
+
+    /// The looks. One that goes on has no end, nor does a record of leases tell who had one before it was read: what is
+    /// written down is that it was looked at now.
+    fn looks(&self, now: Option<Timestamp>) -> Vec<LookV1> {
+        let looks = self.networks().looks().into_iter();
+        looks
+            .filter_map(|look| {
+                let goes_on = look.to == Timestamp::MAX;
+                let (from, to) = if goes_on {
+                    (now?, now?)
+                } else {
+                    (look.from, look.to)
+                };
+                Some(LookV1 {
+                    cidr: look.range.to_string(),
+                    from: text_of(Some(from)),
+                    to: text_of(Some(to))?,
+                    follows: look.follows && !goes_on,
+                    leases: look.leases,
+                })
+            })
+            .collect()
     }
 }
 
@@ -202,6 +252,7 @@ impl From<&Networks> for HeaderV1 {
                     ..cidr(range)
                 })
                 .collect(),
+            looks: Vec::new(),
             named: named
                 .map(|(range, Attribution { identity, .. })| RangeV1 {
                     identity: Some((&**identity).into()),
@@ -239,6 +290,17 @@ impl HeaderV1 {
         for RangeV1 { cidr, since, .. } in self.complete {
             if let Ok(range) = cidr.parse() {
                 networks.add_complete(range, moment_of(since.as_deref()).unwrap_or(Timestamp::MIN));
+            }
+        }
+        for look in self.looks {
+            if let (Ok(range), Some(to)) = (look.cidr.parse(), moment_of(Some(&look.to))) {
+                networks.add_look(Look {
+                    range,
+                    from: moment_of(look.from.as_deref()).unwrap_or(Timestamp::MIN),
+                    to,
+                    follows: look.follows,
+                    leases: look.leases,
+                });
             }
         }
         for RangeV1 { cidr, identity, .. } in self.named {

@@ -96,6 +96,52 @@ fn journal() -> Journal {
     journal
 }
 
+#[test]
+fn who_looked_when_is_remembered() {
+    let mut journal = journal();
+    let range: IpNetwork = "10.1.3.0/24".parse().unwrap();
+    let look = |from, to, follows| Look {
+        range,
+        from,
+        to,
+        follows,
+        leases: follows,
+    };
+    let networks = journal.networks_mut();
+    networks.add_look(look(at(900), at(1200), false));
+    networks.add_look(look(Timestamp::MIN, Timestamp::MAX, true));
+    let ip: IpAddr = "10.1.3.7".parse().unwrap();
+    let claim = |start, end| Claim {
+        network: NetworkId(0),
+        ip: "10.1.3.6".parse().unwrap(),
+        source: Source::HostLocal,
+        tenure: Tenure::between(at(start), at(end)),
+        identity: Arc::new(Identity::bare(IdentityKind::Pod)),
+        uid: None,
+        sandbox: Some("x".into()),
+    };
+    journal.insert([claim(1000, 1100)]);
+    let seen = |journal: &Journal, first, last| {
+        let overlooked = journal.overlooked(NetworkId(0), ip, at(first), at(last));
+        overlooked.map(|overlooked| overlooked.by_leases)
+    };
+    let snapshot = |time| {
+        let mut text = Vec::new();
+        journal.export_as_of(&mut text, time).unwrap();
+        reread(&text)
+    };
+    assert_eq!(seen(&journal, 5000, 5100), Some(true));
+    // Without the time of a snapshot, the list's alone is left.
+    let timeless = snapshot(None);
+    assert_eq!(seen(&timeless, 5000, 5100), None);
+    assert_eq!(seen(&timeless, 800, 1300), Some(false));
+    // Whoever was there across the moment of a snapshot was looked for; whoever came and went between two wasn't.
+    let again = snapshot(Some(at(5050)));
+    assert_eq!(seen(&again, 5000, 5100), Some(true));
+    assert_eq!(seen(&again, 5060, 5100), None);
+    assert_eq!(seen(&again, 4000, 5000), None);
+}
+
 fn reread(text: &[u8]) -> Journal {
     let mut journal = Journal::default();
     let mut claims = Vec::new();
