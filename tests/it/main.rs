@@ -28,6 +28,8 @@ mod exceptions;
 mod flows;
 /// Traffic in pieces.
 mod fragments;
+/// Guessing in every manner.
+mod guessing;
 /// Alerts tied together.
 mod incidents;
 /// Network namespaces with pods in them; no tests.
