@@ -283,3 +283,61 @@ fn datagrams_of_known_flows_allocate_nothing_per_packet() {
     println!("10000 datagrams, {} allocations", info.count_total);
     assert!(info.count_total <= 4, "{}", info.count_total);
 }
+
+/// A scan of all ports of 254 hosts in the name of ever new addresses: what it makes us remember is bounded, it is told
+/// once, and who scans beside it at an ordinary pace is told as well.
+#[test]
+fn made_up_addresses_neither_fill_nor_blind() {
+    const PROBES: u32 = 100_000;
+    let syn = |from: Host, to: Host, ports: (u16, u16), seq: u32| {
+        let mut header = TcpHeader::new(ports.0, ports.1, seq, 1024);
+        header.syn = true;
+        wire::tcp(&from, &to, 7, header, &[])
+    };
+    let inside = |number: u32| on_bridge(1 + (number % 254) as u8);
+    let mut scene = Scene::new(7);
+    // Somebody who was there before, and now tries a port every 20 ms.
+    let mut session = Session::open(&mut scene, route(0, 80), START);
+    session.say(
+        &mut scene,
+        Side::Client,
+        b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n",
+    );
+    session.say(&mut scene, Side::Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+    session.close(&mut scene, Side::Client);
+    let mut capture = pcap::Recording::default();
+    for (time, frame) in pcap::records(&scene.finish()) {
+        capture.push(time, frame.to_vec());
+    }
+    let began = START.after(Duration::from_secs(5));
+    for probe in 0..PROBES {
+        let at = began.after(Duration::from_micros(100) * probe);
+        let made_up = Ipv4Addr::from(probe.wrapping_mul(2_654_435_761) | 0x0100_0000);
+        let from = outside(made_up, Duration::ZERO);
+        let port = (probe.wrapping_mul(40_503) >> 7) as u16;
+        capture.push(at, syn(from, inside(probe), (40_000, port), probe));
+        if probe % 200 == 0 {
+            let port = 1000 + (probe / 200) as u16;
+            capture.push(at, syn(on_bridge(10), on_bridge(20), (41_000, port), probe));
+        }
+    }
+    let capture = capture.finish();
+    let mut pipeline = pipeline();
+    let info = measure(|| feed(&mut pipeline, pcap::records(&capture)));
+    let (verdict, _) = pipeline.finish();
+    for alert in &verdict.alerts {
+        println!(
+            "{} {}: {}",
+            alert.signature.id, alert.actor.ip, alert.summary
+        );
+    }
+    println!(
+        "{PROBES} probes from as many addresses: {} MiB held at most",
+        info.bytes_max >> 20
+    );
+    assert!(info.bytes_max < 512 << 20, "{}", info.bytes_max);
+    let by = |ip| verdict.alerts.iter().filter(move |one| one.actor.ip == ip);
+    let scanner = on_bridge(10).ip;
+    assert_eq!(by(scanner).count(), 1, "the ordinary scan, once");
+    assert_eq!(verdict.alerts.len(), 2, "and the other, once");
+}

@@ -294,7 +294,10 @@ impl Detector for DbSweep {
                 if context.is_known(flow) {
                     return;
                 }
-                let contact = FirstContact::of(flow, success, event.time);
+                let contact = FirstContact {
+                    vouched: context.is_there(&flow.orig),
+                    ..FirstContact::of(flow, success, event.time)
+                };
                 let theta0 = self.thresholds.theta0;
                 self.suspects
                     .lines
@@ -315,7 +318,10 @@ impl Detector for DbSweep {
                 if answers == 0 || context.is_learned(flow) {
                     return;
                 }
-                let contact = FirstContact::of(flow, true, event.time);
+                let contact = FirstContact {
+                    vouched: context.is_there(&flow.orig),
+                    ..FirstContact::of(flow, true, event.time)
+                };
                 let theta0 = self.thresholds.theta0;
                 if said == 0 && may_be_a_node(&flow.orig) && self.is_steady(flow) {
                     self.suspects.lines.excuse(&flow.orig, aim, &contact);

@@ -207,6 +207,7 @@ impl HostSweep {
             weight: 1.0,
             time,
             flow: None,
+            vouched: context.is_there(asker),
         };
         self.contact(asker, Way::Arp, &contact, context);
     }
@@ -405,7 +406,10 @@ impl Detector for HostSweep {
                 if let Some(way) = way(flow)
                     && !is_node(&flow.orig)
                 {
-                    let contact = FirstContact::of(flow, true, event.time);
+                    let contact = FirstContact {
+                        vouched: context.is_there(&flow.orig),
+                        ..FirstContact::of(flow, true, event.time)
+                    };
                     let theta0 = self.thresholds.theta0;
                     self.suspects
                         .lines

@@ -70,7 +70,7 @@ use std::time::Duration;
 use crate::baseline::{Baseline, Lineage, Profile, RELEASE_WINDOW};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
-use crate::identity::{Allocation, Journal};
+use crate::identity::{Allocation, IdentityKind, Journal};
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -166,6 +166,12 @@ impl<'a> Context<'a> {
     pub fn is_stranger(&self, flow: &FlowInfo, now: Timestamp) -> bool {
         let first = self.debuts.seen(flow.orig.ip);
         first.is_some_and(|first| now.since(first) >= SETTLED) && !self.is_known(flow)
+    }
+
+    /// Whether somebody is known to be at an end: a pod that is named, or who has held a conversation. Any other address may be
+    /// made up.
+    pub fn is_there(&self, end: &Endpoint) -> bool {
+        end.who.identity.kind == IdentityKind::Pod || self.acquaintances.is_there(end.ip)
     }
 
     /// Whether the baseline has seen the flow's originator make this very contact.

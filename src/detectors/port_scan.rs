@@ -21,7 +21,7 @@ use crate::address::is_group;
 use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, EventKinds};
 use crate::features::{
-    ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key,
+    ContactLines, FirstContact, Line, Source, SourceKey, Throng, database_product, source_key,
 };
 use crate::flow::Protocol;
 use crate::telemetry::LossCounts;
@@ -57,6 +57,8 @@ const MAX_BREADTH_BITS: f64 = 32.0;
 const BLOCK_CONTACTS: u64 = 10;
 const BLOCK_HOSTS: usize = 3;
 const MOST_TARGETS: usize = 16;
+/// Hundreds of strangers within seconds that fail at dozens of ends: no honest cause is known.
+const BITS_THRONG: f64 = 20.0;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -240,6 +242,54 @@ fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) 
     }
 }
 
+/// What is told of strangers that come by the hundred.
+fn thronged(throng: &Throng) -> Finding {
+    let (hosts, ports) = throng.breadth();
+    let remembered = throng.ends.len();
+    let Throng { sources, .. } = throng;
+    Finding {
+        signature: SPEC.id,
+        subject: "many addresses".into(),
+        actor: throng.actor.clone(),
+        first: throng.first,
+        last: throng.last,
+        targets: throng.targets.iter().map(target).collect(),
+        target_count: hosts as u64,
+        evidence: vec![
+            Evidence {
+                feature: "scan.strangers",
+                family: Family::Deception,
+                observed: *sources as f64,
+                expected: "clients that hold a conversation now and then".into(),
+                bits: BITS_THRONG,
+                signature_grade: true,
+                text: format!(
+                    "{sources} addresses that never held a conversation came to fail, as if made up"
+                ),
+            },
+            Evidence {
+                feature: "scan.strangers_ends",
+                family: Family::Volume,
+                observed: remembered as f64,
+                expected: "the few ends that many clients share".into(),
+                bits: (remembered as f64).log2(),
+                signature_grade: false,
+                text: format!(
+                    "at {remembered} ends or more, on {hosts} {} and {ports} {}",
+                    if hosts == 1 { "host" } else { "hosts" },
+                    if ports == 1 { "port" } else { "ports" }
+                ),
+            },
+        ],
+        flows: throng.samples.clone(),
+        summary: format!(
+            "and {} other addresses, made up as it seems, tried ports on {hosts} {} or more; nothing tells who sends in their names",
+            sources.saturating_sub(1),
+            if hosts == 1 { "host" } else { "hosts" },
+        ),
+    }
+}
+
 fn breadth_bits(line: &Line) -> f64 {
     (line.probed().saturating_sub(1) as f64 * BITS_PER_PORT).min(MAX_BREADTH_BITS)
 }
@@ -304,7 +354,10 @@ impl Detector for PortScan {
                     && record.packets.iter().all(|&count| count > 0)
                     && context.acquaintances.said(flow) == 0 =>
             {
-                let contact = FirstContact::of(flow, true, event.time);
+                let contact = FirstContact {
+                    vouched: context.is_there(&flow.orig),
+                    ..FirstContact::of(flow, true, event.time)
+                };
                 let theta0 = self.thresholds.theta0;
                 let host = Along::Host(flow.resp.ip);
                 let lines = &mut self.suspects.lines;
@@ -321,12 +374,19 @@ impl Detector for PortScan {
             self.report(&key, out);
         }
         self.suspects.forget(now);
+        if let Some(throng) = self.suspects.lines.throng(now)
+            && throng.sources >= throng.told.saturating_mul(2)
+        {
+            throng.told = throng.sources;
+            out.push(thronged(throng));
+        }
     }
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
         for key in self.suspects.all() {
             self.report(&key, out);
         }
+        out.extend(self.suspects.lines.last_throng().map(|last| thronged(last)));
     }
 
     fn state_size(&self) -> StateSize {

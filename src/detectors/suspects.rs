@@ -46,6 +46,7 @@ pub(super) fn first_contact<'a>(
     };
     Some(FirstContact {
         weight,
+        vouched: context.is_there(&flow.orig),
         ..FirstContact::of(flow, success, time)
     })
 }
@@ -126,6 +127,10 @@ impl<K: Ord + Copy> Suspects<K> {
                 .filter(|key| self.reported.contains(key))
                 .cloned(),
         );
+        // Where addresses are made up by the hundred, no single one is worth a word.
+        if self.lines.throng(now).is_some() {
+            due.retain(|key| !self.lines.is_stranger(key));
+        }
         self.decoys.told(due, &mut self.lines)
     }
 
@@ -146,6 +151,9 @@ impl<K: Ord + Copy> Suspects<K> {
     pub(super) fn all(&mut self) -> Vec<SourceKey> {
         let mut all = std::mem::take(&mut self.reported);
         all.extend(std::mem::take(&mut self.waiting).into_keys());
+        if self.lines.last_throng().is_some() {
+            all.retain(|key| !self.lines.is_stranger(key));
+        }
         self.decoys.told(all.into_iter().collect(), &mut self.lines)
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::recollection::Recollection;
 use crate::event::{Event, EventKind, FlowInfo};
-use crate::flow::{FlowId, Outcome};
+use crate::flow::{FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
 
 /// Acquaintances remembered.
@@ -22,6 +22,8 @@ pub struct Acquaintances {
     said: Recollection<u64>,
     /// Who has answered anybody.
     servers: Recollection<()>,
+    /// Who has said something over TCP and had an answer to it: nobody can in the name of an address that he made up.
+    spoken: Recollection<()>,
     /// Addresses that serve others, with the first two of their ports.
     serving: Recollection<(u16, Option<u16>)>,
     /// The last answer of `met`: several ask of the same flow, one after the other.
@@ -34,6 +36,7 @@ impl Default for Acquaintances {
             said: Recollection::new(MAX),
             servers: Recollection::new(MAX),
             serving: Recollection::new(MAX),
+            spoken: Recollection::new(MAX),
             last: Cell::new(None),
         }
     }
@@ -63,7 +66,10 @@ impl Acquaintances {
                 }
             }
             EventKind::FlowEnded { flow, record } => {
-                let [said, _] = record.payload_bytes;
+                let [said, heard] = record.payload_bytes;
+                if said > 0 && heard > 0 && flow.protocol == Protocol::Tcp {
+                    self.spoken.entry(&flow.orig.ip, || ());
+                }
                 if said > 0
                     && let Some(most) = self.said.get_mut(&key(flow))
                 {
@@ -101,6 +107,11 @@ impl Acquaintances {
         let met = self.said.get(&key(flow)).is_some();
         self.last.set(Some((flow.id, met)));
         met
+    }
+
+    /// Whether there is somebody at an address: it has answered others, or held a conversation.
+    pub fn is_there(&self, ip: IpAddr) -> bool {
+        self.spoken.get(&ip).is_some() || self.serves(ip)
     }
 
     /// The most that the flow's originator has said there in an earlier conversation, in payload bytes.

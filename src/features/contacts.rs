@@ -13,6 +13,7 @@ use lru::LruCache;
 
 use super::SequentialTest;
 use super::bounded;
+use super::throng::Throng;
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::Outcome;
 use crate::identity::IdentityKind;
@@ -51,6 +52,9 @@ pub struct FirstContact<'a> {
     pub time: Timestamp,
     /// The flow, if it was one.
     pub flow: Option<&'a Arc<FlowInfo>>,
+    /// Whether the source is known to be there: a pod, or somebody who took part in a conversation. Any other address may
+    /// be made up.
+    pub vouched: bool,
 }
 
 impl<'a> FirstContact<'a> {
@@ -64,6 +68,7 @@ impl<'a> FirstContact<'a> {
             weight: 1.0,
             time,
             flow: Some(flow),
+            vouched: flow.orig.who.identity.kind == IdentityKind::Pod,
         }
     }
 }
@@ -182,8 +187,14 @@ impl Line {
                 self.members.insert(contact.member, standing);
                 -test.step_bits(true)
             }
-            // Its success came when nothing had failed, and was not remembered.
-            None if unused && self.meet(contact, Standing::Unused) => 0.0,
+            // Its success came when nothing had failed, and was not remembered. Of so many that not all are remembered, it
+            // was counted before.
+            None if unused
+                && self.members.len() < MAX_MEMBERS
+                && self.meet(contact, Standing::Unused) =>
+            {
+                0.0
+            }
             _ => return,
         };
         if unused {
@@ -284,10 +295,13 @@ impl<K> Source<K> {
     }
 }
 
-/// The lines of many sources: bounded in sources and in contacts, the source heard of least recently goes first.
+/// The lines of many sources: bounded in sources and in contacts, the source heard of least recently goes first. Sources that
+/// may be made up have room of their own, for there is no end of them.
 #[derive(Debug)]
 pub struct ContactLines<K> {
     sources: LruCache<SourceKey, Source<K>>,
+    strangers: LruCache<SourceKey, Source<K>>,
+    throng: Option<Throng>,
     /// Contacts remembered one by one.
     contacts: usize,
     theta1: f64,
@@ -301,6 +315,8 @@ impl<K: Ord + Copy> ContactLines<K> {
     pub fn new(max_sources: usize, theta1: f64, unused_bits: f64) -> Self {
         Self {
             sources: bounded(max_sources),
+            strangers: bounded(max_sources),
+            throng: None,
             contacts: 0,
             theta1,
             unused_bits,
@@ -310,17 +326,33 @@ impl<K: Ord + Copy> ContactLines<K> {
 
     /// Sources remembered.
     pub fn len(&self) -> usize {
-        self.sources.len()
+        self.sources.len() + self.strangers.len()
     }
 
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
-        self.sources.is_empty()
+        self.len() == 0
     }
 
     /// Most sources ever remembered.
     pub fn limit(&self) -> usize {
-        self.sources.cap().get()
+        self.sources.cap().get() + self.strangers.cap().get()
+    }
+
+    /// Strangers that came together, if they may be coming yet.
+    pub fn throng(&mut self, now: Timestamp) -> Option<&mut Throng> {
+        self.throng.as_mut().filter(|throng| throng.is_here(now))
+    }
+
+    /// Strangers that came together last, however long ago.
+    pub fn last_throng(&mut self) -> Option<&mut Throng> {
+        let last = self.throng.as_mut()?;
+        last.is_here(last.last).then_some(last)
+    }
+
+    /// Whether a source may be made up, as far as is known.
+    pub fn is_stranger(&self, key: &SourceKey) -> bool {
+        self.strangers.contains(key)
     }
 
     /// Sources forgotten for want of room.
@@ -336,7 +368,7 @@ impl<K: Ord + Copy> ContactLines<K> {
         if contact.success && !contact.telling && !self.has(&key, &line) {
             return;
         }
-        if let Some((line, test)) = self.line(&key, actor, theta0, line, contact.time) {
+        if let Some((line, test)) = self.line(&key, actor, theta0, line, contact) {
             let before = line.members.len();
             line.contact(contact, test);
             let more = line.members.len() - before;
@@ -358,7 +390,7 @@ impl<K: Ord + Copy> ContactLines<K> {
         if !telling && !self.has(&key, &line) {
             return;
         }
-        if let Some((line, test)) = self.line(&key, actor, theta0, line, contact.time) {
+        if let Some((line, test)) = self.line(&key, actor, theta0, line, contact) {
             let before = line.members.len();
             line.over(contact, unused, test, unused_bits);
             let more = line.members.len() - before;
@@ -369,7 +401,7 @@ impl<K: Ord + Copy> ContactLines<K> {
     /// What `actor` left unused, it has another reason to visit again and again.
     pub fn excuse(&mut self, actor: &Endpoint, line: K, contact: &FirstContact<'_>) {
         let unused_bits = self.unused_bits;
-        if let Some(source) = self.sources.peek_mut(&source_key(actor))
+        if let Some(source) = self.source(&source_key(actor))
             && let Some(line) = source.lines.get_mut(&line)
         {
             line.excuse(contact, unused_bits);
@@ -379,8 +411,9 @@ impl<K: Ord + Copy> ContactLines<K> {
     /// Counts contacts just remembered. Too many, and other sources are forgotten.
     fn grow(&mut self, more: usize) {
         self.contacts += more;
-        while self.contacts > MAX_CONTACTS && self.sources.len() > 1 {
-            let Some((_, oldest)) = self.sources.pop_lru() else {
+        while self.contacts > MAX_CONTACTS && self.len() > 1 {
+            let stranger = self.strangers.pop_lru();
+            let Some((_, oldest)) = stranger.or_else(|| self.sources.pop_lru()) else {
                 return;
             };
             self.contacts -= oldest.size();
@@ -389,8 +422,9 @@ impl<K: Ord + Copy> ContactLines<K> {
     }
 
     fn has(&self, key: &SourceKey, line: &K) -> bool {
-        self.sources
-            .peek(key)
+        let source = self.sources.peek(key);
+        source
+            .or_else(|| self.strangers.peek(key))
             .is_some_and(|source| source.lines.contains_key(line))
     }
 
@@ -401,21 +435,34 @@ impl<K: Ord + Copy> ContactLines<K> {
         actor: &Endpoint,
         theta0: f64,
         line: K,
-        time: Timestamp,
+        contact: &FirstContact<'_>,
     ) -> Option<(&mut Line, SequentialTest)> {
-        if !self.sources.contains(key) {
-            let source = Source {
+        if !self.sources.contains(key) && (contact.vouched || !self.strangers.contains(key)) {
+            let known = self.strangers.pop(key);
+            let source = known.unwrap_or_else(|| Source {
                 actor: actor.clone(),
                 lines: BTreeMap::new(),
                 mark: 0,
                 test: SequentialTest::new(theta0, self.theta1),
+            });
+            let table = if contact.vouched {
+                &mut self.sources
+            } else {
+                let throng = &mut self.throng;
+                let known = throng.as_mut().and_then(|throng| throng.join(contact));
+                if known.is_none() {
+                    let new = throng.insert(Throng::new(actor, contact.time));
+                    new.join(contact)?;
+                }
+                &mut self.strangers
             };
-            if let Some((_, oldest)) = self.sources.push(key.clone(), source) {
+            if let Some((_, oldest)) = table.push(key.clone(), source) {
                 self.contacts -= oldest.size();
                 self.evicted += 1;
             }
         }
-        let source = self.sources.get_mut(key)?;
+        let known = self.sources.get_mut(key);
+        let source = known.or_else(|| self.strangers.get_mut(key))?;
         if !source.lines.contains_key(&line) && source.lines.len() >= MAX_LINES {
             let weakest = source
                 .lines
@@ -427,29 +474,39 @@ impl<K: Ord + Copy> ContactLines<K> {
             }
         }
         let test = source.test;
-        let line = source.lines.entry(line).or_insert_with(|| Line::new(time));
+        let line = source
+            .lines
+            .entry(line)
+            .or_insert_with(|| Line::new(contact.time));
         Some((line, test))
     }
 
     /// A source, if it is remembered.
     pub fn source(&mut self, key: &SourceKey) -> Option<&mut Source<K>> {
-        self.sources.peek_mut(key)
+        let known = self.sources.peek_mut(key);
+        known.or_else(|| self.strangers.peek_mut(key))
     }
 
     /// Sources that were not heard of since `before`, the longest silent first.
     pub fn stale(&self, before: Timestamp) -> impl Iterator<Item = &SourceKey> {
-        self.sources
-            .iter()
-            .rev()
-            .take_while(move |(_, source)| source.lines.values().all(|line| line.last < before))
-            .map(|(key, _)| key)
+        let silent = move |source: &Source<K>| source.lines.values().all(|line| line.last < before);
+        [&self.sources, &self.strangers]
+            .into_iter()
+            .flat_map(move |table| {
+                table
+                    .iter()
+                    .rev()
+                    .take_while(move |(_, source)| silent(source))
+                    .map(|(key, _)| key)
+            })
     }
 
     /// Forgets the sources that were not heard of since `before`, and says which.
     pub fn forget(&mut self, before: Timestamp) -> Vec<SourceKey> {
         let stale: Vec<SourceKey> = self.stale(before).cloned().collect();
         for key in &stale {
-            if let Some(gone) = self.sources.pop(key) {
+            let known = self.sources.pop(key);
+            if let Some(gone) = known.or_else(|| self.strangers.pop(key)) {
                 self.contacts -= gone.size();
             }
         }
@@ -504,6 +561,7 @@ mod tests {
             weight: 1.0,
             time: Timestamp::from_secs(i64::from(port)),
             flow: None,
+            vouched: true,
         };
         lines.contact(&actor, 0.8, 0, &contact);
     }
@@ -540,6 +598,7 @@ mod tests {
             weight: 1.0,
             time: Timestamp::from_secs(99),
             flow: None,
+            vouched: true,
         };
         for _ in 0..2 {
             // Again: counted once.
@@ -577,6 +636,7 @@ mod tests {
                     weight: 1.0,
                     time: Timestamp::from_secs(i64::from(source)),
                     flow: None,
+                    vouched: true,
                 };
                 lines.contact(&actor, 0.8, n % 8, &contact);
             }

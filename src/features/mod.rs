@@ -22,6 +22,7 @@ mod releases;
 mod sequential;
 mod services;
 mod siblings;
+mod throng;
 mod vocabulary;
 
 pub use acquaintances::Acquaintances;
@@ -50,4 +51,5 @@ pub use releases::Releases;
 pub use sequential::SequentialTest;
 pub use services::{DatabaseProduct, database_product, is_session_port};
 pub use siblings::{Replicas, Siblings};
+pub use throng::Throng;
 pub use vocabulary::{Vocabulary, statement_word, words};

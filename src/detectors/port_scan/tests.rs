@@ -25,7 +25,7 @@ fn a_scan_is_found_however_slow() {
             bench.bits()
         );
     }
-    assert!(scan(0.01, 6).alerts(), "six refusals in a row suffice");
+    assert!(scan(0.01, 5).alerts(), "five refusals in a row suffice");
     assert!(!scan(0.01, 4).alerts(), "four may be a client's bad day");
 }
 
@@ -274,4 +274,50 @@ fn honest_clients_are_left_alone() {
     }
     bench.finish(1000.0);
     assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn addresses_that_are_made_up_are_told_once_and_hide_nobody() {
+    let mut bench = Bench::new("port-scan");
+    let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+    for n in 0..20_000_u32 {
+        let [_, b, c, d] = n.wrapping_mul(2_654_435_761).to_be_bytes();
+        let made_up = end(&format!("9.{b}.{c}.{d}"), IdentityKind::External, None);
+        let host = pod(&format!("10.244.2.{}", n % 250 + 1), "host");
+        let at = f64::from(n) / 1000.0;
+        let port = (n.wrapping_mul(40_503) % 60_000) as u16 + 1;
+        bench.tcp(at, (&made_up, &host), port, Outcome::Silent, 0);
+        if n % 2000 == 0 {
+            let port = 100 + (n / 2000) as u16;
+            bench.tcp(at, (&web, &api), port, Outcome::Refused, 0);
+        }
+    }
+    bench.finish(60.0);
+    let who: std::collections::BTreeSet<_> =
+        bench.findings.iter().map(|one| one.actor.ip).collect();
+    assert_eq!(who.len(), 2, "{who:?}");
+    assert!(who.contains(&web.ip));
+}
+
+#[test]
+fn clients_whose_servers_are_down_are_no_throng() {
+    let mut bench = Bench::new("port-scan");
+    for n in 0..2000_u32 {
+        let client = end(
+            &format!("10.1.{}.{}", n / 250, n % 250),
+            IdentityKind::Unknown,
+            None,
+        );
+        let server = end(
+            &format!("10.2.0.{}", n % 12 + 1),
+            IdentityKind::Unknown,
+            None,
+        );
+        let at = f64::from(n) / 500.0;
+        for port in [80, 443] {
+            bench.tcp(at, (&client, &server), port, Outcome::Silent, 0);
+        }
+    }
+    bench.finish(60.0);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
 }
