@@ -65,6 +65,10 @@ const BITS_INVERTED: f64 = 4.0;
 const BITS_NOBODYS_PROTOCOL: f64 = 3.0;
 /// What may well be the cluster's own must be new.
 const FEWEST_BITS_NEW: f64 = 3.0;
+/// To a stranger's bare address, first called while the client was watched, nothing is delivered by the clock: then it speaks
+/// less for an honest agent that something else is said each time. Padding makes it so.
+const BITS_LATE_STRANGER: f64 = 6.0;
+const LEAST_BITS_TO_STRANGERS: f64 = -5.0;
 const MAX_SAMPLES: usize = 4;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -356,6 +360,11 @@ impl Series {
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
             return None;
         }
+        let bare = bare_address(flow, context);
+        // Whom queues, terminals and chats keep sessions with, they know by name.
+        if is_session_port(flow.resp_port) && bare.is_none() {
+            return None;
+        }
         let mut evidence = vec![Evidence {
             feature: "contact.regularity",
             family: Family::Timing,
@@ -371,9 +380,13 @@ impl Series {
             ),
         }];
         let inverted = self.inverted * 2 > self.count;
-        evidence.push(self.sizes().evidence(inverted));
+        let mut sizes = self.sizes().evidence(inverted);
+        if bare.is_some() && new.bits >= BITS_LATE_STRANGER {
+            sizes.bits = sizes.bits.max(LEAST_BITS_TO_STRANGERS);
+        }
+        evidence.push(sizes);
         evidence.push(new);
-        evidence.extend(bare_address(flow, context));
+        evidence.extend(bare);
         if inverted {
             evidence.push(self.protocol(
                 "contact.inverted",
@@ -469,7 +482,8 @@ fn is_candidate(flow: &FlowInfo) -> bool {
         && flow.orig.ip != flow.resp.ip
         && !matches!(by(&flow.orig), IdentityKind::Node | IdentityKind::Service)
         && (flow.protocol == Protocol::Tcp || by(&flow.orig) == IdentityKind::Pod)
-        && !is_session_port(flow.resp_port)
+        && (!is_session_port(flow.resp_port)
+            || flow.protocol == Protocol::Tcp && by(&flow.resp) == IdentityKind::External)
         && !is_between_nodes(flow)
 }
 

@@ -77,6 +77,8 @@ const LONGEST_COMMAND: f64 = 96.0;
 /// Standard deviation of the pauses' logarithms from which on no timer makes them: a timer with ±50 % jitter has 0.3.
 const HUMAN_SPREAD: f64 = 0.4;
 const TELNET: u16 = 23;
+/// What only shells say.
+const SPEAKS: u8 = ShellMarks::NO_TERMINAL | ShellMarks::WINDOWS | ShellMarks::OUTPUT;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +215,13 @@ impl ReverseShell {
         }
     }
 
+    /// Whether what only shells say was read there.
+    fn reads_as_shell(&self, id: FlowId) -> bool {
+        let speaks = |marks: &ShellMarks| marks.any(SPEAKS);
+        let session = self.sessions.peek(&id);
+        session.is_some_and(|session| session.marks.iter().any(speaks))
+    }
+
     /// Reports a session if its evidence suffices and has grown, or if it is over.
     fn report(&mut self, id: FlowId, over: bool, context: &Context<'_>, out: &mut Findings) {
         let Some(session) = self.sessions.peek_mut(&id) else {
@@ -231,19 +240,27 @@ impl ReverseShell {
         };
         if total_bits(&evidence) >= self.alert_bits {
             session.reported = Some(moves.max(1));
-            out.push(session.finding(asker, evidence));
+            let flow = &session.flow;
+            let domain = context.peers.domain(flow.orig.ip, flow.resp.ip);
+            let domain = domain
+                .filter(|_| asker == Direction::Resp)
+                .map(|name| &**name);
+            out.push(session.finding(asker, evidence, domain));
         }
     }
 }
 
 /// Whether somebody could be working a shell there: over TCP, in no protocol that is known, not over a terminal's own.
 fn is_candidate(flow: &FlowInfo, app: Option<&'static str>) -> bool {
-    flow.protocol == Protocol::Tcp
-        && matches!(app, None | Some("tls"))
-        && !matches!(
-            flow.resp.who.identity.kind,
-            IdentityKind::Node | IdentityKind::Service
-        )
+    flow.protocol == Protocol::Tcp && matches!(app, None | Some("tls")) && may_serve(flow)
+}
+
+/// Nodes have shells by design, and services are never who answers.
+fn may_serve(flow: &FlowInfo) -> bool {
+    !matches!(
+        flow.resp.who.identity.kind,
+        IdentityKind::Node | IdentityKind::Service
+    )
 }
 
 /// What was said through a proxy that knows nothing of what it carries. Other carriers are tunnels, and told as such.
@@ -366,8 +383,7 @@ impl Session {
     fn marks(&self, asker: Direction) -> impl Iterator<Item = Evidence> + use<> {
         let asks = self.marks[asker as usize];
         let answers = self.marks[asker.reverse() as usize];
-        let speaks =
-            answers.any(ShellMarks::NO_TERMINAL | ShellMarks::WINDOWS | ShellMarks::OUTPUT);
+        let speaks = answers.any(SPEAKS);
         let prompts = answers.any(ShellMarks::PROMPT);
         let commands = asks.any(ShellMarks::COMMAND);
         let bits = [
@@ -452,7 +468,7 @@ impl Session {
         })
     }
 
-    fn finding(&self, asker: Direction, evidence: Vec<Evidence>) -> Finding {
+    fn finding(&self, asker: Direction, evidence: Vec<Evidence>, domain: Option<&str>) -> Finding {
         let flow = &self.flow;
         // Whoever called is the one to look at, unless that is somebody outside.
         let from_outside = asker == Direction::Orig && is_outside(&flow.orig);
@@ -488,14 +504,21 @@ impl Session {
         };
         Finding {
             signature: SPEC.id,
-            subject: other.ip.to_string(),
+            subject: format!(
+                "{}:{}",
+                domain.map_or_else(|| other.ip.to_string(), str::to_owned),
+                flow.resp_port
+            ),
             actor: actor.clone(),
             first: flow.start,
             last: self.last,
             targets: vec![Target {
                 endpoint: Some(other.clone()),
                 port: Some(flow.resp_port),
-                protocol: Some(self.app.unwrap_or("tcp")),
+                protocol: Some(self.app.unwrap_or(match flow.protocol {
+                    Protocol::Udp => "udp",
+                    _ => "tcp",
+                })),
                 domain: None,
             }],
             target_count: 1,
@@ -513,7 +536,7 @@ impl Detector for ReverseShell {
                 flow,
                 exchange,
                 app,
-            } if is_candidate(flow, *app) => {
+            } if is_candidate(flow, *app) || self.reads_as_shell(flow.id) => {
                 // The first exchange is a greeting or a handshake, whoever begins it. Most flows have no other, and
                 // programs ask the next thing at once.
                 let telling = exchange.number > 0 && exchange.pause() >= KEYSTROKE.start;
@@ -526,7 +549,10 @@ impl Detector for ReverseShell {
                     self.report(flow.id, false, context, out);
                 }
             }
-            EventKind::Transaction { flow, transaction } if is_candidate(flow, None) => {
+            // A shell's text gives it away over UDP, too, and whatever name a banner has given the flow.
+            EventKind::Transaction { flow, transaction }
+                if matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) && may_serve(flow) =>
+            {
                 match through_socks(transaction) {
                     // Of what a proxy carries the text is all there is: whose turn it was is not told.
                     Some(carried) => {

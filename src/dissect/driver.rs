@@ -29,6 +29,8 @@ pub struct FlowDissector {
     gave_up: bool,
     /// Whether the dissector knows that the flow is its own.
     confirmed: bool,
+    /// Directions of which it was told that a shell's text shows in spite of the flow's name.
+    shown: Both<bool>,
 }
 
 enum State {
@@ -105,6 +107,10 @@ impl FlowDissector {
                 resp: false,
             },
             gave_up: false,
+            shown: Both {
+                orig: false,
+                resp: false,
+            },
             confirmed: false,
         }
     }
@@ -326,6 +332,15 @@ impl FlowDissector {
         let State::Named(named) = &mut self.state else {
             return Progress::Done;
         };
+        // One end's banner hides no shell.
+        if self.carrier == Carrier::Tcp && !*self.shown.of(segment.direction) {
+            let marks = ShellMarks::of(first(segment.data, PROBE_WINDOW));
+            if marks.any(ShellMarks::NO_TERMINAL | ShellMarks::OUTPUT | ShellMarks::COMMAND) {
+                *self.shown.of(segment.direction) = true;
+                let opening = Opening::new(segment.direction, segment.data, marks);
+                out.push(Transaction::Opening(opening));
+            }
+        }
         match named.feed(segment) {
             Further::Waits => self.wait(segment),
             Further::Over => Progress::Done,

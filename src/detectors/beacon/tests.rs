@@ -292,3 +292,42 @@ fn who_goes_the_rounds_by_one_clock_watches_over_servers() {
         );
     }
 }
+
+/// Calls to a port, every six seconds ±30 %, with padding of any length; whether the client looks names up elsewhere.
+fn padded(port: u16, server: &Endpoint, asks_dns: bool) -> Bench {
+    let mut bench = watched();
+    let resolver = pod("10.244.1.2", "dns");
+    if asks_dns {
+        bench.dns(
+            1.0,
+            (&api(), &resolver),
+            "api.vendor.com",
+            1,
+            Some("203.0.113.7".parse().unwrap()),
+        );
+    }
+    let mut rng = Rng::new(3);
+    let mut now = 61.0;
+    for _ in 0..40 {
+        now += 6.0 * (0.7 + rng.below(600) as f64 / 1000.0);
+        let size = rng.within(150..750);
+        contact(&mut bench, now, (&api(), server), port, (size, 120));
+    }
+    bench
+}
+
+#[test]
+fn padding_hides_no_calls_to_a_strangers_address() {
+    let bench = padded(443, &master(), true);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    // Whoever isn't known to go by names may have been told the address.
+    assert!(!padded(443, &master(), false).alerts());
+}
+
+#[test]
+fn a_queues_port_is_no_hiding_place() {
+    let bench = padded(1883, &master(), true);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    let broker = end("10.60.0.9", IdentityKind::Unknown, None);
+    assert!(!padded(1883, &broker, true).alerts());
+}

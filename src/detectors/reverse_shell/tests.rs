@@ -338,3 +338,26 @@ fn many_sessions_are_bounded() {
     let size = bench.state_size();
     assert!(size.entries <= size.limit);
 }
+
+#[test]
+fn neither_a_banner_nor_datagrams_hide_a_shells_text() {
+    let ends = (&web(), &outside());
+    let mut talk = Talk::new(watched(&web()), ends, PORT, Some("nats"));
+    talk.marks(Resp, ShellMarks::COMMAND);
+    talk.marks(Orig, ShellMarks::OUTPUT);
+    talk.says(Resp, 3.0, (9, 200));
+    assert!(talk.bench.alerts(), "{} bits", talk.bench.bits());
+    // Without a shell's text the same is what queues do.
+    let mut talk = Talk::new(watched(&web()), ends, PORT, Some("nats"));
+    for n in 0..20 {
+        talk.says(Resp, 3.0, (9, 200 + n));
+    }
+    assert!(!talk.bench.alerts());
+
+    let mut bench = watched(&web());
+    let flow = bench.begin(100.0, ends, Protocol::Udp, PORT);
+    bench.says(101.0, &flow, opening(Resp, ShellMarks::COMMAND));
+    bench.says(101.1, &flow, opening(Orig, ShellMarks::OUTPUT));
+    bench.ends(160.0, &flow);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+}

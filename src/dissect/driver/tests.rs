@@ -582,3 +582,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_banner_hides_no_shell() {
+    let (command, output) = (ShellMarks::COMMAND, ShellMarks::OUTPUT);
+    let shell = turns(&[
+        (Resp, BANNER),
+        (Orig, b"$ "),
+        (Resp, b"id\n"),
+        (Orig, b"uid=0(root) gid=0(root)\n"),
+        (Resp, b"uname -a\n"),
+        (Orig, b"Linux web 6.1.0\n"),
+    ]);
+    let (out, app, ..) = whole(&shell);
+    assert_eq!(app, Some("nats"));
+    let marks = openings(&out);
+    assert!(
+        marks
+            .iter()
+            .any(|&(from, _, marks)| from == Resp && marks & command != 0)
+    );
+    assert!(
+        marks
+            .iter()
+            .any(|&(from, _, marks)| from == Orig && marks & output != 0)
+    );
+}
