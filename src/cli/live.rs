@@ -22,7 +22,8 @@ use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, counted};
 use crate::runtime::{
-    Engine, Limits, Report, Rules, Selection, Setup, State, TapCounts, TapState, places,
+    Access, Engine, Limits, Report, Rules, Selection, Setup, State, TapCounts, TapState,
+    in_cluster, node, places,
 };
 use crate::signature::SignatureSet;
 
@@ -84,6 +85,14 @@ pub(super) struct LiveArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     inventory: Inventory,
+    /// Follow the Kubernetes API that this file tells of: pods (an agent's node's alone), services, endpointslices, nodes
+    /// [default: in a pod without --inventory, its service account's]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The node of which the Kubernetes API is asked for the pods [default: an agent's own, by the machine's name; a sensor
+    /// asks for all]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Only packets that match this BPF expression, as tcpdump takes it
     #[arg(short, long, value_name = "BPF")]
     filter: Option<String>,
@@ -171,12 +180,12 @@ pub(super) fn agent(args: &AgentArgs, source: Source, quiet: bool) -> anyhow::Re
 }
 
 /// The inventories that are named; on a node without any, what is found there.
-fn inventory(args: &LiveArgs, watch_node: bool) -> LiveInventory {
+fn inventory(args: &LiveArgs, watch_node: bool, kubernetes: bool) -> LiveInventory {
     let mut paths = args.inventory.paths.clone();
     if paths.is_empty() && watch_node {
         paths = places();
     }
-    if paths.is_empty() {
+    if paths.is_empty() && !kubernetes {
         warn!("nobody's address is known: alerts will bear addresses (--inventory names pods)");
     }
     let options = InventoryOptions {
@@ -184,6 +193,23 @@ fn inventory(args: &LiveArgs, watch_node: bool) -> LiveInventory {
         service_cidrs: args.inventory.service_cidr.clone(),
     };
     LiveInventory::new(paths, options)
+}
+
+/// The API of the cluster, where a file or this pod's service account tells of it.
+fn kubernetes(args: &LiveArgs, watch_node: bool) -> Option<Access> {
+    let kubeconfig = args.kubeconfig.clone();
+    let found = args.inventory.paths.is_empty() && in_cluster();
+    let whose = match &kubeconfig {
+        Some(file) => file.display().to_string(),
+        None if found => "this pod's service account".to_owned(),
+        None => return None,
+    };
+    info!("following the Kubernetes API by {whose}");
+    let own = || watch_node.then(node);
+    Some(Access {
+        kubeconfig,
+        node: args.node.clone().or_else(own),
+    })
 }
 
 fn run(
@@ -199,7 +225,8 @@ fn run(
     };
     let signatures = prepared.rules.signatures.clone();
     let (task, store) = task(args, prepared.rules)?;
-    let inventory = inventory(args, watch_node);
+    let kubernetes = kubernetes(args, watch_node);
+    let inventory = inventory(args, watch_node, kubernetes.is_some());
     if args.promisc {
         warn!(
             "promiscuous mode on a bridge that filters by iptables makes the kernel deliver packets to pods twice: use it on mirror ports alone"
@@ -214,7 +241,7 @@ fn run(
         silence: (args.alarm_silence > 0).then(|| Duration::from_mins(args.alarm_silence.into())),
         // A mirror port brings something all the time; a pod's loopback may not.
         each_interface: !watch_node,
-        names: inventory.paths().next().is_some(),
+        names: inventory.paths().next().is_some() || kubernetes.is_some(),
     };
     let mut renewer = Renewer::new(args.clone(), source);
     let engine = Engine::start(Setup {
@@ -229,6 +256,7 @@ fn run(
         ring: (args.ring as usize) << 20,
         flow: FlowConfig::default(),
         inventory,
+        kubernetes,
         task,
         outputs: Sinks::of(args).open()?,
         forwarder: match (prepared.forwarder, &args.spool) {

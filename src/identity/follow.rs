@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::claim::{Claim, Standing};
-use super::inventory::{Gathered, InventoryErrors, InventoryOptions, InventoryReport, gather};
+use super::inventory::{
+    Cluster, Gathered, InventoryErrors, InventoryOptions, InventoryReport, Kind, gather,
+};
 use super::{Journal, Source};
 use crate::address::NetworkId;
 use crate::time::Timestamp;
@@ -28,6 +30,8 @@ pub struct LiveInventory {
     /// What is still listed though its lease is gone: a result outlives it while a pod is taken down.
     leaving: BTreeSet<Key>,
     readings: u64,
+    /// What a cluster's API had listed at the last reading.
+    listed: BTreeSet<Kind>,
 }
 
 /// Whose claim it is.
@@ -62,6 +66,7 @@ impl LiveInventory {
             present: BTreeMap::new(),
             leaving: BTreeSet::new(),
             readings: 0,
+            listed: BTreeSet::new(),
         }
     }
 
@@ -75,21 +80,31 @@ impl LiveInventory {
         &self.journal
     }
 
-    /// Reads all inventories as they are at `now`. One that isn't there (yet), or is empty, tells that nobody is there.
+    /// Reads all inventories as they are at `now`, and what a cluster's API told by then. One that isn't there (yet), or is empty, tells that nobody is there.
     ///
     /// # Errors
     /// When one can't be read, as in the middle of its being written; then all stays as it was known.
-    pub fn read(&mut self, now: Timestamp) -> Result<InventoryReport, InventoryErrors> {
+    pub fn read(
+        &mut self,
+        now: Timestamp,
+        cluster: Option<&Cluster>,
+    ) -> Result<InventoryReport, InventoryErrors> {
         let Gathered {
             networks,
             declared,
             claims,
             mut report,
-        } = gather(&self.paths, &self.options, true)?;
+        } = gather(&self.paths, &self.options, cluster, true)?;
+        let listed: BTreeSet<Kind> = cluster
+            .iter()
+            .flat_map(|cluster| cluster.listed())
+            .collect();
+        let first_listing = listed != self.listed;
+        self.listed = listed;
         *self.journal.networks_mut() = networks;
         self.journal.declare(declared);
         let mut seen = BTreeMap::new();
-        let mut listed = BTreeSet::new();
+        let mut leaving = BTreeSet::new();
         for mut claim in claims {
             let key = Key::of(&claim);
             let known = self.present.get(&key);
@@ -98,12 +113,16 @@ impl LiveInventory {
             if lost_lease
                 || self.leaving.contains(&key) && claim.tenure.standing != Standing::Current
             {
-                listed.insert(key);
+                leaving.insert(key);
                 continue;
             }
             if claim.tenure.start.is_none() {
                 // Who is there at the first reading may have been there for long.
-                let first_seen = (self.readings > 0).then_some(now);
+                let first = match claim.source {
+                    Source::Kubernetes | Source::Watch => first_listing,
+                    _ => false,
+                } || self.readings == 0;
+                let first_seen = (!first).then_some(now);
                 claim.tenure.start = known.map_or(first_seen, |known| known.tenure.start);
             }
             seen.insert(key, claim);
@@ -115,7 +134,7 @@ impl LiveInventory {
             .map(|(_, claim)| claim.clone());
         self.journal.insert(news.chain(gone).collect::<Vec<_>>());
         self.present = seen;
-        self.leaving.append(&mut listed);
+        self.leaving.append(&mut leaving);
         if self.leaving.len() > LEAVING {
             self.leaving.clear();
         }
@@ -211,7 +230,7 @@ mod tests {
         }
 
         fn read(&mut self, at: i64) {
-            self.inventory.read(Timestamp::from_secs(at)).unwrap();
+            self.inventory.read(Timestamp::from_secs(at), None).unwrap();
         }
 
         fn holder(&self, ip: &str, at: i64) -> (Option<String>, Confidence) {
@@ -284,11 +303,11 @@ mod tests {
         let list = folder.path().join("pods.json");
         let paths = vec![list.clone()];
         let mut inventory = LiveInventory::new(paths, InventoryOptions::default());
-        inventory.read(Timestamp::from_secs(1)).unwrap();
+        inventory.read(Timestamp::from_secs(1), None).unwrap();
         fs::write(&list, "ip,namespace,pod\n10.1.1.1,shop,web-0\n").unwrap();
-        inventory.read(Timestamp::from_secs(2)).unwrap();
+        inventory.read(Timestamp::from_secs(2), None).unwrap();
         fs::write(&list, r#"{"kind":"List","items":[{"kind":"Pod","#).unwrap();
-        inventory.read(Timestamp::from_secs(3)).unwrap_err();
+        inventory.read(Timestamp::from_secs(3), None).unwrap_err();
         let who = inventory.journal().resolve(
             NetworkId::default(),
             "10.1.1.1".parse().unwrap(),

@@ -28,7 +28,8 @@ pub use declared::{
 };
 pub use follow::LiveInventory;
 pub use inventory::{
-    FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, load_inventory,
+    Cluster, FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, Kind,
+    Listing, Malformed, Told, load_inventory,
 };
 pub use journal::{Allocation, Journal, JournalConfig, Overlooked};
 pub use networks::{AddressClass, Look, Networks};

@@ -7,15 +7,16 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use tracing::{debug, info, warn};
 
+use super::kubernetes::Known;
 use super::view::View;
 use super::{Message, clock};
 use crate::identity::{InventoryErrors, InventoryReport, LiveInventory};
@@ -27,6 +28,9 @@ const SETTLE: Duration = Duration::from_millis(30);
 const BURST: Duration = Duration::from_millis(100);
 /// Whatever is not told by inotify (a network file system, an overflow) is seen after this.
 const AGAIN: Duration = Duration::from_secs(30);
+/// A reading may take one twentieth of the time, but one is made at least this often where something changes.
+const SHARE: u32 = 20;
+const REST: Duration = Duration::from_secs(5);
 /// How soon an inventory that couldn't be read, or wasn't there, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How deep directories are watched: `/var/lib/cni/networks/NAME`.
@@ -64,6 +68,8 @@ pub struct IdentityState {
 /// The identity thread's state.
 pub(super) struct Follower {
     inventory: LiveInventory,
+    /// What the Kubernetes API told, where it is followed.
+    kubernetes: Option<Known>,
     events: Option<OwnedFd>,
     orders: SyncSender<Message>,
     view: Arc<View>,
@@ -79,6 +85,7 @@ impl Follower {
     /// When an inventory is there and can't be read.
     pub(super) fn start(
         inventory: LiveInventory,
+        kubernetes: Option<Known>,
         orders: SyncSender<Message>,
         view: Arc<View>,
         again: Arc<AtomicBool>,
@@ -92,6 +99,7 @@ impl Follower {
         }
         let mut follower = Self {
             inventory,
+            kubernetes,
             events: events.ok(),
             orders,
             view,
@@ -100,7 +108,7 @@ impl Follower {
             told: None,
         };
         follower.watch();
-        let report = follower.inventory.read(clock())?;
+        let report = follower.read()?;
         tell(&report);
         follower.show(None);
         Ok(follower)
@@ -114,14 +122,19 @@ impl Follower {
     /// Follows until `stop`.
     pub(super) fn run(mut self, stop: &AtomicBool) {
         let mut due = now() + AGAIN;
+        let (mut rested, mut waiting) = (now(), false);
         while !stop.load(Ordering::Relaxed) {
-            let changed = self.changed();
+            waiting |= self.changed();
+            let changed = waiting && rested <= now();
             let asked = self.again.swap(false, Ordering::Relaxed);
             if !(changed || asked || due <= now()) {
                 continue;
             }
             self.watch();
-            let read = self.inventory.read(clock());
+            let began = now();
+            let read = self.read();
+            rested = now() + (began.elapsed() * SHARE).min(REST);
+            waiting = false;
             let failed = read.is_err();
             self.show(read.err().map(|errors| errors.to_string()));
             if !failed && self.orders.send(Message::Journal(self.journal())).is_err() {
@@ -129,6 +142,12 @@ impl Follower {
             }
             due = now() + if failed { RETRY } else { AGAIN };
         }
+    }
+
+    fn read(&mut self) -> Result<InventoryReport, InventoryErrors> {
+        let cluster = self.kubernetes.as_ref().map(|known| &known.cluster);
+        let cluster = cluster.map(|cluster| cluster.lock().unwrap_or_else(PoisonError::into_inner));
+        self.inventory.read(clock(), cluster.as_deref())
     }
 
     /// Waits a while for a change, and for its burst to end.
@@ -142,6 +161,7 @@ impl Follower {
             let mut fds: Vec<PollFd<'_>> = self
                 .events
                 .iter()
+                .chain(self.kubernetes.iter().map(|known| &*known.bell))
                 .map(|events| PollFd::new(events, PollFlags::IN))
                 .collect();
             poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
@@ -160,6 +180,13 @@ impl Follower {
 
     /// Takes the events that wait; whether any matters.
     fn drain(&self) -> bool {
+        let mut rung = [0; 8];
+        let rang = |known: &Known| rustix::io::read(&known.bell, &mut rung).is_ok();
+        let matters = self.kubernetes.as_ref().is_some_and(rang);
+        self.drain_files() || matters
+    }
+
+    fn drain_files(&self) -> bool {
         let Some(events) = &self.events else {
             return false;
         };

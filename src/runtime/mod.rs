@@ -4,7 +4,7 @@
 //! interfaces ─▶ capture thread ═ batches ═▶ analysis thread ═ alerts, flows ═▶ delivery thread
 //!    taps.rs                     ring.rs      analyst.rs                          deliver.rs
 //! inventories ─▶ identity thread ═ journal ════════▲
-//!                identity.rs
+//!                identity.rs ◀═ Kubernetes API, kubernetes.rs
 //! ```
 //!
 //! Nobody waits for the stage behind: where the analysis is behind, the kernel's buffer takes what comes and counts what it
@@ -15,6 +15,7 @@ mod deliver;
 mod forward;
 mod health;
 mod identity;
+mod kubernetes;
 mod links;
 mod privileges;
 mod ring;
@@ -53,6 +54,7 @@ use deliver::News;
 use forward::ForwardView;
 use health::{Health, Look};
 use identity::Follower;
+use kubernetes::Watcher;
 use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
 use view::View;
@@ -61,6 +63,7 @@ pub use deliver::Outputs;
 pub use forward::{Forwarded, Forwarder, node};
 pub use health::{Alarm, Condition, Limits};
 pub use identity::{IdentityState, places};
+pub use kubernetes::{Access, in_cluster};
 pub use state::State;
 pub use taps::{Selection, TapCounts, TapState};
 
@@ -140,6 +143,8 @@ pub struct Setup {
     pub flow: FlowConfig,
     /// Who held which address, followed while it changes.
     pub inventory: LiveInventory,
+    /// The Kubernetes API, if it is to be followed.
+    pub kubernetes: Option<Access>,
     /// What to do.
     pub task: Task,
     /// Where alerts and flows go.
@@ -218,6 +223,7 @@ pub struct Engine {
     ended: Arc<Notify>,
     capture: JoinHandle<()>,
     following: JoinHandle<()>,
+    kubernetes: Option<JoinHandle<()>>,
     analysis: JoinHandle<analyst::Outcome>,
     delivery: JoinHandle<u64>,
     saving: Option<JoinHandle<Result<(), StoreError>>>,
@@ -252,8 +258,14 @@ impl Engine {
         let (selection, live) = (&setup.selection, setup.live);
         let shown = Arc::clone(&view);
         let taps = Taps::open(selection, live, orders.clone(), freed, batches, shown)?;
+        let shown = Arc::clone(&view);
+        let access = setup.kubernetes;
+        let watcher = access
+            .map(|access| Watcher::new(access, shown))
+            .transpose()?;
         let follower = Follower::start(
             setup.inventory,
+            watcher.as_ref().map(Watcher::known),
             orders.clone(),
             Arc::clone(&view),
             Arc::clone(&reread),
@@ -309,6 +321,13 @@ impl Engine {
             let _bell: Bell = bell;
             follower.run(&halt);
         })?;
+        let kubernetes = watcher.map(|watcher| {
+            let (halt, bell) = thread();
+            named("kubernetes", move || {
+                let _bell: Bell = bell;
+                watcher.run(&halt);
+            })
+        });
         let store = setup.store;
         let shown = Arc::clone(&view);
         let saving = store.map(|store| {
@@ -329,6 +348,7 @@ impl Engine {
             ended,
             capture,
             following,
+            kubernetes: kubernetes.transpose()?,
             analysis,
             delivery,
             saving: saving.transpose()?,
@@ -380,8 +400,17 @@ impl Engine {
 
     /// Looks how the run stands, and tells what is wrong, and what is again as it should be.
     fn look(&mut self, at: Duration, remind: bool) {
-        let (taps, standing, identity) =
-            (self.view.taps(), self.view.standing(), self.view.identity());
+        let (taps, standing) = (self.view.taps(), self.view.standing());
+        let mut identity = self.view.identity();
+        let unfollowed = self
+            .view
+            .kubernetes()
+            .into_iter()
+            .find_map(|(kind, state)| {
+                let problem = state.problem?;
+                Some(format!("{} of the Kubernetes API: {problem}", kind.label()))
+            });
+        identity.problem = identity.problem.or(unfollowed);
         let mut failing = self.view.failing();
         let forwarded = self.forwarding.as_ref().map(ForwardView::counts);
         if forwarded.is_some_and(|counts| counts.kept == Some(false)) {
@@ -447,6 +476,9 @@ impl Engine {
         let died = |thread| move |_| RuntimeError::Died(thread);
         self.capture.join().map_err(died("capture"))?;
         self.following.join().map_err(died("identity"))?;
+        if let Some(kubernetes) = self.kubernetes {
+            kubernetes.join().map_err(died("kubernetes"))?;
+        }
         // The analysis and the delivery go on until nobody can send anything any more.
         drop(self.orders);
         drop(self.news);

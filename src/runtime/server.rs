@@ -14,6 +14,7 @@ use axum::routing::get;
 use super::clock;
 use super::forward::{ForwardView, Forwarded};
 use super::health::Condition;
+use super::kubernetes::Following;
 use super::view::View;
 use crate::signature::Severity;
 use crate::telemetry::Loss;
@@ -71,6 +72,19 @@ async fn readiness(State(Shown { view, .. }): State<Shown>) -> (StatusCode, Stri
             format_args!("identities: {} claims", identity.claims),
         ),
         Some(problem) => line(&mut text, format_args!("identities: {problem}")),
+    }
+    for (kind, state) in view.kubernetes() {
+        let problem = state.problem.as_deref();
+        let problem = problem.map_or(String::new(), |problem| format!(" ({problem})"));
+        line(
+            &mut text,
+            format_args!(
+                "kubernetes {}: {} known, {}{problem}",
+                kind.label(),
+                state.objects.0,
+                if state.up { "followed" } else { "not followed" },
+            ),
+        );
     }
     for alarm in view.alarms() {
         line(&mut text, format_args!("alarm: {}", alarm.text));
@@ -166,6 +180,7 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
     );
     let up = f64::from(u8::from(identity.problem.is_none()));
     page.value("spanwatch_identity_up", &[], up);
+    kubernetes(&mut page, view);
     if let Some(now) = standing.now {
         let help = "How far the analysis is behind the clock, about a second by design.";
         page.head("spanwatch_lag_seconds", "gauge", help);
@@ -176,6 +191,51 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
         );
     }
     page.0
+}
+
+/// How the Kubernetes API is followed, where it is.
+fn kubernetes(page: &mut Page, view: &View) {
+    type Value = fn(&Following) -> f64;
+    let kinds = view.kubernetes();
+    if kinds.is_empty() {
+        return;
+    }
+    let metrics: [(&str, &str, &str, Value); 5] = [
+        (
+            "up",
+            "gauge",
+            "Whether a watch of the objects is open.",
+            |state| f64::from(u8::from(state.up)),
+        ),
+        ("objects", "gauge", "Objects known.", |state| {
+            state.objects.0 as f64
+        }),
+        (
+            "refused_objects",
+            "gauge",
+            "Objects for which there is no room.",
+            |state| state.objects.1 as f64,
+        ),
+        (
+            "lists_total",
+            "counter",
+            "Times that all were listed.",
+            |state| state.lists as f64,
+        ),
+        (
+            "failures_total",
+            "counter",
+            "Lists and watches that failed.",
+            |state| state.failures as f64,
+        ),
+    ];
+    for (name, sort, help, value) in metrics {
+        let name = format!("spanwatch_kubernetes_{name}");
+        page.head(&name, sort, help);
+        for (kind, state) in &kinds {
+            page.value(&name, &[("kind", kind.label())], value(state));
+        }
+    }
 }
 
 /// What is wrong with the run itself.

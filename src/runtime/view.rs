@@ -1,10 +1,12 @@
 //! What the threads show of themselves, each about once a second, for whoever asks meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::health::Alarm;
+use super::kubernetes::Following;
 use super::{IdentityState, Standing, TapState};
+use crate::identity::Kind;
 
 /// How a live run stands.
 #[derive(Default, Debug)]
@@ -12,6 +14,7 @@ pub(super) struct View {
     standing: Mutex<Standing>,
     taps: Mutex<Vec<TapState>>,
     identity: Mutex<IdentityState>,
+    kubernetes: Mutex<BTreeMap<Kind, Following>>,
     failing: Mutex<BTreeSet<&'static str>>,
     alarms: Mutex<Vec<Alarm>>,
 }
@@ -58,6 +61,21 @@ impl View {
 
     pub(super) fn show_taps(&self, taps: Vec<TapState>) {
         set(&self.taps, taps);
+    }
+
+    /// How the Kubernetes API is followed; empty if it isn't to be.
+    pub(super) fn kubernetes(&self) -> BTreeMap<Kind, Following> {
+        get(&self.kubernetes)
+    }
+
+    pub(super) fn following(&self, kind: Kind) -> Following {
+        self.kubernetes().remove(&kind).unwrap_or_default()
+    }
+
+    pub(super) fn show_following(&self, kind: Kind, change: impl FnOnce(&mut Following)) {
+        let kinds = self.kubernetes.lock();
+        let mut kinds = kinds.unwrap_or_else(PoisonError::into_inner);
+        change(kinds.entry(kind).or_default());
     }
 
     pub(super) fn show_identity(&self, identity: IdentityState) {

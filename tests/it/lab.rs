@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -12,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
 use crate::command::Folder;
@@ -230,6 +233,18 @@ impl Lab {
     /// A command on the node.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         inside(&self.name, args)
+    }
+
+    /// A listener on the node, for a server that is part of the test.
+    pub(crate) fn listen(&self, address: &str) -> TcpListener {
+        let netns = fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
+        let address = address.to_owned();
+        let there = thread::spawn(move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(netns.as_fd(), network).unwrap();
+            TcpListener::bind(address).unwrap()
+        });
+        there.join().unwrap()
     }
 
     /// Runs a command on the node to its end.

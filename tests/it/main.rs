@@ -7,6 +7,9 @@
 
 /// Results, forms and exit status of `analyze`.
 mod analyze;
+/// A stand-in for the Kubernetes API; no tests.
+#[cfg(target_os = "linux")]
+mod apiserver;
 /// One address, several holders.
 mod attribution;
 /// Damaged files and requests that can't be met.
@@ -43,6 +46,9 @@ mod live;
 /// Alerts of live captures, on their way.
 #[cfg(target_os = "linux")]
 mod live_delivery;
+/// Identities by the Kubernetes API.
+#[cfg(target_os = "linux")]
+mod live_kubernetes;
 /// Live captures under load.
 #[cfg(target_os = "linux")]
 mod live_load;

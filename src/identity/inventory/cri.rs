@@ -96,7 +96,7 @@ records! {
 }
 
 /// Info, plain or as a string of JSON inside.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 struct Info(PlainInfo);
 
 impl<'de> Lenient<'de> for Info {
@@ -110,7 +110,7 @@ impl<'de> Lenient<'de> for Info {
 }
 
 /// The inner info.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 struct NestedInfo(Option<CniResult>);
 
 records! {
@@ -132,7 +132,7 @@ impl<'de> Lenient<'de> for NestedInfo {
 }
 
 /// RFC 3339, or nanoseconds since the epoch as a number or a string.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 struct Moment(Option<Timestamp>);
 
 impl Lenient<'_> for Moment {

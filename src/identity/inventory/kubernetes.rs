@@ -81,6 +81,26 @@ pub(super) fn read(
     ending
 }
 
+/// Takes objects as they are at the moment, each with when it was last heard of.
+pub(super) fn current<'o>(
+    objects: impl Iterator<Item = (&'o Object, Timestamp)>,
+    collector: &mut Collector,
+) {
+    let mut reader = Reader {
+        collector,
+        addresses: HashMap::new(),
+        watch: None,
+    };
+    for (object, at) in objects {
+        let sighting = Sighting {
+            source: Source::Watch,
+            at: Some(at),
+            deleted: false,
+        };
+        reader.object(object.clone(), sighting);
+    }
+}
+
 struct Reader<'a> {
     collector: &'a mut Collector,
     /// The addresses that the watched pods had last: a new sandbox has new ones.
@@ -117,6 +137,7 @@ impl Reader<'_> {
                     status,
                     endpoints,
                     subsets,
+                    ..Object::default()
                 });
             }
         }

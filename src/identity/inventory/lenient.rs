@@ -165,7 +165,7 @@ impl<'de, T: Lenient<'de>> Visitor<'de> for AnyType<T> {
 macro_rules! records {
     ($($(#[$doc:meta])+ $vis:vis $name:ident { $($(#[$attr:meta])* $field:ident: $type:ty,)+ })+) => {$(
         $(#[$doc])+
-        #[derive(serde::Deserialize, Default, Debug)]
+        #[derive(serde::Deserialize, Clone, PartialEq, Default, Debug)]
         #[serde(default, rename_all = "camelCase")]
         $vis struct $name {
             $($(#[$attr])* #[serde(deserialize_with = "crate::identity::inventory::lenient::lenient")] $vis $field: $type,)+

@@ -3,6 +3,7 @@
 //! This is the one place of the module that reads files. A file that gives nothing is an error, for its owner believes
 //! that it gives something.
 
+mod cluster;
 mod cni;
 mod collector;
 mod cri;
@@ -35,6 +36,7 @@ use super::journal::Journal;
 use super::networks::Networks;
 use super::wire::{self, ImportError};
 
+pub use cluster::{Cluster, Kind, Listing, Malformed, Told};
 pub use error::{InventoryError, InventoryErrors};
 
 /// What the operator knows besides the files.
@@ -85,7 +87,7 @@ pub fn load_inventory(
         declared,
         claims,
         mut report,
-    } = gather(paths, options, false)?;
+    } = gather(paths, options, None, false)?;
     let mut journal = Journal::default();
     *journal.networks_mut() = networks;
     journal.declare(declared);
@@ -103,11 +105,12 @@ pub(super) struct Gathered {
     pub(super) report: InventoryReport,
 }
 
-/// Reads inventories and draws the conclusions. `live` ones are the sources themselves, as they are at the moment: their files
+/// Reads inventories, adds what a cluster's API told, and draws the conclusions. `live` ones are the sources themselves, as they are at the moment: their files
 /// are as old as they say, and one that isn't there, or is empty, tells that nobody is.
 pub(super) fn gather(
     paths: &[PathBuf],
     options: &InventoryOptions,
+    cluster: Option<&Cluster>,
     live: bool,
 ) -> Result<Gathered, InventoryErrors> {
     let mut collector = Collector::default();
@@ -143,6 +146,9 @@ pub(super) fn gather(
             }),
             Err(error) => errors.push(error),
         }
+    }
+    if let Some(cluster) = cluster {
+        kubernetes::current(cluster.objects(), &mut collector);
     }
     // One empty file among others is a watch during which nothing happened; nothing at all is a mistake.
     if gave == 0 && !live {

@@ -37,6 +37,9 @@ records! {
         endpoints: Vec<Endpoint>,
         /// Of an `Endpoints`.
         subsets: Vec<Subset>,
+        /// Of a `Status`, which takes an object's place where a watch fails.
+        code: u64,
+        message: String,
     }
 
     /// What every object has.
@@ -45,6 +48,9 @@ records! {
         namespace: String,
         uid: String,
         resource_version: String,
+        /// Of a list that goes on: what to ask for the rest with.
+        #[serde(rename = "continue")]
+        rest: String,
         labels: BTreeMap<String, String>,
         annotations: Annotations,
         owner_references: Vec<OwnerReference>,
@@ -232,7 +238,7 @@ records! {
 }
 
 /// A port's number or name; empty where neither is given.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub(super) struct NumberOrName(pub(super) String);
 
 impl Lenient<'_> for NumberOrName {
