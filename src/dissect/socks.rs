@@ -71,6 +71,8 @@ struct Socks {
     answered: bool,
     told_login: bool,
     inside: Option<Box<Inside>>,
+    /// It was no proxy, as this end showed, who may yet go on.
+    stranger: Option<Direction>,
     depth: u8,
 }
 
@@ -127,10 +129,16 @@ impl Dissector for Socks {
         if let Some(inside) = &mut self.inside {
             return inside.feed(segment, out);
         }
-        let held = self.held.of(segment.direction);
-        if segment.gap > 0 || !buffer::append(held, segment.data, MAX_HELD) {
+        if let Some(speaker) = self.stranger {
+            return self.hear_out(speaker, segment, out);
+        }
+        if segment.gap > 0 {
             return self.end(out);
         }
+        let held = self.held.of(segment.direction);
+        let room = MAX_HELD.saturating_sub(held.len()).min(segment.data.len());
+        let (part, rest) = segment.data.split_at(room);
+        let _fits = buffer::append(held, part, MAX_HELD);
         let (client, server) = (
             std::mem::take(&mut self.held.orig),
             std::mem::take(&mut self.held.resp),
@@ -138,10 +146,33 @@ impl Dissector for Socks {
         let standing = self.judge(&client, &server, out);
         (self.held.orig, self.held.resp) = (client, server);
         match standing {
-            Standing::More => Progress::More,
+            Standing::More if rest.is_empty() => Progress::More,
+            Standing::More => self.end(out),
             Standing::Over => Progress::Done,
-            Standing::Other => self.end(out),
-            Standing::Open { target, after } => self.open(target, after, segment, out),
+            Standing::Other => {
+                self.stranger = Some(segment.direction);
+                self.hear_out(
+                    segment.direction,
+                    &Segment {
+                        data: rest,
+                        ..*segment
+                    },
+                    out,
+                )
+            }
+            Standing::Open { target, after } => {
+                let progress = self.open(target, after, segment, out);
+                match &mut self.inside {
+                    Some(inside) if progress == Progress::More && !rest.is_empty() => inside.feed(
+                        &Segment {
+                            data: rest,
+                            ..*segment
+                        },
+                        out,
+                    ),
+                    _ => progress,
+                }
+            }
         }
     }
 
@@ -299,6 +330,26 @@ impl Socks {
         Progress::More
     }
 
+    /// It is no proxy. What either end looks like is told once this one has finished its turn, however that is cut.
+    fn hear_out(
+        &mut self,
+        speaker: Direction,
+        segment: &Segment<'_>,
+        out: &mut Vec<Transaction>,
+    ) -> Progress {
+        if segment.direction != speaker || segment.gap > 0 {
+            return self.end(out);
+        }
+        let held = self.held.of(speaker);
+        let room = PROBE_WINDOW.saturating_sub(held.len());
+        let part = segment.data.get(..room).unwrap_or(segment.data);
+        let _fits = buffer::append(held, part, MAX_HELD);
+        if held.len() >= PROBE_WINDOW {
+            return self.end(out);
+        }
+        Progress::More
+    }
+
     /// Nothing more will come of it. If it was no proxy, what it looked like is told as of any other stranger.
     fn end(&mut self, out: &mut Vec<Transaction>) -> Progress {
         if self.answered {
@@ -416,12 +467,26 @@ mod tests {
             Progress::More
         );
         assert!(!socks.confirmed());
-        assert_eq!(socks.feed(&segment(Resp, b"$ "), &mut out), Progress::Done);
+        assert_eq!(socks.feed(&segment(Resp, b"$ "), &mut out), Progress::More);
+        assert_eq!(socks.feed(&segment(Orig, b"id"), &mut out), Progress::Done);
         assert!(!socks.confirmed());
         let openings = out
             .iter()
             .filter(|told| matches!(told, Transaction::Opening(_)));
         assert_eq!(openings.count(), 2);
+    }
+
+    #[test]
+    fn a_stranger_is_told_of_however_it_is_cut() {
+        let long = vec![b'x'; MAX_HELD + 9];
+        for answer in [&b"220 welcome"[..], &[4; 700], &long] {
+            let told = lines(&[(Orig, b"\x05\x01\0"), (Resp, answer), (Orig, b"USER me")]);
+            assert_eq!(told.matches("Opening {").count(), 2, "{told}");
+        }
+        lines(&[(
+            Orig,
+            &[&b"\x04\x01\0\x50\xcb\0\x71\x09"[..], &long].concat(),
+        )]);
     }
 
     #[test]
