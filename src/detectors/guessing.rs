@@ -375,7 +375,10 @@ fn evidence(
             ),
         });
     }
-    if let Some(watched) = began_late(source, context) {
+    // Whoever keeps no steady pace needs no excuse, nor has one taken away.
+    if source.is_paced()
+        && let Some(watched) = began_late(source, context)
+    {
         let secs = watched.as_secs();
         evidence.push(Evidence {
             feature: "login.began_late",
