@@ -1,7 +1,8 @@
 //! `vpn-tunnel`: a workload opens a way out that hides all traffic: WireGuard, OpenVPN, Tor, or IP packets in IP packets.
 //!
 //! The protocols are told by the structure of their handshakes, on any port; an OpenVPN that masks its bytes still has
-//! handshakes of its lengths. Tor's clients greet relays with a random name that nobody ever looked up. Nodes are left
+//! handshakes of its lengths, and what is random bytes from the first on to a bare address that is new is a tunnel whatever
+//! its name (OpenVPN with a static key, Shadowsocks). Tor's clients greet relays with a random name that nobody ever looked up. Nodes are left
 //! out: network plugins encrypt between them by the same protocols, but no pod has a part in that.
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use tunnel::{Kind, Tunnel};
 
 use super::channels::total_bits;
+use super::newness::bare_address;
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{ByteMix, Opening, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -57,6 +59,8 @@ const PLUGIN_PORTS: [u16; 2] = [51871, 51821];
 /// Flows whose opening waits for the other end's.
 const MAX_OPENINGS: usize = 8192;
 const MAX_CLIENTS: usize = 4096;
+/// Of fewer bytes nobody can say that they are random.
+const FEWEST_SEALED: u16 = 48;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +79,8 @@ struct VpnTunnel {
     /// Flows of tunnels, and whether each was answered.
     flows: LruCache<FlowId, (Key, bool)>,
     openings: LruCache<FlowId, Opening>,
+    /// Flows whose originator's first bytes look sealed.
+    sealed: LruCache<FlowId, ()>,
     /// Clients whose DNS answers are seen: what they call by a name they must have looked up.
     resolving: LruCache<IpAddr, ()>,
     evicted: u64,
@@ -138,6 +144,7 @@ impl VpnTunnel {
             tunnels: bounded(thresholds.max_tunnels),
             flows: bounded(thresholds.max_tunnels),
             openings: bounded(MAX_OPENINGS),
+            sealed: bounded(MAX_OPENINGS),
             resolving: bounded(MAX_CLIENTS),
             evicted: 0,
             reported: BTreeSet::new(),
@@ -276,6 +283,32 @@ impl VpnTunnel {
         }
     }
 
+    /// Both ends' first messages are there: is neither anything but random bytes, with a stranger outside? The flow's tunnel
+    /// then.
+    fn sealed(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        opening: &Opening,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) -> Option<Key> {
+        let is_sealed = opening.looks_encrypted()
+            && opening.mix == ByteMix::Random
+            && opening.bytes >= FEWEST_SEALED;
+        if opening.direction == Direction::Orig {
+            if is_sealed && is_inside(&flow.orig) {
+                self.sealed.push(flow.id, ());
+            }
+            return None;
+        }
+        self.sealed.pop(&flow.id)?;
+        if !is_sealed || is_usual(flow, context) || bare_address(flow, context).is_none() {
+            return None;
+        }
+        let kind = Kind::Sealed(flow.resp.ip);
+        self.tunnel(flow, kind, time).map(|(key, _)| key)
+    }
+
     fn report(&mut self, key: &Key, context: &Context<'_>, out: &mut Findings) {
         let Some(tunnel) = self.tunnels.peek_mut(key) else {
             return;
@@ -359,12 +392,16 @@ impl Detector for VpnTunnel {
             EventKind::Transaction {
                 flow,
                 transaction: Transaction::Opening(opening),
-            } => self
-                .opened(flow, opening)
-                .then(|| self.recognised(flow, "openvpn", true, time, context))
-                .flatten(),
+            } => {
+                if self.opened(flow, opening) {
+                    self.recognised(flow, "openvpn", true, time, context)
+                } else {
+                    self.sealed(flow, opening, time, context)
+                }
+            }
             EventKind::FlowEnded { flow, record } => {
                 self.openings.pop(&flow.id);
+                self.sealed.pop(&flow.id);
                 if let Some((key, _)) = self.flows.pop(&flow.id)
                     && let Some(tunnel) = self.tunnels.peek_mut(&key)
                 {
@@ -399,8 +436,9 @@ impl Detector for VpnTunnel {
             entries: self.tunnels.len()
                 + self.flows.len()
                 + self.openings.len()
+                + self.sealed.len()
                 + self.resolving.len(),
-            limit: self.thresholds.max_tunnels * 2 + MAX_OPENINGS + MAX_CLIENTS,
+            limit: self.thresholds.max_tunnels * 2 + MAX_OPENINGS * 2 + MAX_CLIENTS,
         }
     }
 

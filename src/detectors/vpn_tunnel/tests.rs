@@ -235,3 +235,41 @@ fn what_a_workload_has_always_done_is_no_news() {
     recognise(&mut bench, 100.1, &flow, "wireguard", true);
     assert!(bench.finish(101.0).is_empty());
 }
+
+/// Both ends' first bytes on a flow that begins a minute after the client was first seen; whether it goes by names elsewhere.
+fn speaks(mix: ByteMix, goes_by_names: bool) -> Bench {
+    let (api, server) = (pod("10.244.1.7", "api"), outside(OUTSIDE));
+    let mut bench = Bench::new("vpn-tunnel");
+    let resolver = pod("10.244.1.2", "dns");
+    if goes_by_names {
+        let found = Some("203.0.113.7".parse().unwrap());
+        bench.dns(1.0, (&api, &resolver), "api.vendor.com", 1, found);
+    }
+    open(&mut bench, 2.0, (&api, &resolver), Protocol::Udp, 53);
+    let flow = open(&mut bench, 62.0, (&api, &server), Protocol::Tcp, 8388);
+    for direction in [Direction::Orig, Direction::Resp] {
+        let opening = Opening {
+            direction,
+            bytes: 200,
+            printable: 74,
+            longest_printable: 6,
+            starts_printable: false,
+            framed: false,
+            set_bits: 800,
+            mix,
+            shell: ShellMarks::default(),
+        };
+        bench.says(62.1, &flow, Transaction::Opening(opening));
+    }
+    bench.ends(70.0, &flow);
+    bench.finish(80.0);
+    bench
+}
+
+#[test]
+fn random_bytes_to_a_new_bare_address_are_a_tunnel() {
+    let bench = speaks(ByteMix::Random, true);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    assert!(!speaks(ByteMix::Structured, true).alerts());
+    assert!(!speaks(ByteMix::Random, false).alerts());
+}

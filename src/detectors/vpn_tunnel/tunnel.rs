@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::super::newness::newness;
 use super::super::{Context, Evidence, Family, Finding, Target};
 use super::SPEC;
 use crate::event::{Endpoint, FlowInfo};
@@ -14,6 +16,8 @@ use crate::time::Timestamp;
 const BITS_HANDSHAKE: f64 = 18.0;
 /// Two messages framed and as long as OpenVPN's, and nothing else to be told from them.
 const BITS_MASKED: f64 = 16.0;
+/// Random bytes both ways, to an address that no name led to. The rest must come from how new it is.
+const BITS_SEALED: f64 = 14.0;
 const BITS_ANSWERED: f64 = 6.0;
 const BITS_SERVICE: f64 = 22.0;
 /// A name that was never looked up says more than its letters.
@@ -27,6 +31,8 @@ const INSIDE_IP: [&str; 4] = ["ip-in-ip", "gre", "esp", "l2tp"];
 pub(super) enum Kind {
     /// By a protocol with a handshake of its own, towards a host.
     Protocol(&'static str, IpAddr),
+    /// By what looks like nothing but a cipher from the first byte on, towards a host.
+    Sealed(IpAddr),
     Tor,
     /// A service, by its host's registered domain.
     Service(Arc<str>),
@@ -119,6 +125,17 @@ impl Tunnel {
                     );
                 }
             }
+            Kind::Sealed(_) => add(
+                "vpn.sealed",
+                Family::Protocol,
+                self.flows as f64,
+                "0: protocols begin with a greeting, a length, a name",
+                BITS_SEALED,
+                format!(
+                    "{} flows to a bare address are random bytes from the first on, both ways",
+                    self.flows
+                ),
+            ),
             Kind::Tor => {
                 add(
                     "tor.random_names",
@@ -159,7 +176,9 @@ impl Tunnel {
                 ),
             ),
         }
-        if let Some(profile) = context.profile(&self.actor) {
+        if let (Kind::Sealed(_), Some(flow)) = (kind, self.samples.first()) {
+            evidence.push(newness(flow, Duration::ZERO, context));
+        } else if let Some(profile) = context.profile(&self.actor) {
             add(
                 "vpn.new_peer",
                 Family::Novelty,
@@ -186,6 +205,15 @@ impl Tunnel {
                 None,
                 format!(
                     "opened a tunnel by {name} to {ip}, port {}{moved}",
+                    self.port
+                ),
+            ),
+            Kind::Sealed(ip) => (
+                format!("{ip}:{}", self.port),
+                "unknown",
+                None,
+                format!(
+                    "opened a tunnel to {ip}, port {}, that is sealed from the first byte on{moved}",
                     self.port
                 ),
             ),
