@@ -1,16 +1,20 @@
 //! What `rate-shift` and `resource-spike` share: a pod does far more, minute after minute, than its workload ever did.
 //!
 //! A rate must be far beyond all that was learned, at this hour too, for several minutes in a row. Whoever is asked more
-//! answers more: where what the pod serves has grown as well, and while a release is young, nothing is said.
+//! answers more: where what the pod serves has grown as well, and while a release is young, nothing is said. What has hours of
+//! its own, such as a nightly backup, is held against those; where a usual peer is visited by a plan too and this is off it,
+//! that counts as well, and one minute is enough.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use lru::LruCache;
 use serde::Deserialize;
 
 use super::{Context, Detector, Evidence, Family, Finding, Findings, StateSize};
-use crate::baseline::Profile;
+use crate::baseline::{Profile, Schedule};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::features::{LogHistogram, Rate, RateWindows, SourceKey, bounded, source_key};
 use crate::telemetry::{Loss, LossCounts};
@@ -37,6 +41,10 @@ pub(super) struct Watched {
     pub(super) whom: &'static str,
 }
 
+/// What a visit off its plan must weigh to count,
+const PLAN_BITS: f64 = 3.0;
+/// and for how long it goes on.
+const VISIT: Duration = Duration::from_hours(1);
 /// What tells that a pod is asked for more.
 const DEMAND: [Rate; 2] = [Rate::ServedFlows, Rate::ServedBytes];
 
@@ -63,8 +71,52 @@ pub(super) struct Spikes {
     minute: i64,
     /// Who held an address when it last called.
     pods: LruCache<IpAddr, Endpoint>,
+    /// The latest visits off a plan.
+    visits: LruCache<IpAddr, Visit>,
     runs: LruCache<(SourceKey, Rate), Run>,
     evicted: u64,
+}
+
+/// A visit at a time when the peer is never visited.
+#[derive(Clone, Debug)]
+struct Visit {
+    last: Timestamp,
+    bits: f64,
+    peer: Arc<str>,
+    plan: Schedule,
+}
+
+impl Visit {
+    /// The flow's, if it is one.
+    fn of(flow: &FlowInfo, now: Timestamp, context: &Context<'_>) -> Option<Self> {
+        let profile = context.profile(&flow.orig)?;
+        let contact = context.peers.client_contact(flow)?;
+        let bits = profile.hour_bits(&contact, flow.start);
+        let plan = profile.schedule(&contact).filter(|_| bits >= PLAN_BITS)?;
+        Some(Self {
+            last: now,
+            bits,
+            peer: contact.peer,
+            plan,
+        })
+    }
+
+    fn evidence(&self) -> Evidence {
+        let every = self.plan.every.as_secs_f64() / 3600.0;
+        let spread = self.plan.spread.as_secs_f64() / 60.0;
+        Evidence {
+            feature: "peer.off_plan",
+            family: Family::Timing,
+            observed: 1.0,
+            expected: format!("every {every:.0} h, give or take {spread:.0} min"),
+            bits: self.bits,
+            signature_grade: false,
+            text: format!(
+                "{} is visited by a plan ({} visits so far), and this is another time",
+                self.peer, self.plan.visits
+            ),
+        }
+    }
 }
 
 /// Minutes in a row that were too high.
@@ -86,6 +138,7 @@ impl Spikes {
             watched,
             runs: bounded(room),
             pods: bounded(room),
+            visits: bounded(room),
             known: RateWindows::default(),
             all: RateWindows::default(),
             minute: i64::MIN,
@@ -139,14 +192,29 @@ impl Spikes {
             });
             let bits = profile.rate_bits_at(rate, value, minute);
             let learned = profile.rate(rate).map_or(0, LogHistogram::total);
-            let usual = usual(profile, rate).max(rate.floor());
+            let usual = profile.rate_usual_at(rate, value, minute).max(rate.floor());
             let high = learned >= self.thresholds.min_learned_minutes
                 && bits >= self.alert_bits
                 && value >= self.thresholds.min_ratio * usual
                 && !asked_more
                 && context.release(&pod, minute).is_none();
             if high {
-                self.high((&pod, rate, value), minute, bits, profile, out);
+                self.high((&pod, rate, value), (minute, bits), context, out);
+            } else {
+                context.remark_of(self.watched.id, &pod, || {
+                    let asked = if asked_more {
+                        ", and it was asked for more itself"
+                    } else {
+                        ""
+                    };
+                    format!(
+                        "{} of {value:.0}: {bits:.1} bits, {:.1} of {} times the usual, {learned} of {} minutes learned{asked}",
+                        rate.name(),
+                        value / usual,
+                        self.thresholds.min_ratio,
+                        self.thresholds.min_learned_minutes,
+                    )
+                });
             }
         }
     }
@@ -154,9 +222,8 @@ impl Spikes {
     fn high(
         &mut self,
         (pod, rate, value): (&Endpoint, Rate, f64),
-        minute: Timestamp,
-        bits: f64,
-        profile: &Profile,
+        (minute, bits): (Timestamp, f64),
+        context: &Context<'_>,
         out: &mut Findings,
     ) {
         let key = (source_key(pod), rate);
@@ -183,11 +250,38 @@ impl Spikes {
         run.minutes += 1;
         run.bits = run.bits.min(bits);
         run.most = run.most.max(value);
-        let needed = self.thresholds.min_high_minutes.max(run.told * 2);
+        let visit = self.visits.peek(&pod.ip);
+        let visit = visit.filter(|visit| minute <= visit.last.after(VISIT));
+        let least = match visit {
+            Some(_) => 1,
+            None => self.thresholds.min_high_minutes,
+        };
+        let needed = least.max(run.told * 2);
         if run.minutes < needed {
+            context.remark_of(self.watched.id, pod, || {
+                format!("{} of {needed} minutes in a row were too high", run.minutes)
+            });
             return;
         }
         run.told = run.minutes;
+        let expected = context
+            .profile(pod)
+            .map(|profile| profile.rate_expected(rate));
+        let mut evidence = vec![Evidence {
+            feature: rate.name(),
+            family: Family::Volume,
+            observed: run.most,
+            expected: expected.unwrap_or_default(),
+            bits: run.bits,
+            signature_grade: false,
+            text: format!("{} in a row, {}", minutes(run.minutes), self.watched.whom),
+        }];
+        evidence.extend(visit.map(Visit::evidence));
+        let ever = if visit.is_some() {
+            "ever does at this hour"
+        } else {
+            "ever does"
+        };
         out.push(Finding {
             signature: self.watched.id,
             subject: String::new(),
@@ -196,26 +290,26 @@ impl Spikes {
             last: run.last,
             targets: Vec::new(),
             target_count: 0,
-            evidence: vec![Evidence {
-                feature: rate.name(),
-                family: Family::Volume,
-                observed: run.most,
-                expected: profile.rate_expected(rate),
-                bits: run.bits,
-                signature_grade: false,
-                text: format!("{} minutes in a row, {}", run.minutes, self.watched.whom),
-            }],
+            evidence,
             flows: Vec::new(),
             summary: format!(
-                "{} than its workload ever does, for {} minutes",
+                "{} than its workload {ever}, for {}",
                 self.watched
                     .rates
                     .iter()
                     .find(|(one, _)| *one == rate)
                     .map_or("did far more", |(_, what)| what),
-                run.minutes
+                minutes(run.minutes)
             ),
         });
+    }
+}
+
+fn minutes(n: u64) -> String {
+    if n == 1 {
+        "a minute".to_owned()
+    } else {
+        format!("{n} minutes")
     }
 }
 
@@ -247,6 +341,17 @@ impl Detector for Spikes {
         }
         self.all.observe(event, |_| {});
         if is_known(flow, context) {
+            let bounds = matches!(
+                event.kind,
+                EventKind::FlowOpened(_) | EventKind::FlowEnded { .. }
+            );
+            let planned = self.watched.scope == Scope::Usual && bounds;
+            if let Some(visit) = planned
+                .then(|| Visit::of(flow, event.time, context))
+                .flatten()
+            {
+                self.visits.put(flow.orig.ip, visit);
+            }
             self.known.observe(event, |_| {});
         }
     }

@@ -62,6 +62,8 @@ mod oracle_messages;
 mod real_servers;
 /// What may be renamed or moved in a capture without a word changing.
 mod renamed;
+/// What has a time of its own.
+mod seasons;
 /// Planted secrets stay inside.
 mod secrets;
 /// Services and masquerading.
