@@ -7,6 +7,7 @@ mod actor;
 mod correlate;
 mod coverage;
 mod exceptions;
+mod explanation;
 mod flows;
 mod group;
 mod incident;
@@ -22,10 +23,14 @@ use std::time::Duration;
 pub use actor::{holder, subject_of_sentence};
 pub use correlate::{Correlator, CorrelatorConfig, Kept};
 pub use coverage::Coverage;
+pub(crate) use exceptions::Glob;
 pub use exceptions::{ExceptionError, Exceptions, Suppression};
+pub use explanation::{
+    Acquaintance, Conversation, Ending, Explanation, Familiarity, Quiet, Weighing,
+};
 pub use flows::FlowTotals;
 pub use incident::{Incident, Stage, incidents, tactic_name, tie};
-pub use score::counted;
+pub use score::{counted, score};
 pub use wire::{
     ActorV1, AlertV1, AttackV1, AttributionV1, BaselineStateV1, BaselineV1, CategoryV1, CoverageV1,
     EndV1, EvidenceV1, FamilyV1, FlowV1, IdentityV1, IncidentV1, SCHEMA, SeverityV1, StatusV1,

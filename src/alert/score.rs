@@ -79,7 +79,7 @@ fn strongest(evidence: &[Evidence]) -> impl Iterator<Item = &Evidence> {
 }
 
 /// The sum over families of their weightiest evidence.
-pub(super) fn score(evidence: &[Evidence]) -> f64 {
+pub fn score(evidence: &[Evidence]) -> f64 {
     tenths(strongest(evidence).map(|one| one.bits).sum())
 }
 

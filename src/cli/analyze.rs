@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use tracing::warn;
@@ -10,10 +11,12 @@ use tracing::warn;
 use super::options::Input;
 use super::reading::{self, Listing, Read};
 use super::{End, output};
-use crate::alert::{Alert, incidents};
+use crate::alert::{Alert, Explanation, Incident, incidents};
 use crate::baseline::Store;
-use crate::pipeline::{EndedFlow, Stats, Task};
-use crate::report::{RunSummary, TextOptions, alert_text, incident_text};
+use crate::pipeline::{EndedFlow, Selector, Stats, Task};
+use crate::report::{
+    ExplanationV1, RunSummary, TextOptions, alert_text, explanation_text, incident_text,
+};
 use crate::signature::{Requirement, Severity, SignatureSet};
 use crate::sinks::{AlertFormat, AlertWriter, Delivery, RecordWriter};
 
@@ -26,7 +29,8 @@ use crate::sinks::{AlertFormat, AlertWriter, Delivery, RecordWriter};
   spanwatch analyze trace.pcap
   spanwatch analyze node1.pcap node2.pcap.gz --inventory pods.json --inventory ./cni
   tcpdump -i cni0 -w - -c 100000 | spanwatch analyze - --format json -o alerts.jsonl
-  spanwatch analyze trace.pcap --inventory pods.json --baseline prod.baseline --fail-on high")]
+  spanwatch analyze trace.pcap --inventory pods.json --baseline prod.baseline --fail-on high
+  spanwatch analyze trace.pcap --inventory pods.json --baseline prod.baseline --explain shop/cart,evil.example")]
 pub(super) struct Args {
     #[command(flatten)]
     input: Input,
@@ -48,6 +52,10 @@ pub(super) struct Args {
     /// Where alerts are written [default: standard output]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// Instead of alerts, write why something alerted or didn't: what a workload, pod, address or domain did (WHO), with
+    /// whom (WHOM), at which port; or an alert's id, or a flow's Community ID. Repeatable
+    #[arg(long, value_name = "WHO[,WHOM][,:PORT]", value_parser = Selector::parse)]
+    explain: Vec<Selector>,
     /// Also write every flow, one JSON object a line ('-' for standard output)
     #[arg(long, value_name = "PATH")]
     flows: Option<PathBuf>,
@@ -95,7 +103,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
         Some(format) => format == Format::Text,
         None => output::is_terminal(args.output.as_deref()),
     };
-    let mut alerts = alert_writer(args, text)?;
+    let out = output::open(args.output.as_deref())?;
     let mut flow_log = match &args.flows {
         Some(path) => Some(RecordWriter::new(
             output::open(Some(path))?,
@@ -108,12 +116,14 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
         baseline,
         exceptions: exceptions.clone(),
     };
+    let asked = args.explain.clone();
     let read = match &mut flow_log {
         Some(log) => {
             let mut write = |flows: Vec<EndedFlow>| write_flows(log, &flows);
-            reading::read(captures, journal, task, quiet, Listing::Flows(&mut write))?
+            let listing = Listing::Flows(&mut write);
+            reading::read_explaining(captures, journal, task, asked, quiet, listing)?
         }
-        None => reading::read(captures, journal, task, quiet, Listing::Nothing)?,
+        None => reading::read_explaining(captures, journal, task, asked, quiet, Listing::Nothing)?,
     };
     if let Some(log) = &mut flow_log {
         log.flush()?;
@@ -123,24 +133,13 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
             warn!("exception expired: {expired}");
         }
     }
-    let shown = args.show_suppressed.then_some(&read.verdict.suppressed);
-    for alert in read
-        .verdict
-        .alerts
-        .iter()
-        .chain(shown.into_iter().flatten())
-    {
-        if alerts.deliver(alert)? == Delivery::Stop {
-            break;
-        }
-    }
     let incidents = incidents(&read.verdict.alerts);
-    for incident in incidents.iter().filter(|_| text) {
-        alerts.note(&incident_text(incident, text_options(args)))?;
-    }
-    alerts.flush()?;
+    let told = if args.explain.is_empty() {
+        write_alerts(args, &read, &incidents, text, out)?
+    } else {
+        write_explanations(&read.verdict.explanations, text, out)?
+    };
     if !quiet {
-        let told = read.verdict.alerts.len() + shown.map_or(0, Vec::len);
         let gap = if text && told > 0 { "\n" } else { "" };
         output::note(&format!("{gap}{}", summary(&read, &signatures)));
     }
@@ -155,18 +154,56 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     Ok(if failed { End::Alerts } else { End::Clean })
 }
 
-fn alert_writer(args: &Args, text: bool) -> anyhow::Result<AlertWriter<Box<dyn Write>>> {
-    let path = args.output.as_deref();
+/// Writes alerts, and as text the incidents they make; returns how many.
+fn write_alerts(
+    args: &Args,
+    read: &Read,
+    incidents: &[Arc<Incident>],
+    text: bool,
+    out: Box<dyn Write>,
+) -> anyhow::Result<usize> {
     let format = if text {
         let options = text_options(args);
         AlertFormat::Text(Box::new(move |alert| alert_text(alert, options)))
     } else {
         AlertFormat::Json
     };
+    let path = args.output.as_deref();
     let name = path.map_or("standard output".to_owned(), |path| {
         path.display().to_string()
     });
-    Ok(AlertWriter::new(output::open(path)?, name, format))
+    let mut writer = AlertWriter::new(out, name, format);
+    let shown = args.show_suppressed.then_some(&read.verdict.suppressed);
+    let alerts = read.verdict.alerts.iter();
+    for alert in alerts.chain(shown.into_iter().flatten()) {
+        if writer.deliver(alert)? == Delivery::Stop {
+            break;
+        }
+    }
+    for incident in incidents.iter().filter(|_| text) {
+        writer.note(&incident_text(incident, text_options(args)))?;
+    }
+    writer.flush()?;
+    Ok(read.verdict.alerts.len() + shown.map_or(0, Vec::len))
+}
+
+/// Writes why something alerted or didn't; returns how much was asked.
+fn write_explanations(
+    explanations: &[Explanation],
+    text: bool,
+    mut out: Box<dyn Write>,
+) -> anyhow::Result<usize> {
+    for (n, explanation) in explanations.iter().enumerate() {
+        if text {
+            let gap = if n > 0 { "\n" } else { "" };
+            write!(out, "{gap}{}", explanation_text(explanation))?;
+        } else {
+            serde_json::to_writer(&mut out, &ExplanationV1::from(explanation))?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()?;
+    Ok(explanations.len())
 }
 
 fn text_options(args: &Args) -> TextOptions {

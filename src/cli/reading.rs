@@ -14,7 +14,7 @@ use crate::alert::Exceptions;
 use crate::capture::{CaptureError, Filter, Merged, PacketSource};
 use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, Journal, load_inventory};
-use crate::pipeline::{EndedFlow, Pipeline, Said, Task, Verdict};
+use crate::pipeline::{EndedFlow, Pipeline, Said, Selector, Task, Verdict};
 use crate::report::{FlowRecordV1, RunSummary};
 use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
@@ -130,6 +130,18 @@ pub(super) fn read(
     journal: Arc<Journal>,
     task: Task,
     quiet: bool,
+    listing: Listing<'_>,
+) -> anyhow::Result<Read> {
+    read_explaining(opened, journal, task, Vec::new(), quiet, listing)
+}
+
+/// The same, explaining what is asked for beside it.
+pub(super) fn read_explaining(
+    opened: Opened,
+    journal: Arc<Journal>,
+    task: Task,
+    asked: Vec<Selector>,
+    quiet: bool,
     mut listing: Listing<'_>,
 ) -> anyhow::Result<Read> {
     let Opened {
@@ -140,6 +152,9 @@ pub(super) fn read(
     } = opened;
     let pods_known = journal.claims_count() > 0;
     let mut pipeline = listing.kept_by(Pipeline::new(FlowConfig::default(), journal, task)?);
+    if !asked.is_empty() {
+        pipeline = pipeline.explaining(asked)?;
+    }
     if threads > 1 {
         pipeline = pipeline
             .on_two_threads()

@@ -275,6 +275,7 @@ impl Beacon {
         let key = (source_key(&flow.orig), Callee::of(flow, context.peers));
         if !self.series.contains(&key) {
             if context.is_learned(flow) {
+                context.remark(SPEC.id, flow, || "the baseline knows this contact".into());
                 return;
             }
             let series = Series::new(flow, exchange.start);
@@ -295,12 +296,20 @@ impl Beacon {
             round.note(flow, series.usual_interval());
         }
         if series.contacts.len() <= self.thresholds.min_intervals {
+            let (seen, least) = (series.contacts.len(), self.thresholds.min_intervals + 1);
+            context.remark(SPEC.id, flow, || {
+                format!("{seen} contacts of the {least} that a rhythm takes")
+            });
             return;
         }
         if series.count < series.reported.saturating_mul(2) {
             return;
         }
         let Some(evidence) = series.evidence(self.rounds.peek(&key.0), context) else {
+            context.remark(SPEC.id, flow, || {
+                "no rhythm to speak of, or one that belongs there (infrastructure, greetings)"
+                    .into()
+            });
             return;
         };
         if total_bits(&evidence) >= self.alert_bits {

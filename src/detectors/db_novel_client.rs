@@ -161,6 +161,17 @@ impl DbNovelClient {
         let settled = observed >= Duration::from_secs(self.thresholds.min_observed_secs)
             && contacts >= self.thresholds.min_contacts;
         if !comes || !settled || context.release(&flow.orig, time).is_some() {
+            context.remark(SPEC.id, flow, || {
+                if !comes {
+                    return "replicas of the database and nodes are passed over".into();
+                }
+                if settled {
+                    return "the client's release is young".into();
+                }
+                let (watched, thresholds) = (observed.as_secs(), &self.thresholds);
+                let (secs, visits) = (thresholds.min_observed_secs, thresholds.min_contacts);
+                format!("the database was watched for {watched} of {secs} s, and {contacts} of {visits} visits")
+            });
             return evidence;
         }
         let own = context.profile(&flow.orig);

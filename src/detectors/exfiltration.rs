@@ -319,6 +319,17 @@ impl Exfiltration {
             if let Some(destination) = self.destinations.peek_mut(key) {
                 destination.reported = up;
             }
+        } else if let Some(flow) = destination.flows.last() {
+            context.remark(SPEC.id, flow, || {
+                format!(
+                    "{} up and {} down, for {:.1} bits of surprise at the place; it takes {} times as much up, and {:.1} bits",
+                    size(destination.up),
+                    size(destination.down),
+                    destination.surprise.bits,
+                    self.thresholds.min_ratio,
+                    self.thresholds.min_surprise
+                )
+            });
         }
     }
 
@@ -445,10 +456,16 @@ impl Detector for Exfiltration {
         match &event.kind {
             EventKind::Turn { turn, .. } => {
                 let key = self.turn(flow, turn, context);
-                if let Some(destination) = self.destinations.peek(&key)
-                    && destination.up >= self.thresholds.min_bytes as f64
-                    && destination.up >= destination.reported * 2.0
-                {
+                let Some(destination) = self.destinations.peek(&key) else {
+                    return;
+                };
+                let least = self.thresholds.min_bytes as f64;
+                if destination.up < least {
+                    context.remark(SPEC.id, flow, || {
+                        let (up, least) = (size(destination.up), size(least));
+                        format!("sent {up} of the {least} that it takes")
+                    });
+                } else if destination.up >= destination.reported * 2.0 {
                     self.waiting.entry(key).or_insert(turn.end);
                 }
             }

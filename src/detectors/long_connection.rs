@@ -370,9 +370,22 @@ impl LongConnection {
         let due = lasts >= least.max(open.told * 2) && open.signs >= self.thresholds.min_signs;
         // What speaks a protocol of its own is somebody else's to judge.
         if !due || !matches!(open.app, None | Some("tls")) {
+            let (signs, app) = (open.signs, open.app);
+            context.remark(SPEC.id, flow, || match app {
+                None | Some("tls") => format!(
+                    "open for {} s of {}, with {signs} of {} signs of life after a silence",
+                    lasts.as_secs(),
+                    least.as_secs(),
+                    self.thresholds.min_signs
+                ),
+                Some(app) => format!("speaks {app}, which others judge"),
+            });
             return;
         }
         let Some(evidence) = open.evidence(usual.of_others(who), context) else {
+            context.remark(SPEC.id, flow, || {
+                "known to the baseline, no conversation of small steps, or TLS to a name".into()
+            });
             return;
         };
         if total_bits(&evidence) >= self.alert_bits {

@@ -19,6 +19,7 @@ mod suspects;
 mod testing;
 #[cfg(test)]
 mod testing_db;
+mod trace;
 mod watch;
 
 mod arp_spoof;
@@ -76,6 +77,7 @@ use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
 pub use finding::{Evidence, Family, Finding, Target};
+pub use trace::{Remark, Trace};
 
 /// A program that is started turns to its servers within this time.
 const SETTLED: Duration = Duration::from_secs(20);
@@ -99,6 +101,8 @@ pub struct Context<'a> {
     pub releases: &'a Releases,
     /// What the pods of each workload have done in this run, side by side.
     pub replicas: &'a Replicas,
+    /// Where to say why nothing came of something; only while a run is explained.
+    pub trace: Option<&'a Trace>,
 }
 
 /// A release whose window is open: what is new in it has a cause.

@@ -17,6 +17,7 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Release, StateSize,
     Target,
 };
+use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Contact, PeerClass, Role, SourceKey, bounded, source_key};
 use crate::flow::Outcome;
@@ -123,6 +124,7 @@ impl NovelPeer {
                 text: String::new(),
             });
         }
+        context.remark(self.id, flow, || self.unsettled(profile));
         // Pods of a StatefulSet have roles, and inside a cluster one replica leads; outside all call the same.
         let comparable = &*workload.kind != "StatefulSet";
         if !comparable || PeerClass::of(&flow.resp) != PeerClass::Outside {
@@ -141,6 +143,17 @@ impl NovelPeer {
             signature_grade: false,
             text: String::new(),
         })
+    }
+
+    /// What a profile lacks to call anything new, in words.
+    fn unsettled(&self, profile: Option<&Profile>) -> String {
+        let (watched, contacts) = profile.map_or((0, 0), |profile| {
+            (profile.observed().as_secs(), profile.contacts(Role::Client))
+        });
+        format!(
+            "the workload was watched for {watched} of {} s and {contacts} of {} contacts, too little to call anything new; its pods are compared with one another",
+            self.thresholds.min_observed_secs, self.thresholds.min_contacts
+        )
     }
 
     /// Notes a contact; `None` if it is no news.
@@ -280,6 +293,10 @@ impl Detector for NovelPeer {
         let workload = flow.orig.who.identity.workload.clone();
         let release = context.release(&flow.orig, event.time);
         if !self.is_ours(flow, release.as_ref()) {
+            context.remark(self.id, flow, || match release {
+                Some(_) => "new with a release, and told by `post-deployment` if outside".into(),
+                None => "no release of the workload is young".into(),
+            });
             return;
         }
         let subject = match workload.zip(release) {

@@ -136,6 +136,7 @@ impl Bench {
             debuts: &self.debuts,
             releases: &self.releases,
             replicas: &self.replicas,
+            trace: None,
         };
         if self.sees.contains(EventKinds::of(&event.kind)) {
             self.detector.observe(&event, &context, &mut self.findings);
@@ -357,6 +358,7 @@ impl Bench {
             debuts: &self.debuts,
             releases: &self.releases,
             replicas: &self.replicas,
+            trace: None,
         };
         let time = Timestamp::from_secs_f64(secs);
         self.detector.tick(time, &context, &mut self.findings);

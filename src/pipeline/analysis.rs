@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Task;
+use super::explain::{Explainer, Selector};
 use super::silence::Silence;
 use crate::address::NetworkId;
 use crate::alert::{
-    self, Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions, Incident,
+    self, Alert, BaselineNote, BaselineState, Correlator, CorrelatorConfig, Exceptions,
+    Explanation, Incident,
 };
 use crate::baseline::{Baseline, Cover, Learner, Maturity, Profile, Withheld};
 use crate::detectors::{Context, DETECTORS, Detector, Findings};
@@ -39,6 +41,8 @@ pub(super) struct Analysis {
     exceptions: Exceptions,
     knowledge: Knowledge,
     detection: Detection,
+    /// Only where somebody asks.
+    explainer: Option<Box<Explainer>>,
 }
 
 /// Where the normal comes from.
@@ -75,6 +79,7 @@ pub(super) struct Outcome {
     pub(super) baseline: Option<Baseline>,
     pub(super) withheld: Vec<Withheld>,
     pub(super) losses: LossCounts,
+    pub(super) explanations: Vec<Explanation>,
 }
 
 impl std::fmt::Debug for Analysis {
@@ -120,6 +125,7 @@ impl Analysis {
             exceptions,
             knowledge,
             detection: Detection::new(&signatures)?,
+            explainer: None,
         }))
     }
 
@@ -142,6 +148,7 @@ impl Analysis {
             debuts: &self.debuts,
             releases: &self.releases,
             replicas: &self.replicas,
+            trace: None,
         };
         let detection = &mut self.detection;
         let kind = EventKinds::of(&event.kind).place();
@@ -150,6 +157,9 @@ impl Analysis {
             detector.observe(event, &context, &mut detection.findings);
         }
         detection.accept(losses, packets);
+        if let Some(explainer) = &mut self.explainer {
+            explainer.observe(event, &context);
+        }
         if let EventKind::FlowEnded { flow, record } = &event.kind {
             detection.correlator.flow_ended(flow, record);
         }
@@ -177,12 +187,16 @@ impl Analysis {
             debuts: &self.debuts,
             releases: &self.releases,
             replicas: &self.replicas,
+            trace: None,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
             detector.tick(now, &context, &mut detection.findings);
         }
         detection.accept(losses, packets);
+        if let Some(explainer) = &mut self.explainer {
+            explainer.tick(now, &context);
+        }
         detection.correlator.mark(now, losses, packets);
         if let Knowledge::Learning(learner) = &mut self.knowledge
             && learner.is_due(now)
@@ -196,6 +210,13 @@ impl Analysis {
             alerts.retain(|alert| silence.judge(alert).is_none());
             learner.settle(now, &covers(&alerts, &self.peers));
         }
+    }
+
+    /// Explains what is asked for beside the run.
+    pub(super) fn explain(&mut self, asked: Vec<Selector>) -> Result<(), BuildError> {
+        let explainer = Explainer::new(asked, &self.detection.signatures)?;
+        self.explainer = Some(Box::new(explainer));
+        Ok(())
     }
 
     /// More is known of who held which address.
@@ -269,6 +290,7 @@ impl Analysis {
             debuts: &self.debuts,
             releases: &self.releases,
             replicas: &self.replicas,
+            trace: None,
         };
         let detection = &mut self.detection;
         for (_, detector) in &mut detection.detectors {
@@ -299,6 +321,10 @@ impl Analysis {
         let (suppressed, mut alerts): (Vec<_>, Vec<_>) = alerts
             .into_iter()
             .partition(|alert| alert.suppressed.is_some());
+        let explainer = self.explainer.take();
+        let explanations = explainer
+            .map(|explainer| explainer.finish(&context, &alerts, &suppressed))
+            .unwrap_or_default();
         // What somebody has allowed is no stage of anything; what was told to its end before is.
         all.retain(|alert| silence.judge(alert).is_none());
         tie(&mut alerts, all);
@@ -316,6 +342,7 @@ impl Analysis {
             baseline,
             withheld,
             losses: lost,
+            explanations,
         }
     }
 }

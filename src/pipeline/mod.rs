@@ -10,6 +10,7 @@ mod analysis;
 mod back;
 mod batch;
 mod beside;
+mod explain;
 mod front;
 mod lists;
 mod live;
@@ -19,7 +20,7 @@ mod translation;
 
 use std::sync::Arc;
 
-use crate::alert::{Alert, Exceptions};
+use crate::alert::{Alert, Exceptions, Explanation};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
 use crate::flow::FlowConfig;
@@ -36,6 +37,7 @@ use front::Front;
 use lists::{FlowList, MessageList};
 
 pub use analysis::BuildError;
+pub use explain::{Selector, SelectorError};
 pub use lists::{EndedFlow, Said};
 pub use stats::Stats;
 
@@ -81,6 +83,8 @@ pub struct Verdict {
     pub losses: LossCounts,
     /// What was said since [`Pipeline::take_messages`] was last called.
     pub messages: Vec<Said>,
+    /// What was asked for by [`Pipeline::explaining`], in that order.
+    pub explanations: Vec<Explanation>,
 }
 
 /// All stages of one run.
@@ -166,6 +170,18 @@ impl Pipeline {
         self
     }
 
+    /// Explains beside the run why what is asked for alerts or doesn't, likewise. Only what is analyzed can be explained.
+    ///
+    /// # Errors
+    /// When a signature's thresholds don't fit its detector.
+    pub fn explaining(mut self, asked: Vec<Selector>) -> Result<Self, BuildError> {
+        let analysis = self.back.here().and_then(|back| back.analysis.as_mut());
+        if let Some(analysis) = analysis {
+            analysis.explain(asked)?;
+        }
+        Ok(self)
+    }
+
     /// Takes the events on a thread of its own from here on. The result is the same; what a live run needs besides isn't there.
     ///
     /// # Errors
@@ -246,6 +262,7 @@ impl Pipeline {
             stats,
             losses,
             messages,
+            explanations: outcome.explanations,
         };
         (verdict, flows)
     }

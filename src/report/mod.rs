@@ -4,6 +4,7 @@
 //! Owns wording and layout. Writes nothing itself, and decides nothing: everything shown was decided before.
 
 mod baseline;
+mod explain;
 mod flows;
 mod human;
 mod incident;
@@ -13,6 +14,10 @@ mod table;
 mod text;
 
 pub use baseline::{baseline_diff, baseline_overview, workload_text};
+pub use explain::{
+    AcquaintanceV1, ConversationV1, ExplainedV1, ExplanationV1, OutcomeV1, WeighedV1,
+    explanation_text,
+};
 pub use flows::{FlowEndV1, FlowRecordV1, TunnelV1};
 pub use human::counted;
 pub use incident::incident_text;

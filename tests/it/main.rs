@@ -27,6 +27,8 @@ mod command;
 mod config;
 /// What somebody has allowed.
 mod exceptions;
+/// Why something alerted, or didn't.
+mod explain;
 /// The `flows` command.
 mod flows;
 /// Traffic in pieces.

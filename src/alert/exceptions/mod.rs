@@ -11,7 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use load::ExceptionError;
-use pattern::{Glob, PeerPattern};
+pub(crate) use pattern::Glob;
+use pattern::PeerPattern;
 use schedule::Schedule;
 
 use super::Alert;

@@ -6,15 +6,15 @@ use crate::detectors::Target;
 
 /// A name with `*` for any characters, none too, and `?` for one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Glob(String);
+pub(crate) struct Glob(String);
 
 impl Glob {
-    pub(super) fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         Self(pattern.to_owned())
     }
 
     /// Goes back to the last star at most, so the time is at most the product of the lengths.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let pattern: Vec<char> = self.0.chars().collect();
         let text: Vec<char> = text.chars().collect();
         let (mut p, mut t) = (0, 0);
