@@ -89,7 +89,7 @@ impl Cover {
             // What came from the actor can't be told from what came from others.
             withheld.peers += sheet.server.peers.len() as u64;
             sheet.server = Side::default();
-            sheet.rates.retain(|rate, _| rate.role() == Role::Client);
+            sheet.rates.retain(|rate| rate.role() == Role::Client);
         } else if let Some(workload) = &self.workload {
             // There may be more targets than an alert lists.
             let actor = workload.to_string();

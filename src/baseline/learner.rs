@@ -73,7 +73,7 @@ impl Learner {
         &self.baseline
     }
 
-    /// What has been learned by now and what is held back, to go on from.
+    /// What has been learned by now and what is held back, to go on from. It shares its profiles with the learner.
     pub fn snapshot(&self) -> Baseline {
         Baseline {
             held: self.sheets.clone(),

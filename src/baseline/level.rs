@@ -15,6 +15,12 @@ const DRIFT: u8 = 4;
 /// Minutes after which a rate has a reference: a day.
 const SETTLED: u64 = 1440;
 const WEEK: u32 = 7 * 24 * 3600;
+/// Hours of the day within which what has a time of its own keeps,
+const SEASON_HOURS: u32 = 4;
+/// and days on which it must have been seen there.
+const SEASON_DAYS: u32 = 3;
+/// Steps remembered until they turn out to come by a plan.
+pub(super) const STEPS: usize = 32;
 
 /// The hour of the week of a stamp, Thursday 00:00 UTC being hour 0 (as the epoch has it).
 pub(super) fn hour_of_week(time: Timestamp) -> usize {
@@ -119,7 +125,16 @@ impl Level {
 
     /// Learns another's, but for what is a step: more than a doubling above what was usual a week ago. A drift is
     /// followed, a doubling a week at most. `free` lifts the bound, for a release.
-    pub(super) fn learn(&mut self, other: &Self, rate: Rate, now: Timestamp, free: bool) {
+    /// A step that comes back at its hour of the day or of the week is learned for that hour when it has come three times;
+    /// `steps` are the hours since the epoch of those so far.
+    pub(super) fn learn(
+        &mut self,
+        other: &Self,
+        rate: Rate,
+        now: Timestamp,
+        free: bool,
+        steps: &mut Vec<u32>,
+    ) {
         let most = match self.reference {
             Some(reference) if !free => {
                 let floor = LogHistogram::bucket(rate.floor());
@@ -136,6 +151,7 @@ impl Level {
         }
         if let Some(theirs) = &other.peaks {
             self.raise(theirs, most);
+            self.recur(theirs, most, seconds(now) / 3600, steps);
         }
         self.fade();
         self.refer(now, free);
@@ -146,6 +162,25 @@ impl Level {
         for (ours, &theirs) in peaks.iter_mut().zip(theirs) {
             if theirs <= most {
                 *ours = (*ours).max(theirs);
+            }
+        }
+    }
+
+    /// Learns the hours of steps that come by a plan.
+    fn recur(&mut self, theirs: &Peaks, most: u8, now: u32, steps: &mut Vec<u32>) {
+        for (cell, &peak) in theirs.iter().enumerate().filter(|&(_, &peak)| peak > most) {
+            let hours = HOURS as u32;
+            let hour = now.saturating_sub((now % hours + hours - cell as u32) % hours);
+            if comes_back(steps, hour) {
+                let peaks = self.peaks.get_or_insert_with(|| Box::new([0; HOURS]));
+                if let Some(ours) = peaks.get_mut(cell) {
+                    *ours = (*ours).max(peak);
+                }
+            }
+            if !steps.contains(&hour) {
+                steps.push(hour);
+                let surplus = steps.len().saturating_sub(STEPS);
+                steps.drain(..surplus);
             }
         }
     }
@@ -207,6 +242,34 @@ impl Level {
         elsewhere.then(|| 0.5 / (60.0 * f64::from(watched) + 1.0))
     }
 
+    /// The most there was at this hour of the day, where numbers this high have hours of their own and this is none of them;
+    /// `None` where they come at any.
+    pub(super) fn most_at(&self, value: f64, hours: &Hours, time: Timestamp) -> Option<f64> {
+        let peaks = self.peaks.as_deref()?;
+        let high = LogHistogram::bucket(value).saturating_sub(1);
+        let (mut at, mut on) = (0_u32, 0_u32);
+        for cell in (0..HOURS).filter(|&cell| peaks.get(cell).is_some_and(|&peak| peak >= high)) {
+            at |= 1 << (cell % 24);
+            on |= 1 << (cell / 24);
+        }
+        let season = (1 << SEASON_HOURS) - 1;
+        let turned = |by: u32| (at >> by | at << (24 - by)) & 0xff_ffff;
+        let together = (0..24).any(|by| turned(by) & !season == 0);
+        let now = hour_of_week(time);
+        let watched: u32 = Hours::same_hour(now).map(|hour| hours.get(hour)).sum();
+        // An hour's neighbours count with it.
+        let ours = at >> (now % 24) & 1 != 0
+            || at >> ((now + 1) % 24) & 1 != 0
+            || at >> ((now + 23) % 24) & 1 != 0;
+        if on.count_ones() < SEASON_DAYS || !together || ours || watched < FEWEST_OCCASIONS {
+            return None;
+        }
+        let most = Hours::same_hour(now)
+            .filter_map(|hour| peaks.get(hour).copied())
+            .max();
+        most.map(LogHistogram::edge)
+    }
+
     /// What is usual, in words: `≤ 84 (99 % of 1,440 minutes)`.
     pub(super) fn expected(&self) -> String {
         match self.minutes.quantile(0.99) {
@@ -220,6 +283,17 @@ impl Level {
     pub(super) fn tail(&self, rate: Rate, value: f64) -> f64 {
         tail(&self.minutes, value, rate.floor())
     }
+}
+
+/// Whether an hour is the third at least of a plan: the same of other days this week, or of other weeks.
+fn comes_back(steps: &[u32], hour: u32) -> bool {
+    let near = |then: u32| steps.iter().any(|&step| step.abs_diff(then) <= 1);
+    let times = |every: u32, most: u32| {
+        (1..=most)
+            .filter(|n| hour.checked_sub(n * every).is_some_and(near))
+            .count()
+    };
+    times(24, 7) >= 2 || times(HOURS as u32, 5) >= 2
 }
 
 trait Later {
@@ -315,12 +389,13 @@ mod tests {
 
     #[test]
     fn a_drift_is_followed_and_a_step_is_not() {
-        let mut level = Level::default();
+        let (mut level, mut steps) = (Level::default(), Vec::new());
         let mut value = 1e6;
         for ten in 0..6 * 24 * 28 {
             // Five per cent a day for four weeks.
             value *= 1.05_f64.powf(1.0 / 144.0);
-            level.learn(&sheet(value), RATE, at(f64::from(ten) / 6.0), false);
+            let now = at(f64::from(ten) / 6.0);
+            level.learn(&sheet(value), RATE, now, false, &mut steps);
         }
         assert_eq!(level.withheld, 0);
         assert!(surprise::bits(level.tail(RATE, value)) < 6.0);
@@ -332,27 +407,65 @@ mod tests {
                 RATE,
                 at(672.0 + f64::from(ten) / 6.0),
                 false,
+                &mut steps,
             );
         }
         assert_eq!((level.withheld, &level.minutes), (1440, &before));
-        level.learn(&sheet(value * 10.0), RATE, at(700.0), true);
+        level.learn(&sheet(value * 10.0), RATE, at(700.0), true, &mut steps);
         assert_eq!(
             level.minutes.total(),
             before.total() + 10,
             "a release lifts the bound"
         );
-        level.learn(&sheet(value * 10.0), RATE, at(701.0), false);
+        level.learn(&sheet(value * 10.0), RATE, at(701.0), false, &mut steps);
         assert_eq!(level.withheld, 1440, "and moves it");
+    }
+
+    /// Weeks of the usual, and from the second on a job of ten minutes `every` so many hours.
+    fn with_a_job(every: u32, weeks: u32) -> (Level, Hours) {
+        let (mut level, mut hours, mut steps) = (Level::default(), Hours::default(), Vec::new());
+        for ten in 0..6 * 168 * weeks {
+            let now = at(f64::from(ten) / 6.0);
+            let job = ten >= 6 * 168 && ten % (6 * every) == 12;
+            let mut sheet = Level::default();
+            for minute in 0..10 {
+                let time = now.after(Duration::from_secs(minute * 60));
+                hours.watch(time);
+                sheet.add(RATE, if job { 5e9 } else { 80_000.0 }, time);
+            }
+            level.learn(&sheet, RATE, now, false, &mut steps);
+            assert!(steps.len() <= STEPS);
+        }
+        (level, hours)
+    }
+
+    #[test]
+    fn a_step_that_comes_by_a_plan_is_learned_for_its_hour_alone() {
+        for (every, weeks) in [(24, 4), (168, 5)] {
+            let (level, hours) = with_a_job(every, weeks);
+            assert!(level.withheld > 0, "it is a step");
+            let next = f64::from(168 * weeks);
+            let bits = |hour: f64| {
+                let tail = level.at_hour(5e9, &hours, at(next + hour));
+                surprise::bits(tail.unwrap_or_else(|| level.tail(RATE, 5e9)))
+            };
+            assert!(bits(2.1) < 1.0, "{every}: {}", bits(2.1));
+            assert!(bits(12.0) > 8.0, "{every}: {}", bits(12.0));
+        }
+        // Twice is no plan yet.
+        let (level, hours) = with_a_job(168, 3);
+        assert_eq!(level.at_hour(5e9, &hours, at(504.0 + 2.1)), None);
     }
 
     #[test]
     fn a_frog_in_slowly_heated_water_gets_a_doubling_a_week() {
-        let mut level = Level::default();
+        let (mut level, mut steps) = (Level::default(), Vec::new());
         let mut value = 1e6;
         for ten in 0..6 * 24 * 28 {
             // Doubling every day.
             value *= 2.0_f64.powf(1.0 / 144.0);
-            level.learn(&sheet(value), RATE, at(f64::from(ten) / 6.0), false);
+            let now = at(f64::from(ten) / 6.0);
+            level.learn(&sheet(value), RATE, now, false, &mut steps);
         }
         // One day free, then four weeks.
         assert!(

@@ -55,7 +55,7 @@ struct Pool {
 
 impl Pool {
     fn add(&mut self, profile: &Profile) {
-        for (&rate, level) in &profile.rates {
+        for (rate, level) in profile.rates.iter() {
             habit::merge(self.rates.entry(rate).or_default(), &level.minutes);
         }
         for role in [Role::Client, Role::Server] {
@@ -88,7 +88,7 @@ pub(super) struct Pools {
 }
 
 impl Pools {
-    pub(super) fn of(profiles: &BTreeMap<WorkloadId, Profile>) -> Self {
+    pub(super) fn of(profiles: &BTreeMap<WorkloadId, Arc<Profile>>) -> Self {
         let mut pools = Self::default();
         for (workload, profile) in profiles {
             let namespace = Arc::clone(&workload.namespace);

@@ -9,6 +9,7 @@ mod cover;
 mod habit;
 mod learner;
 mod level;
+mod levels;
 mod limits;
 mod lineage;
 mod profile;
@@ -24,7 +25,7 @@ mod tests;
 mod text;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::features::{Contact, Vocabulary};
@@ -48,9 +49,10 @@ pub use table::PeerStat;
 pub use text::TextError;
 
 /// The learned normal of all workloads.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Baseline {
-    profiles: BTreeMap<WorkloadId, Profile>,
+    /// Shared with clones until one of them changes a profile.
+    profiles: BTreeMap<WorkloadId, Arc<Profile>>,
     names: Names,
     /// Entries and habits over all profiles.
     size: Change,
@@ -59,6 +61,20 @@ pub struct Baseline {
     held: Sheets,
     /// Made when first asked for, and anew after each change.
     pools: OnceLock<Box<Pools>>,
+}
+
+/// A clone shares every profile: to save a baseline while it goes on learning costs the profiles that change meanwhile.
+impl Clone for Baseline {
+    fn clone(&self) -> Self {
+        Self {
+            profiles: self.profiles.clone(),
+            names: self.names.clone(),
+            size: self.size,
+            losses: self.losses.clone(),
+            held: self.held.clone(),
+            pools: OnceLock::new(),
+        }
+    }
 }
 
 impl PartialEq for Baseline {
@@ -70,12 +86,13 @@ impl PartialEq for Baseline {
 impl Baseline {
     /// The profile of a workload, if it was ever seen.
     pub fn profile(&self, workload: &WorkloadId) -> Option<&Profile> {
-        self.profiles.get(workload)
+        self.profiles.get(workload).map(Arc::as_ref)
     }
 
     /// Every profile, by workload.
     pub fn profiles(&self) -> impl ExactSizeIterator<Item = (&WorkloadId, &Profile)> {
-        self.profiles.iter()
+        let profiles = self.profiles.iter();
+        profiles.map(|(workload, profile)| (workload, &**profile))
     }
 
     /// A workload with its namespace and its cluster, which stand in for what its own history doesn't tell.
@@ -87,14 +104,14 @@ impl Baseline {
     pub fn observed(&self) -> Duration {
         self.profiles
             .values()
-            .map(Profile::observed)
+            .map(|profile| profile.observed())
             .max()
             .unwrap_or_default()
     }
 
     /// The last sight of any workload.
     pub fn last(&self) -> Option<Timestamp> {
-        let spans = self.profiles.values().filter_map(Profile::span);
+        let spans = self.profiles.values().filter_map(|profile| profile.span());
         spans.map(|(_, last)| last).max()
     }
 
@@ -106,7 +123,7 @@ impl Baseline {
     /// Takes in another baseline: another sensor's, or another day's.
     pub fn merge(&mut self, other: &Self) {
         for (workload, profile) in &other.profiles {
-            let mut theirs = profile.clone();
+            let mut theirs = Profile::clone(profile);
             // Names are shared by all of a baseline.
             theirs.rename(&mut self.names);
             self.take(workload, &theirs, Profile::merge);
@@ -157,8 +174,13 @@ impl Baseline {
         let least = last.before(limits::FORGET_AFTER);
         let mut gone = Change::default();
         for profile in self.profiles.values_mut() {
-            gone = gone.and(profile.forget_before(least));
-            profile.shrink();
+            if profile.is_older_than(least) {
+                gone = gone.and(Arc::make_mut(profile).forget_before(least));
+            }
+            // What a clone shares stays as it is.
+            if let Some(profile) = Arc::get_mut(profile) {
+                profile.shrink();
+            }
         }
         self.shrink_by(gone);
         self.names.prune();
@@ -199,7 +221,7 @@ impl Baseline {
     /// Puts a profile in the place of what was known of a workload.
     fn insert(&mut self, workload: WorkloadId, profile: Profile) {
         self.grow_by(profile.size());
-        if let Some(old) = self.profiles.insert(workload, profile) {
+        if let Some(old) = self.profiles.insert(workload, Arc::new(profile)) {
             self.shrink_by(old.size());
         }
         self.pools = OnceLock::new();
@@ -212,9 +234,9 @@ impl Baseline {
                 self.losses.add(Loss::BaselineFull);
                 return None;
             }
-            self.profiles.insert(workload.clone(), Profile::default());
+            self.profiles.insert(workload.clone(), Arc::default());
         }
-        self.profiles.get_mut(workload)
+        self.profiles.get_mut(workload).map(Arc::make_mut)
     }
 
     const fn room(&self) -> Room {
@@ -250,6 +272,6 @@ impl Baseline {
             .range(first..)
             .take_while(|(other, _)| other.namespace == workload.namespace)
             .filter(move |(other, _)| *other != workload)
-            .map(|(_, profile)| profile)
+            .map(|(_, profile)| &**profile)
     }
 }

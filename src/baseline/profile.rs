@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::habit::{Period, Schedule};
 use super::level::{self, Hours, Level};
+use super::levels::Levels;
 use super::limits;
 use super::side::{self, Change, Room, Side};
 use super::standing::{self, Feature, Maturity, Standing};
@@ -82,8 +83,10 @@ pub struct Profile {
     pub(super) span: Option<(Timestamp, Timestamp)>,
     pub(super) client: Side,
     pub(super) server: Side,
-    pub(super) rates: BTreeMap<Rate, Level>,
+    pub(super) rates: Levels,
     pub(super) hours: Option<Box<Hours>>,
+    /// When rates were too high to be learned, in hours since the epoch.
+    pub(super) steps: BTreeMap<Rate, Vec<u32>>,
     pub(super) releases: Vec<Release>,
     pub(super) accepted: Vec<Accepted>,
     /// Minutes of its pods that were not learned because of alerts.
@@ -178,19 +181,19 @@ impl Profile {
 
     /// The histogram of a rate per pod and minute, if any minute was counted.
     pub fn rate(&self, rate: Rate) -> Option<&LogHistogram> {
-        self.rates.get(&rate).map(|level| &level.minutes)
+        self.rates.get(rate).map(|level| &level.minutes)
     }
 
     /// What is usual of a rate, in words for evidence: `≤ 84 (99 % of 1440 minutes)`.
     pub fn rate_expected(&self, rate: Rate) -> String {
         self.rates
-            .get(&rate)
+            .get(rate)
             .map_or_else(|| "unknown".to_owned(), Level::expected)
     }
 
     /// Minutes of a rate that were too high to be learned.
     pub fn withheld(&self, rate: Rate) -> u64 {
-        self.rates.get(&rate).map_or(0, |level| level.withheld)
+        self.rates.get(rate).map_or(0, |level| level.withheld)
     }
 
     /// Bits of surprise at a pod's minute of this much or more, by the workload's own history alone: at most log2 of the
@@ -198,7 +201,7 @@ impl Profile {
     /// ([`Rate::floor`]), and where nothing is known.
     pub fn rate_bits(&self, rate: Rate, observed: f64) -> f64 {
         self.rates
-            .get(&rate)
+            .get(rate)
             .map_or(0.0, |level| surprise::bits(level.tail(rate, observed)))
     }
 
@@ -208,8 +211,20 @@ impl Profile {
         surprise::bits(self.rate_tail(rate, observed, time))
     }
 
+    /// The most that is usual of a rate at a time, 99 times of 100; less where numbers like `observed` have hours of their
+    /// own, and this is none of them.
+    pub fn rate_usual_at(&self, rate: Rate, observed: f64, time: Timestamp) -> f64 {
+        let Some(level) = self.rates.get(rate) else {
+            return 0.0;
+        };
+        let usual = level.minutes.quantile(0.99).unwrap_or(0.0);
+        let hours = self.hours.as_deref();
+        let here = hours.and_then(|hours| level.most_at(observed, hours, time));
+        here.map_or(usual, |here| usual.min(here))
+    }
+
     fn rate_tail(&self, rate: Rate, observed: f64, time: Timestamp) -> f64 {
-        let Some(level) = self.rates.get(&rate) else {
+        let Some(level) = self.rates.get(rate) else {
             return 1.0;
         };
         let any = level.tail(rate, observed);
@@ -236,7 +251,7 @@ impl Profile {
             Some(time) => self.rate_tail(rate, observed, time),
             None => self
                 .rates
-                .get(&rate)
+                .get(rate)
                 .map_or(1.0, |level| level.tail(rate, observed)),
         };
         (tail, self.rate(rate).map_or(0, LogHistogram::total))
@@ -427,7 +442,7 @@ impl Profile {
 
     /// Minutes of pods that were counted.
     pub(super) fn minutes(&self) -> u64 {
-        let minutes = self.rates.values().map(|level| level.minutes.total());
+        let minutes = self.rates.iter().map(|(_, level)| level.minutes.total());
         minutes.max().unwrap_or(0)
     }
 
@@ -450,7 +465,7 @@ impl Profile {
     /// A minute's number.
     pub(super) fn count(&mut self, rate: Rate, value: f64, minute: Timestamp) {
         self.hours.get_or_insert_default().watch(minute);
-        self.rates.entry(rate).or_default().add(rate, value, minute);
+        self.rates.of(rate).add(rate, value, minute);
     }
 
     /// A pod of this release was seen.
@@ -501,21 +516,36 @@ impl Profile {
             self.run_between(release);
         }
         let free = self.in_window(now);
-        self.join(other, room, |ours, rate, theirs| {
-            ours.learn(theirs, rate, now, free);
-        })
+        let mut steps = std::mem::take(&mut self.steps);
+        let change = self.join(other, room, |ours, rate, theirs| {
+            let mut known = steps.remove(&rate).unwrap_or_default();
+            ours.learn(theirs, rate, now, free, &mut known);
+            if !known.is_empty() {
+                steps.insert(rate, known);
+            }
+        });
+        self.steps = steps;
+        change
     }
 
     fn join(
         &mut self,
         other: &Self,
         room: &mut Room,
-        level: impl Fn(&mut Level, Rate, &Level),
+        mut level: impl FnMut(&mut Level, Rate, &Level),
     ) -> Change {
         let change = self.client.merge(&other.client, room);
         let change = change.and(self.server.merge(&other.server, room));
-        for (&rate, theirs) in &other.rates {
-            level(self.rates.entry(rate).or_default(), rate, theirs);
+        for (rate, theirs) in other.rates.iter() {
+            level(self.rates.of(rate), rate, theirs);
+        }
+        for (&rate, theirs) in &other.steps {
+            let ours = self.steps.entry(rate).or_default();
+            ours.extend(theirs);
+            ours.sort_unstable();
+            ours.dedup();
+            let surplus = ours.len().saturating_sub(level::STEPS);
+            ours.drain(..surplus);
         }
         if let Some(theirs) = &other.hours {
             match &mut self.hours {
@@ -553,6 +583,11 @@ impl Profile {
         self.accepted.drain(..surplus);
     }
 
+    /// Whether it holds what was last seen before `time`.
+    pub(super) fn is_older_than(&self, time: Timestamp) -> bool {
+        self.client.is_older_than(time) || self.server.is_older_than(time)
+    }
+
     /// Forgets what was last seen before `time`.
     pub(super) fn forget_before(&mut self, time: Timestamp) -> Change {
         let change = self.client.forget_before(time);
@@ -577,6 +612,7 @@ impl Profile {
     pub(super) fn shrink(&mut self) {
         self.client.shrink();
         self.server.shrink();
+        self.rates.shrink();
         self.releases.shrink_to_fit();
     }
 }

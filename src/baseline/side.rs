@@ -283,6 +283,15 @@ impl Side {
         }
     }
 
+    /// Whether it holds what was last seen before `time`.
+    pub(super) fn is_older_than(&self, time: Timestamp) -> bool {
+        let least = seconds(time);
+        let mut tables = [&self.peers, &self.networks]
+            .into_iter()
+            .chain(self.words.values());
+        tables.any(|table| table.iter().any(|entry| entry.last < least))
+    }
+
     /// Forgets what was last seen before `time`. Entries and habits forgotten.
     pub(super) fn forget_before(&mut self, time: Timestamp) -> Change {
         let least = seconds(time);

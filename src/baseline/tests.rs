@@ -173,3 +173,64 @@ fn a_workload_that_meets_and_says_something_new_each_time_stays_within_its_bound
     baseline.age();
     assert!(baseline.names.len() <= most);
 }
+
+/// Ten hours of contacts, one a minute.
+fn met(peers: impl Fn(i64) -> String) -> Baseline {
+    let mut making = super::testing::Making::default();
+    let workload = id("shop", "api");
+    for n in 0..600 {
+        let contact = super::testing::contact(&peers(n));
+        making.meets(&workload, &contact, n * 60);
+    }
+    making.done()
+}
+
+/// The same new peer, by what each has done so far.
+#[test]
+fn a_crawler_and_a_closed_workload_meet_the_same_stranger() {
+    let workload = id("shop", "api");
+    let stranger = super::testing::contact("domain:stranger.example");
+    let costs = |baseline: &Baseline| {
+        let lineage = baseline.lineage(&workload);
+        let profile = lineage.profile().unwrap();
+        let (contacts, once) = (
+            profile.contacts(Role::Client),
+            profile.met_once(Role::Client),
+        );
+        (lineage.contact_bits(&stranger), contacts, once)
+    };
+    let closed = met(|n| format!("shop/StatefulSet/db{}", n % 2));
+    let crawler = met(|n| format!("domain:site{n}.example"));
+    let half = met(|n| format!("domain:site{}.example", if n % 2 == 0 { n } else { 1 }));
+    for (who, baseline) in [("closed", &closed), ("half", &half), ("crawler", &crawler)] {
+        let (bits, contacts, once) = costs(baseline);
+        println!("{who}: {bits:.2} bits, for {once} of {contacts} contacts were with one met once");
+        // What an analyst can check: −log2((N₁ + ½)/(N + 1)).
+        let by_hand = -((once as f64 + 0.5) / (contacts as f64 + 1.0)).log2();
+        assert!((bits - by_hand.max(0.0)).abs() < 1e-9, "{who}");
+    }
+    assert!(costs(&closed).0 > 10.0);
+    assert!((0.9..1.1).contains(&costs(&half).0));
+    assert!(costs(&crawler).0 < 0.01);
+}
+
+#[test]
+fn a_clone_shares_what_did_not_change_since() {
+    let mut baseline = Baseline::default();
+    let touch = |baseline: &mut Baseline, name: &str, second: i64| {
+        baseline.change(&id("shop", name), |profile, _| profile.saw(at(second)));
+    };
+    for name in ["api", "cart", "db"] {
+        touch(&mut baseline, name, 0);
+    }
+    let saved = baseline.clone();
+    touch(&mut baseline, "cart", 60);
+    baseline.age();
+    let shared = |name: &str| {
+        let workload = id("shop", name);
+        Arc::ptr_eq(&baseline.profiles[&workload], &saved.profiles[&workload])
+    };
+    assert_eq!(["api", "cart", "db"].map(shared), [true, false, true]);
+    let cart = id("shop", "cart");
+    assert_eq!(saved.profile(&cart).unwrap().span(), Some((at(0), at(0))));
+}

@@ -120,6 +120,11 @@ impl LogHistogram {
         }
     }
 
+    /// The highest value that belongs into a bucket.
+    pub fn edge(bucket: u8) -> f64 {
+        upper_edge(bucket)
+    }
+
     /// Values in the bucket of `value` or a higher one.
     fn above(&self, value: f64) -> u64 {
         let at = Self::bucket(value);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{
-    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
     TableDefinition, TableError,
 };
 
@@ -29,11 +29,17 @@ const PROFILES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwat
 const NAMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("spanwatch.names.2");
 /// `time NUL address NUL namespace NUL kind NUL name` → what is held back of a pod, as a profile of format 2.
 const HELD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwatch.held.2");
+/// `namespace NUL kind NUL name` → when its rates were too high to be learned. A file from before there was any has no table
+/// of it, and a program from then passes it over.
+const STEPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spanwatch.steps.2");
 const VERSION_KEY: &str = "format";
 const PROFILES_KEY: &str = "profiles";
 const NAMES_KEY: &str = "names";
 /// The form that this program writes.
 const VERSION: u64 = 2;
+/// Memory for pages of the file. Each is read once, and written once, so that more would only be held for nothing.
+const READ_CACHE_BYTES: usize = 1 << 20;
+const WRITE_CACHE_BYTES: usize = 8 << 20;
 
 /// What can be wrong with a stored baseline.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +88,9 @@ pub struct Store {
 impl Store {
     /// Opens a baseline file to update it; makes an empty one if there is none.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| opening(path, error))?;
+        let database = builder(WRITE_CACHE_BYTES)
+            .create(path)
+            .map_err(|error| opening(path, error))?;
         Ok(Self {
             path: path.into(),
             database,
@@ -103,11 +111,15 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing(path.into()));
         }
-        let database = match ReadOnlyDatabase::open(path) {
+        let database = match builder(READ_CACHE_BYTES).open_read_only(path) {
             // Whoever wrote last was stopped in the middle of it: opened for writing, the file puts itself right.
             Err(DatabaseError::RepairAborted) => {
-                drop(Database::open(path).map_err(|error| opening(path, error))?);
-                ReadOnlyDatabase::open(path)
+                drop(
+                    builder(WRITE_CACHE_BYTES)
+                        .open(path)
+                        .map_err(|error| opening(path, error))?,
+                );
+                builder(READ_CACHE_BYTES).open_read_only(path)
             }
             opened => opened,
         };
@@ -151,11 +163,19 @@ impl Store {
             write.delete_table(PROFILES)?;
             write.delete_table(NAMES)?;
             write.delete_table(HELD)?;
+            write.delete_table(STEPS)?;
             let mut numbering = v2::Numbering::default();
             let mut profiles = write.open_table(PROFILES)?;
             for (workload, profile) in baseline.profiles() {
                 let value = v2::write(profile, &mut numbering).map_err(encoding)?;
                 profiles.insert(key(workload).as_str(), value.as_slice())?;
+            }
+            let mut steps = write.open_table(STEPS)?;
+            for (workload, profile) in baseline.profiles() {
+                if let Some(value) = v2::write_steps(profile) {
+                    let value = value.map_err(encoding)?;
+                    steps.insert(key(workload).as_str(), value.as_slice())?;
+                }
             }
             let mut held = write.open_table(HELD)?;
             for (at, sheet) in &baseline.held {
@@ -174,6 +194,12 @@ impl Store {
         write.commit()?;
         Ok(())
     }
+}
+
+fn builder(cache: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache);
+    builder
 }
 
 /// What is wrong with the content of a file.
@@ -243,6 +269,7 @@ fn load(read: &ReadTransaction, held: bool) -> Result<Baseline, Unreadable> {
                 let workload = parse_key(key.value())?;
                 v2::read(&mut baseline, workload, value.value(), &names)?;
             }
+            read_steps(read, &mut baseline)?;
             count("profiles", baseline.profiles().len(), fact(PROFILES_KEY)?)?;
             if held {
                 hold(read, &mut baseline, &names)?;
@@ -256,6 +283,23 @@ fn load(read: &ReadTransaction, held: bool) -> Result<Baseline, Unreadable> {
         }
     }
     Ok(baseline)
+}
+
+fn read_steps(read: &ReadTransaction, baseline: &mut Baseline) -> Result<(), Unreadable> {
+    let table = match read.open_table(STEPS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let steps = v2::read_steps(value.value())?;
+        // One that an older program has forgotten since is no workload of ours any more.
+        if let Some(profile) = baseline.profiles.get_mut(&parse_key(key.value())?) {
+            Arc::make_mut(profile).steps = steps;
+        }
+    }
+    Ok(())
 }
 
 /// Reads what is held back. A file from before there was any has no table of it.
@@ -373,6 +417,7 @@ mod tests {
                 .client
                 .flow(&peer, 5000, 70_000, Duration::from_secs(3));
             profile.client.failed = 2;
+            profile.steps.insert(Rate::BytesOut, vec![498_000, 498_024]);
             for revision in ["7d4b9c6f5", "86bdf5cd48"] {
                 profile.run(&names.get(revision).unwrap(), at(9));
             }
@@ -405,13 +450,14 @@ mod tests {
         let store = Store::create(&dir.path().join("b.redb")).unwrap();
         assert!(store.resume().unwrap().held.is_empty());
         let mut snapshot = baseline();
-        let (web, sheet) = (
-            id("prod", "web"),
-            snapshot.profiles[&id("prod", "web")].clone(),
-        );
+        let web = id("prod", "web");
+        // Steps are the baseline's, and no sheet has any.
+        let mut sheet = snapshot.profiles[&web].as_ref().clone();
+        sheet.steps.clear();
+        let sheet = Arc::new(sheet);
         for (time, ip) in [(-3, "10.0.0.7"), (7, "10.0.0.7"), (7, "fd00::1")] {
             let key = (time, ip.parse().unwrap(), web.clone());
-            snapshot.held.insert(key, Arc::new(sheet.clone()));
+            snapshot.held.insert(key, Arc::clone(&sheet));
         }
         store.save(&snapshot).unwrap();
         let resumed = store.resume().unwrap();
@@ -433,7 +479,7 @@ mod tests {
         // While it is open, it is on disk as a kill leaves it.
         std::fs::copy(&path, &left).unwrap();
         assert!(matches!(
-            ReadOnlyDatabase::open(&left),
+            builder(READ_CACHE_BYTES).open_read_only(&left),
             Err(DatabaseError::RepairAborted)
         ));
         assert_eq!(Store::read(&left).unwrap(), baseline());

@@ -3,13 +3,14 @@
 //! The values are postcard's (varints, no names of fields). Whatever is enumerated goes by its name, so that a vocabulary or
 //! a rate that a later version adds is passed over by this one, and the other way round.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use super::super::Baseline;
 use super::super::habit::{Habit, Rhythm};
-use super::super::level::{HOURS, Hours, Level, Reference};
+use super::super::level::{HOURS, Hours, Level, Reference, STEPS};
 use super::super::profile::{Accepted, Profile, Release};
 use super::super::side::{PeerHabit, Side, Volumes};
 use super::super::table::{Entry, Name, Table};
@@ -52,7 +53,8 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
 /// Numbers names in the order in which they are first written.
 #[derive(Default)]
 pub(super) struct Numbering<'a> {
-    numbers: HashMap<&'a str, u32>,
+    /// Names chosen by attackers among them; the hash is seeded.
+    numbers: HashMap<&'a str, u32, RandomState>,
     names: Vec<&'a str>,
 }
 
@@ -290,6 +292,23 @@ fn write_accepted(accepted: &Accepted) -> AcceptedV2 {
     }
 }
 
+/// When rates were too high to be learned, by their names; `None` if none was.
+pub(super) fn write_steps(profile: &Profile) -> Option<Result<Vec<u8>, Problem>> {
+    let steps = profile.steps.iter();
+    let named: Vec<(&str, &Vec<u32>)> = steps.map(|(rate, at)| (rate.name(), at)).collect();
+    (!named.is_empty()).then(|| encode(&named))
+}
+
+/// What [`write_steps`] wrote.
+pub(super) fn read_steps(sealed: &[u8]) -> Result<BTreeMap<Rate, Vec<u32>>, Problem> {
+    let named: Vec<(&str, Vec<u32>)> = decode(sealed)?;
+    let steps = named.into_iter().filter_map(|(name, mut at)| {
+        at.truncate(STEPS);
+        Some((Rate::from_name(name)?, at))
+    });
+    Ok(steps.collect())
+}
+
 /// Reads a profile into `baseline`.
 pub(super) fn read(
     baseline: &mut Baseline,
@@ -329,9 +348,10 @@ fn read_profile(stored: ProfileV2, names: &Numbered) -> Result<Profile, Problem>
             withheld: level.withheld,
         };
         if let Some(rate) = Rate::from_name(names.get(name)?) {
-            profile.rates.insert(rate, level);
+            *profile.rates.of(rate) = level;
         }
     }
+    profile.rates.shrink();
     if let Some((watched, last)) = stored.hours
         && let Ok(watched) = watched.try_into()
     {

@@ -268,7 +268,7 @@ fn profile(text: WorkloadText, names: &mut Names) -> Result<Profile, String> {
                 .map(|(bucket, since)| Reference { bucket, since }),
             withheld: level.withheld,
         };
-        profile.rates.insert(rate, level);
+        *profile.rates.of(rate) = level;
     }
     Ok(profile)
 }

@@ -84,7 +84,7 @@ fn write_profile(text: &mut String, profile: &Profile) {
     write_side(text, "server", &profile.server);
     if !profile.rates.is_empty() {
         put(text, "[workload.rates]\n");
-        for (rate, level) in &profile.rates {
+        for (rate, level) in profile.rates.iter() {
             put(
                 text,
                 &format!("\"{}\" = {}\n", rate.name(), level_line(level)),
