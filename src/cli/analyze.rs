@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use tracing::warn;
 
@@ -18,7 +19,7 @@ use crate::report::{
     ExplanationV1, RunSummary, TextOptions, alert_text, explanation_text, incident_text,
 };
 use crate::signature::{Requirement, Severity, SignatureSet};
-use crate::sinks::{AlertFormat, AlertWriter, Delivery, RecordWriter};
+use crate::sinks::{AlertFormat, AlertWriter, Delivery, ExcerptFolder, RecordWriter};
 
 /// Analyze capture files and print alerts
 ///
@@ -59,6 +60,9 @@ pub(super) struct Args {
     /// Also write every flow, one JSON object a line ('-' for standard output)
     #[arg(long, value_name = "PATH")]
     flows: Option<PathBuf>,
+    /// Also write the packets of each alert's flows into this directory: ALERT-ID.pcapng. The captures are read once more
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
     /// End with status 1 if an alert is at least this severe
     #[arg(long, value_name = "SEVERITY")]
     fail_on: Option<FailOn>,
@@ -98,6 +102,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
     let baseline = args.baseline.as_deref().map(Store::read).transpose()?;
     let journal = reading::journal(&args.input.inventory)?;
     let captures = reading::captures(&args.input)?;
+    let again = journal.clone();
+    let folder = args.evidence.as_deref().map(|path| evidence(args, path));
+    let folder = folder.transpose()?;
     reading::refuse_to_overwrite(&args.input, args.output.iter().chain(&args.flows))?;
     let text = match args.format {
         Some(format) => format == Format::Text,
@@ -133,6 +140,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
             warn!("exception expired: {expired}");
         }
     }
+    if let Some(folder) = folder {
+        reading::excerpts(&args.input, &again, &read.verdict.alerts, folder)?;
+    }
     let incidents = incidents(&read.verdict.alerts);
     let told = if args.explain.is_empty() {
         write_alerts(args, &read, &incidents, text, out)?
@@ -152,6 +162,16 @@ pub(super) fn run(args: &Args, quiet: bool) -> anyhow::Result<End> {
         .fail_on
         .is_some_and(|level| worst.is_some_and(|worst| worst >= Severity::from(level)));
     Ok(if failed { End::Alerts } else { End::Clean })
+}
+
+/// The directory of packets; opened before a long capture is read.
+fn evidence(args: &Args, path: &Path) -> anyhow::Result<ExcerptFolder> {
+    if args.input.files.iter().any(|file| file.as_os_str() == "-") {
+        bail!("--evidence reads captures twice, which standard input can't be: name a file");
+    }
+    // As much as all alerts may take.
+    let folder = ExcerptFolder::open(path, u64::MAX);
+    folder.with_context(|| format!("cannot write to {}", path.display()))
 }
 
 /// Writes alerts, and as text the incidents they make; returns how many.

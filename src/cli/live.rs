@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use tracing::{info, warn};
 
 use super::analyze::{Format, shown, suppressed};
@@ -26,6 +26,7 @@ use crate::runtime::{
     in_cluster, node, places,
 };
 use crate::signature::SignatureSet;
+use crate::sinks::ExcerptFolder;
 
 use outputs::{Sinks, writable};
 use prepare::{Renewer, prepare};
@@ -144,6 +145,15 @@ pub(super) struct LiveArgs {
     /// MiB of alerts that wait for --webhook, --alertmanager or --syslog at most; then the oldest go
     #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     backlog: u32,
+    /// Keep the packets of each alert's flows, from before it and shortly after, in this directory: ALERT-ID.pcapng
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
+    /// MiB of the latest packets that are at hand for --evidence
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=2048))]
+    evidence_memory: u32,
+    /// MiB of files in the directory of --evidence at most; then the oldest go
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    evidence_limit: u32,
     /// Percent of packets lost over minutes from which on an alarm about the run itself is raised
     #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     alarm_loss: u32,
@@ -265,6 +275,7 @@ fn run(
         },
         state: args.state.as_deref().map(State::open).transpose()?,
         store,
+        evidence: evidence(args)?,
         limits,
         renew: Box::new(move || renewer.renew()),
         listen: args.listen,
@@ -279,6 +290,16 @@ fn run(
         output::note(&format!("{summary}{}", account(&report)));
     }
     Ok(End::Clean)
+}
+
+/// Where packets of alerts are kept, and how many bytes of them are at hand.
+fn evidence(args: &LiveArgs) -> anyhow::Result<Option<(ExcerptFolder, usize)>> {
+    let Some(path) = &args.evidence else {
+        return Ok(None);
+    };
+    let folder = ExcerptFolder::open(path, u64::from(args.evidence_limit) << 20);
+    let folder = folder.with_context(|| format!("cannot write to {}", path.display()))?;
+    Ok(Some((folder, (args.evidence_memory as usize) << 20)))
 }
 
 /// To judge by a baseline, or to update it as well; then with its file, locked.

@@ -1,5 +1,6 @@
 //! From files on disk through the pipeline: what `analyze` and `learn` have in common.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -10,15 +11,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::{info, warn};
 
 use super::options::{Input, Inventory};
-use crate::alert::Exceptions;
+use crate::alert::{Alert, Exceptions};
 use crate::capture::{CaptureError, Filter, Merged, PacketSource};
-use crate::flow::FlowConfig;
+use crate::flow::{FlowConfig, FlowId};
 use crate::identity::{InventoryOptions, Journal, load_inventory};
 use crate::pipeline::{EndedFlow, Pipeline, Said, Selector, Task, Verdict};
 use crate::report::{FlowRecordV1, RunSummary};
 use crate::signature::SignatureSet;
+use crate::sinks::{Excerpt, ExcerptFolder};
 use crate::telemetry::{Loss, LossCounts};
 
+/// Alerts whose packets are looked for at once; each takes 2 MiB at most.
+const EXCERPTS: usize = 64;
 /// Frames between two looks at the progress.
 const STRIDE: u64 = 8192;
 
@@ -198,6 +202,47 @@ pub(super) fn read_explaining(
 /// Processors that this process may use.
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Reads the files once more and writes the packets of alerts' flows: the same packets make the same flows. As many alerts at a
+/// time as memory is given to.
+pub(super) fn excerpts(
+    input: &Input,
+    journal: &Arc<Journal>,
+    alerts: &[Alert],
+    mut folder: ExcerptFolder,
+) -> anyhow::Result<()> {
+    for some in alerts.chunks(EXCERPTS) {
+        let mut excerpts: Vec<Excerpt> = some.iter().filter_map(Excerpt::of).collect();
+        let mut wanted: HashMap<FlowId, Vec<usize>> = HashMap::new();
+        for (at, excerpt) in excerpts.iter().enumerate() {
+            for flow in excerpt.flows() {
+                wanted.entry(flow).or_default().push(at);
+            }
+        }
+        let (mut source, _) = open(
+            &input.files,
+            input.filter.as_deref().map(Filter::new).transpose()?,
+        )?;
+        let flows = FlowConfig::default();
+        let mut pipeline = Pipeline::new(flows, Arc::clone(journal), Task::List)?;
+        while let Some(frame) = source.next_frame()? {
+            let Some(flow) = pipeline.frame(&frame) else {
+                continue;
+            };
+            for &at in wanted.get(&flow).into_iter().flatten() {
+                if let Some(excerpt) = excerpts.get_mut(at) {
+                    excerpt.push(&frame, flow);
+                }
+            }
+        }
+        for excerpt in &excerpts {
+            let name = excerpt.alert();
+            let written = folder.write(excerpt);
+            written.with_context(|| format!("cannot write the packets of alert {name}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn open(files: &[PathBuf], filter: Option<Filter>) -> anyhow::Result<(Merged, Vec<CaptureError>)> {

@@ -218,7 +218,7 @@ impl<S> FlowTable<S> {
         packet: &Packet<'_>,
         ip: &IpPacket<'_>,
         sink: &mut K,
-    ) {
+    ) -> Option<FlowId> {
         if packet.time > self.now {
             self.now = packet.time;
             self.expire(sink);
@@ -246,7 +246,7 @@ impl<S> FlowTable<S> {
             && self.sightings.is_copy(&sight, slot)
         {
             self.copied(slot, src_is_low, packet);
-            return;
+            return None;
         }
         let (slot, src_is_low) = match found {
             Some((slot, src_is_low)) if !self.reopened(slot, src_is_low, &ip.transport) => {
@@ -262,7 +262,9 @@ impl<S> FlowTable<S> {
                 (slot, src_is_low)
             }
         };
+        let id = self.slots.flow(slot).map(|flow| FlowId(flow.id));
         self.update(slot, src_is_low, packet, ip, sink);
+        id
     }
 
     /// What the sink keeps of each live flow, in no order that means anything.

@@ -11,7 +11,7 @@ use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, 
 use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::{
-    Chunk, Defrag, Dialogue, Ending, Exchange, FlowConfig, FlowRecord, FlowSink, FlowStart,
+    Chunk, Defrag, Dialogue, Ending, Exchange, FlowConfig, FlowId, FlowRecord, FlowSink, FlowStart,
     FlowTable, Inspection, Interest, Outcome, Protocol, Translation, Turn, View,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
@@ -30,6 +30,8 @@ pub(super) struct Front {
     settled: Vec<Arc<FlowInfo>>,
     /// Flows that are to end, at the end.
     open: Option<std::vec::IntoIter<Ending>>,
+    /// The flow of the packet that was taken last.
+    latest: Option<FlowId>,
 }
 
 /// Flows ended at once at the end, so that their events need little room.
@@ -57,10 +59,18 @@ impl Front {
             unsettled: Unsettled::default(),
             settled: Vec::new(),
             open: None,
+            latest: None,
         }
     }
 
-    pub(super) fn frame(&mut self, frame: &Frame<'_>, journal: &Journal, events: &mut Vec<Event>) {
+    /// Takes a frame; returns the flow that it belongs to, unless it is a copy, or a fragment of what isn't whole yet.
+    pub(super) fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        journal: &Journal,
+        events: &mut Vec<Event>,
+    ) -> Option<FlowId> {
+        self.latest = None;
         self.stats.frame(frame.time, frame.wire_len);
         let packet = decode_trusting(frame, &|src, dst| carries(journal, frame.time, src, dst));
         if packet.anomalies.contains(Anomalies::FORGED) {
@@ -71,11 +81,13 @@ impl Front {
         }
         let before = events.len();
         self.packet(&packet, journal, events);
+        let flow = self.latest;
         while let Some(part) = self.defrag.given_up(frame.time, &mut self.losses) {
             self.datagram(part, journal, events);
         }
         self.unsettled
             .sift(frame.time, &mut self.settled, events, before);
+        flow
     }
 
     /// Takes a packet, or what it completes if it is a fragment.
@@ -97,7 +109,7 @@ impl Front {
                     transactions: &mut self.transactions,
                     settled: &mut self.settled,
                 };
-                self.table.packet(packet, ip, &mut sink);
+                self.latest = self.table.packet(packet, ip, &mut sink);
                 if let Transport::Icmp(icmp) = ip.transport
                     && let Some(neighbour) = icmp.neighbour
                 {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::alert::{Alert, Exceptions, Explanation};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
-use crate::flow::FlowConfig;
+use crate::flow::{FlowConfig, FlowId};
 use crate::identity::Journal;
 use crate::signature::SignatureSet;
 use crate::telemetry::LossCounts;
@@ -191,9 +191,11 @@ impl Pipeline {
         Ok(Self { back, ..self })
     }
 
-    /// Takes a frame through all stages; the last may wait for more frames, up to a second of packet time.
-    pub fn frame(&mut self, frame: &Frame<'_>) {
-        self.front
+    /// Takes a frame through all stages; the last may wait for more frames, up to a second of packet time. Returns the flow that
+    /// it belongs to: none where it is a copy of another, or a fragment of what isn't whole yet.
+    pub fn frame(&mut self, frame: &Frame<'_>) -> Option<FlowId> {
+        let flow = self
+            .front
             .frame(frame, &self.journal, &mut self.batch.events);
         self.batch.mark(self.front.packets(), self.front.losses());
         let now = frame.time;
@@ -205,6 +207,7 @@ impl Pipeline {
         if tick {
             self.tick(now);
         }
+        flow
     }
 
     fn tick(&mut self, now: Timestamp) {

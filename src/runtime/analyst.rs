@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::deliver::News;
+use super::evidence::Recorder;
 use super::ring::{Batch, Merge};
 use super::view::View;
 use super::{Message, Rules, Standing};
@@ -36,6 +37,7 @@ pub(super) struct Analyst {
     tally: Tally,
     news: SyncSender<News>,
     saving: Option<Saving>,
+    recorder: Option<Recorder>,
     saved: Timestamp,
     kept: Timestamp,
     /// What there is to keep, where the delivery has no room for it yet.
@@ -75,6 +77,7 @@ impl Analyst {
         free: SyncSender<Batch>,
         news: SyncSender<News>,
         saving: Option<Saving>,
+        recorder: Option<Recorder>,
         view: Arc<View>,
     ) -> Self {
         Self {
@@ -84,6 +87,7 @@ impl Analyst {
             tally: Tally::default(),
             news,
             saving,
+            recorder,
             saved: Timestamp::MAX,
             kept: Timestamp::MIN,
             unkept: Vec::new(),
@@ -124,11 +128,15 @@ impl Analyst {
 
     fn release(&mut self, until: Timestamp) {
         let (pipeline, free, now) = (&mut self.pipeline, &self.free, &mut self.now);
+        let recorder = &mut self.recorder;
         self.merge.release(
             until,
             |frame| {
                 *now = frame.time.max(*now);
-                pipeline.frame(frame);
+                let flow = pipeline.frame(frame);
+                if let (Some(recorder), Some(flow)) = (recorder.as_mut(), flow) {
+                    recorder.ring.push(frame, flow);
+                }
             },
             // There is room for all of them, unless the capture thread is gone.
             |batch| drop(free.try_send(batch)),
@@ -151,6 +159,8 @@ impl Analyst {
         let alerts = self.pipeline.updates(self.now);
         self.tally.count(&alerts);
         self.keep(!alerts.is_empty());
+        let recorder = self.recorder.as_mut();
+        let excerpts = recorder.map(|recorder| recorder.excerpts(&alerts, self.now));
         let flows = self.pipeline.take_flows();
         let news = [
             (alerts.len(), News::Alerts(alerts)),
@@ -160,6 +170,12 @@ impl Analyst {
             // A sink that is behind must not hold up the packets.
             if n > 0 && self.news.try_send(news).is_err() {
                 self.pipeline.lost(Loss::SinkFull, n as u64);
+            }
+        }
+        if let Some(excerpts) = excerpts.filter(|excerpts| !excerpts.is_empty()) {
+            let n = excerpts.len() as u64;
+            if self.news.try_send(News::Excerpts(excerpts)).is_err() {
+                self.view.count_evidence(|counts| counts.dropped += n);
             }
         }
         self.view.show_standing(Standing {
@@ -229,6 +245,11 @@ impl Analyst {
         drop(self.news.send(News::Keep(unkept)));
         drop(self.news.send(News::Flows(flows)));
         drop(self.news.send(News::Alerts(verdict.alerts.clone())));
+        if let Some(mut recorder) = self.recorder {
+            // What an excerpt waits for will not come.
+            let excerpts = recorder.excerpts(&verdict.alerts, Timestamp::MAX);
+            drop(self.news.send(News::Excerpts(excerpts)));
+        }
         Outcome {
             losses: verdict.losses.clone(),
             alerts: tally.counts,

@@ -13,7 +13,7 @@ use super::view::View;
 use crate::alert::{Alert, Kept};
 use crate::pipeline::EndedFlow;
 use crate::report::FlowRecordV1;
-use crate::sinks::{AlertWriter, Delivery, RecordWriter, SinkError};
+use crate::sinks::{AlertWriter, Delivery, Excerpt, ExcerptFolder, RecordWriter, SinkError};
 
 /// What there is to deliver.
 pub(super) enum News {
@@ -23,6 +23,8 @@ pub(super) enum News {
     Keep(Vec<Kept>),
     /// Alarms about the run itself.
     Alarms(Vec<Alarm>),
+    /// The packets of alerts.
+    Excerpts(Vec<Excerpt>),
     /// Flows that ended.
     Flows(Vec<EndedFlow>),
     /// The files were opened anew: somebody moved the old ones away.
@@ -51,6 +53,7 @@ impl Outputs {
         news: &Receiver<News>,
         forwarder: Option<&Forwarder>,
         mut state: Option<State>,
+        mut folder: Option<ExcerptFolder>,
         view: &View,
         stop: &AtomicBool,
     ) -> u64 {
@@ -79,6 +82,13 @@ impl Outputs {
                     if let Some(state) = &mut state {
                         let kept = state.write(changes);
                         view.show_failure("the state file", !kept);
+                    }
+                    continue;
+                }
+                News::Excerpts(excerpts) => {
+                    if let Some(folder) = &mut folder {
+                        self.settle(&mut broken, stop);
+                        keep(folder, &excerpts, view);
                     }
                     continue;
                 }
@@ -121,6 +131,21 @@ impl Outputs {
         if let Some(flows) = &mut self.flows {
             judge(flows.flush(), broken, stop);
         }
+    }
+}
+
+/// Writes the packets of alerts.
+fn keep(folder: &mut ExcerptFolder, excerpts: &[Excerpt], view: &View) {
+    for excerpt in excerpts {
+        let written = folder.write(excerpt);
+        view.show_failure("the directory of evidence", written.is_err());
+        view.count_evidence(|counts| match written {
+            Ok(removed) => {
+                counts.written += 1;
+                counts.removed += removed;
+            }
+            Err(_) => counts.dropped += 1,
+        });
     }
 }
 

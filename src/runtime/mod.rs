@@ -12,6 +12,7 @@
 
 mod analyst;
 mod deliver;
+mod evidence;
 mod forward;
 mod health;
 mod identity;
@@ -46,11 +47,13 @@ use crate::flow::FlowConfig;
 use crate::identity::{InventoryErrors, Journal, LiveInventory};
 use crate::pipeline::{BuildError, Pipeline, Stats, Task, Verdict};
 use crate::signature::SignatureSet;
+use crate::sinks::ExcerptFolder;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
 use analyst::{Analyst, Saving};
 use deliver::News;
+use evidence::Recorder;
 use forward::ForwardView;
 use health::{Health, Look};
 use identity::Follower;
@@ -155,6 +158,8 @@ pub struct Setup {
     pub state: Option<State>,
     /// Where what is learned goes, when learning.
     pub store: Option<Store>,
+    /// Where packets of alerts are kept, if they are, and how many bytes of those that came lately are at hand.
+    pub evidence: Option<(ExcerptFolder, usize)>,
     /// When something is wrong with the run itself.
     pub limits: Limits,
     /// What SIGHUP does.
@@ -287,7 +292,13 @@ impl Engine {
             took: Arc::clone(&took),
             held: state.is_some(),
         });
-        let analyst = Analyst::new(pipeline, free, news.clone(), saving, Arc::clone(&view));
+        let (folder, memory) = setup.evidence.unzip();
+        if memory.is_some() {
+            view.count_evidence(|_| ());
+        }
+        let recorder = memory.map(Recorder::new);
+        let shown = Arc::clone(&view);
+        let analyst = Analyst::new(pipeline, free, news.clone(), saving, recorder, shown);
 
         // What a thread starts with, it has from this one.
         complain(privileges::confine(&setup.writable));
@@ -308,7 +319,8 @@ impl Engine {
         let forwarding = forwarder.as_ref().map(Forwarder::view);
         let delivery = named("delivery", move || {
             let _bell: Bell = bell;
-            let failed = outputs.run(&delivered, forwarder.as_ref(), state, &shown, &halt);
+            let sender = forwarder.as_ref();
+            let failed = outputs.run(&delivered, sender, state, folder, &shown, &halt);
             failed + forwarder.map_or(0, Forwarder::finish)
         })?;
         let (_, bell) = thread();

@@ -155,6 +155,14 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
     if let Some(forwarding) = forwarding {
         forwarded(&mut page, forwarding.counts());
     }
+    if let Some(counts) = view.evidence() {
+        let name = "spanwatch_evidence_files_total";
+        let help = "Files of alerts' packets that were written, couldn't be, and were removed for want of room.";
+        page.head(name, "counter", help);
+        page.value(name, &[("fate", "written")], counts.written as f64);
+        page.value(name, &[("fate", "dropped")], counts.dropped as f64);
+        page.value(name, &[("fate", "removed")], counts.removed as f64);
+    }
     alarms(&mut page, view);
     let identity = view.identity();
     page.head(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::evidence::EvidenceCounts;
 use super::health::Alarm;
 use super::kubernetes::Following;
 use super::{IdentityState, Standing, TapState};
@@ -15,6 +16,7 @@ pub(super) struct View {
     taps: Mutex<Vec<TapState>>,
     identity: Mutex<IdentityState>,
     kubernetes: Mutex<BTreeMap<Kind, Following>>,
+    evidence: Mutex<Option<EvidenceCounts>>,
     failing: Mutex<BTreeSet<&'static str>>,
     alarms: Mutex<Vec<Alarm>>,
 }
@@ -61,6 +63,17 @@ impl View {
 
     pub(super) fn show_taps(&self, taps: Vec<TapState>) {
         set(&self.taps, taps);
+    }
+
+    /// What became of the packets of alerts, if they are kept.
+    pub(super) fn evidence(&self) -> Option<EvidenceCounts> {
+        get(&self.evidence)
+    }
+
+    pub(super) fn count_evidence(&self, count: impl FnOnce(&mut EvidenceCounts)) {
+        let evidence = self.evidence.lock();
+        let mut evidence = evidence.unwrap_or_else(PoisonError::into_inner);
+        count(evidence.get_or_insert_default());
     }
 
     /// How the Kubernetes API is followed; empty if it isn't to be.

@@ -3,6 +3,7 @@
 //! Owns the line discipline and what a closed pipe means. Knows nothing of how a record is made: text for people comes from
 //! a renderer that the caller gives, JSON from the published types.
 
+mod excerpt;
 mod records;
 #[cfg(unix)]
 mod syslog;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::alert::{Alert, AlertV1};
 
+pub use excerpt::{Excerpt, ExcerptFolder, PacketRing};
 pub use records::{Numbered, Purpose, Records, RecordsError};
 #[cfg(unix)]
 pub use syslog::{Syslog, SyslogError};

@@ -25,6 +25,8 @@ mod command;
 /// Configuration files.
 #[cfg(target_os = "linux")]
 mod config;
+/// Packets of alerts.
+mod evidence;
 /// What somebody has allowed.
 mod exceptions;
 /// Why something alerted, or didn't.

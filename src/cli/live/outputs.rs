@@ -82,7 +82,9 @@ pub(super) fn writable(args: &LiveArgs) -> Vec<PathBuf> {
         .chain(&args.state);
     let files = files.chain(baseline);
     let parents = files.filter_map(|file| std::path::absolute(file).ok());
-    parents
+    let mut all: Vec<PathBuf> = parents
         .filter_map(|file| file.parent().map(Path::to_owned))
-        .collect()
+        .collect();
+    all.extend(args.evidence.clone());
+    all
 }
