@@ -11,8 +11,8 @@ use super::frames::{Frames, Plan, Step};
 use super::sql::{Dialect, MAX_STATEMENT, begins_statement, statement};
 use super::text::{opt_text, text};
 use super::{
-    Carrier, DatabaseEvent, DatabaseMessage, Dissector, DissectorSpec, Probe, Progress, Segment,
-    Transaction,
+    Carrier, DatabaseEvent, DatabaseMessage, Dissector, DissectorSpec, Probe, Progress, SecretMark,
+    Segment, Transaction,
 };
 use crate::flow::Direction;
 
@@ -35,6 +35,10 @@ const STARTUP_LEN: usize = 8;
 const MAX_STARTUP: u32 = 10_000;
 /// No message is longer: the server's own limit.
 const MAX_MESSAGE: u32 = 0x3fff_ffff;
+/// How much of a password in clear is looked at, to tell it from others.
+const MAX_PASSWORD: usize = 1024;
+/// `AuthenticationCleartextPassword`.
+const PASSWORD_IN_CLEAR: u32 = 3;
 /// How much of a startup, an error or a setting is read.
 const MAX_FIELDS: usize = 2048;
 /// Codes of first messages that aren't a login: to cancel a query, to encrypt.
@@ -144,6 +148,8 @@ struct Postgres {
     wished: bool,
     /// Whether the client asked to be let in, and no answer came yet.
     logging_in: bool,
+    /// Whether the server asked for the password in clear, and it didn't come yet.
+    wants_password: bool,
     /// Rows and their bytes of the result under way.
     rows: u64,
     bytes: u64,
@@ -180,6 +186,8 @@ impl Postgres {
             let startup = !self.started && self.client.first(data) == Some(0);
             let step = if startup {
                 self.client.next(&mut data, STARTUP_LEN, plan_startup)
+            } else if self.wants_password {
+                self.client.next(&mut data, HEADER_LEN, plan_password)
             } else {
                 self.client.next(&mut data, HEADER_LEN, plan_client)
             };
@@ -199,6 +207,10 @@ impl Postgres {
             let length = number(rest.get(..4)).unwrap_or_default();
             let body = rest.get(4..).unwrap_or_default();
             let before = match kind {
+                b'p' if std::mem::take(&mut self.wants_password) => {
+                    say(DatabaseEvent::Secret(SecretMark::of(body)), out);
+                    continue;
+                }
                 b'Q' => 0,
                 b'P' => name_len(body),
                 _ => continue,
@@ -277,6 +289,7 @@ impl Postgres {
         let length = number(rest.get(..4)).unwrap_or_default();
         let body = rest.get(4..).unwrap_or_default();
         match kind {
+            b'R' if number(body.get(..4)) == Some(PASSWORD_IN_CLEAR) => self.wants_password = true,
             b'R' if number(body.get(..4)) == Some(0) => {
                 self.logging_in = false;
                 say(
@@ -349,6 +362,14 @@ fn plan_client(header: &[u8]) -> Option<Plan> {
         _ => return None,
     };
     plan(header, keep)
+}
+
+/// The same while a password is awaited, of which a mark is made.
+fn plan_password(header: &[u8]) -> Option<Plan> {
+    match header.first()? {
+        b'p' => plan(header, MAX_PASSWORD),
+        _ => plan_client(header),
+    }
 }
 
 fn plan_server(header: &[u8]) -> Option<Plan> {

@@ -81,6 +81,24 @@ fn asked(text: &str) -> DatabaseEvent {
 }
 
 #[test]
+fn passwords_in_clear_leave_a_mark_and_others_none() {
+    let secrets = |code: u8, said: &[u8]| -> Vec<DatabaseEvent> {
+        let (found, _) = events(&[
+            (Orig, hello()),
+            (Resp, message(b'R', &[0, 0, 0, code, 1, 2, 3, 4])),
+            (Orig, message(b'p', said)),
+            (Resp, message(b'E', b"SFATAL\0C28P01\0Mno\0\0")),
+        ]);
+        let is_secret = |event: &DatabaseEvent| matches!(event, DatabaseEvent::Secret(_));
+        found.into_iter().filter(is_secret).collect()
+    };
+    assert_eq!(secrets(3, b"one\0"), secrets(3, b"one\0"));
+    assert_ne!(secrets(3, b"one\0"), secrets(3, b"two\0"));
+    assert_eq!(secrets(3, b"one\0").len(), 1);
+    assert_eq!(secrets(5, b"md5abc\0"), []);
+}
+
+#[test]
 fn a_session_from_login_to_results() {
     let (found, progress) = events(&[
         (Orig, first_message(SSL, b"")),

@@ -11,6 +11,8 @@ pub(super) const EAGER_SECS: f64 = 0.5;
 /// How far a steady pause may be off, as a share of it and in seconds, whichever is more.
 const OFF_SHARE: f64 = 0.05;
 const OFF_SECS: f64 = 0.1;
+/// How much longer the last of growing pauses is than the first, at least: each has what doubles and what doesn't.
+const GROWN: f64 = 1.5;
 /// The share of pauses that must follow the rule: machines hiccup.
 const MOST: f64 = 0.75;
 
@@ -80,7 +82,7 @@ fn grows(pauses: &[f64]) -> bool {
     let (Some(first), Some(last)) = (pauses.first(), pauses.last()) else {
         return false;
     };
-    up as f64 >= 0.9 * all as f64 && (*last >= 2.0 * first || is_steady(pauses))
+    up as f64 >= 0.9 * all as f64 && (*last >= GROWN * first || is_steady(pauses))
 }
 
 #[cfg(test)]
@@ -105,6 +107,8 @@ mod tests {
         );
         let restarts = [2.0, 2.0, 10.5, 2.0, 2.0, 21.0, 2.0, 2.0, 41.0, 2.0, 2.0];
         assert!(paced(&restarts), "a container started again and again");
+        let mixed = [1.08, 1.07, 2.07, 1.04, 1.12, 3.06, 1.08, 1.04, 5.03];
+        assert!(paced(&mixed), "three tries in each run, a second apart");
         assert!(!paced(&[5.0, 5.0]), "too few to tell");
     }
 
