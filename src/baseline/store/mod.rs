@@ -88,9 +88,10 @@ pub struct Store {
 impl Store {
     /// Opens a baseline file to update it; makes an empty one if there is none.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        let database = builder(WRITE_CACHE_BYTES)
-            .create(path)
-            .map_err(|error| opening(path, error))?;
+        let database = guarded(path, || {
+            let database = builder(WRITE_CACHE_BYTES).create(path);
+            database.map_err(|error| opening(path, error))
+        })?;
         Ok(Self {
             path: path.into(),
             database,
@@ -111,6 +112,10 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing(path.into()));
         }
+        guarded(path, || Self::read_whole(path))
+    }
+
+    fn read_whole(path: &Path) -> Result<Baseline, StoreError> {
         let database = match builder(READ_CACHE_BYTES).open_read_only(path) {
             // Whoever wrote last was stopped in the middle of it: opened for writing, the file puts itself right.
             Err(DatabaseError::RepairAborted) => {
@@ -142,9 +147,11 @@ impl Store {
     }
 
     fn load_with(&self, held: bool) -> Result<Baseline, StoreError> {
-        let read = self.database.begin_read();
-        let read = read.map_err(|error| damaged(&self.path, &error))?;
-        load(&read, held).map_err(|problem| problem.of(&self.path))
+        guarded(&self.path, || {
+            let read = self.database.begin_read();
+            let read = read.map_err(|error| damaged(&self.path, &error))?;
+            load(&read, held).map_err(|problem| problem.of(&self.path))
+        })
     }
 
     /// Replaces what the file holds, in one step.
@@ -194,6 +201,17 @@ impl Store {
         write.commit()?;
         Ok(())
     }
+}
+
+/// Reads what may be damaged: redb takes pages for what it wrote itself, and panics over some that are not.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let read = std::panic::AssertUnwindSafe(read);
+    std::panic::catch_unwind(read).unwrap_or_else(|_| {
+        Err(StoreError::Damaged {
+            path: path.into(),
+            problem: "its pages are damaged".to_owned(),
+        })
+    })
 }
 
 fn builder(cache: usize) -> Builder {
