@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tracing::{info, warn};
 
 use super::analyze::{Format, shown, suppressed};
@@ -23,7 +23,7 @@ use crate::pipeline::Task;
 use crate::report::{RunSummary, counted};
 use crate::runtime::{
     Access, Engine, Limits, Report, Rules, Selection, Setup, State, TapCounts, TapState,
-    in_cluster, node, places,
+    become_user, in_cluster, node, places,
 };
 use crate::signature::SignatureSet;
 use crate::sinks::ExcerptFolder;
@@ -160,6 +160,9 @@ pub(super) struct LiveArgs {
     /// Minutes without a packet after which an alarm about the run itself is raised; 0 for never
     #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10080))]
     alarm_silence: u32,
+    /// Run as this user from before anything is opened but the configuration: a name, UID or UID:GID
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
     /// Put interfaces into promiscuous mode, as a mirror port needs
     #[arg(long)]
     promisc: bool,
@@ -233,6 +236,9 @@ fn run(
         Ok(prepared) => prepared,
         Err(problems) => bail!("{}", config::together(&problems)),
     };
+    if let Some(user) = prepared.user {
+        become_user(user).map_err(|problem| anyhow!("{}: {problem}", source.place("user")))?;
+    }
     let signatures = prepared.rules.signatures.clone();
     let (task, store) = task(args, prepared.rules)?;
     let kubernetes = kubernetes(args, watch_node);

@@ -67,6 +67,7 @@ pub use forward::{Forwarded, Forwarder, node};
 pub use health::{Alarm, Condition, Limits};
 pub use identity::{IdentityState, places};
 pub use kubernetes::{Access, in_cluster};
+pub use privileges::{User, become_user};
 pub use state::State;
 pub use taps::{Selection, TapCounts, TapState};
 
@@ -302,6 +303,7 @@ impl Engine {
 
         // What a thread starts with, it has from this one.
         complain(privileges::confine(&setup.writable));
+        complain(privileges::filter_calls());
         let (halt, bell) = thread();
         let capture = named("capture", move || {
             let _bell: Bell = bell;

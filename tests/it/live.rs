@@ -356,6 +356,68 @@ fn it_tells_how_it_stands_and_keeps_no_right_it_does_not_need() {
 }
 
 #[test]
+fn it_runs_as_another_user_and_still_captures_what_comes_later() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
+    // A directory of its own, which root's umask doesn't make others'.
+    let (folder, cni) = (lab.path("results"), lab.cni());
+    std::fs::create_dir(&folder).unwrap();
+    let open = "chmod -R a+rX $(dirname $0) && chown 65534:65534 $0";
+    let opened = std::process::Command::new("sh")
+        .args(["-c", open, &folder])
+        .status();
+    assert!(opened.unwrap().success());
+    let (output, state) = (format!("{folder}/alerts"), format!("{folder}/state"));
+    let args = [
+        "sensor",
+        "-i",
+        "up0",
+        "-i",
+        "cni0",
+        "--user",
+        "65534:65534",
+        "-o",
+        &output,
+        "--state",
+        &state,
+    ];
+    let inventory = ["--inventory", cni.to_str().unwrap()];
+    let mut agent = lab.spanwatch(&[&args[..], &inventory].concat());
+    for (thread, status) in agent.threads() {
+        for line in status.lines() {
+            let mut fields = line.split_whitespace();
+            let first = fields.next().unwrap_or_default();
+            match first {
+                "Uid:" | "Gid:" => assert!(fields.all(|id| id == "65534"), "{thread}: {line}"),
+                "Groups:" => assert_eq!(fields.next(), None, "{thread}"),
+                "Seccomp:" => assert_eq!(fields.next(), Some("2"), "{thread}"),
+                "CapEff:" => {
+                    let kept = if thread == "capture" { 1 << 13 } else { 0 };
+                    let bits = u64::from_str_radix(fields.next().unwrap(), 16).unwrap();
+                    assert_eq!(bits, kept, "{thread}");
+                }
+                _ => {}
+            }
+        }
+    }
+    // At the node itself: a bridge shows its own traffic without being promiscuous.
+    let all = ["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", "10.88.7.1"];
+    worker.exec(&all);
+    let _outside = lab.outside("203.0.113.9");
+    agent.hear("up0 is there now");
+    let (code, _, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("not confined"), "{said}");
+    let told = std::fs::read_to_string(&output).unwrap();
+    assert!(
+        told.contains("port-scan") && told.contains(&worker.name),
+        "{told} {said}"
+    );
+}
+
+#[test]
 fn what_is_learned_is_kept_and_signatures_and_files_are_renewed() {
     let Some(lab) = Lab::new(&["nmap"]) else {
         return;

@@ -12,7 +12,7 @@ use crate::capture::Filter;
 use crate::cli::config::{Source, together};
 use crate::cli::{Command, reading};
 use crate::detectors::DETECTORS;
-use crate::runtime::{Forwarder, Outputs, Renewal, Rules, node};
+use crate::runtime::{Forwarder, Outputs, Renewal, Rules, User, node};
 use crate::signature::SignatureSet;
 use crate::sinks::{Server, Syslog, Webhook, WebhookForm};
 
@@ -20,6 +20,8 @@ use crate::sinks::{Server, Syslog, Webhook, WebhookForm};
 pub(super) struct Prepared {
     pub(super) rules: Rules,
     pub(super) forwarder: Option<Forwarder>,
+    /// Whom to run as.
+    pub(super) user: Option<User>,
 }
 
 /// Collects what is wrong, with the place where it was set.
@@ -58,6 +60,8 @@ pub(super) fn prepare(args: &LiveArgs, source: &Source) -> Result<Prepared, Vec<
         problems.keep("filter", Filter::new(filter));
     }
     let forwarder = forwarder(args, &mut problems);
+    let user = args.user.as_deref().map(User::find);
+    let user = user.and_then(|found| problems.keep("user", found));
     for (key, file) in [
         ("output", &args.output),
         ("flows", &args.flows),
@@ -86,6 +90,7 @@ pub(super) fn prepare(args: &LiveArgs, source: &Source) -> Result<Prepared, Vec<
                 exceptions,
             },
             forwarder,
+            user,
         }),
         _ => Err(problems.found),
     }
