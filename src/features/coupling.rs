@@ -29,7 +29,7 @@ const FEWEST_LENGTHS: usize = 3;
 /// and how often they may agree by chance, each way.
 const MOST_CHANCE: f64 = 0.5;
 /// What each way must tell then.
-const LEAST_BITS_EACH_WAY: f64 = 4.0;
+const LEAST_BITS_EACH_WAY: f64 = 5.0;
 /// What having looked so often costs.
 const BITS_LOOKED: f64 = 2.0;
 

@@ -22,15 +22,18 @@ const MOST_BURSTS: usize = 64;
 /// Turns that follow one another so soon are one burst, unless it has lasted for long.
 const BURST: Duration = Duration::from_millis(200);
 const LONGEST_BURST: Duration = Duration::from_millis(250);
-/// Silences that end a spell, and how much sooner or later the same may pass on the other connection.
+/// Silences that end a spell, and how long a relay may hold back what passes in it: no longer, so that of two spells neither
+/// way runs into the other.
 const SPELLS: [(Span, Duration, Duration); 2] = [
     (
         Span::Spell,
-        Duration::from_millis(600),
-        Duration::from_millis(250),
+        Duration::from_millis(800),
+        Duration::from_millis(500),
     ),
-    (Span::LongSpell, Duration::from_secs(5), Passage::DELAY),
+    (Span::LongSpell, Duration::from_millis(2800), Passage::DELAY),
 ];
+/// A relay never says anything before it heard it, but for how packets are stamped.
+const AT_MOST_BEFORE: Duration = Duration::from_millis(20);
 /// Who is answered so soon has asked, for sure.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// How often it must be seen who asks.
@@ -122,7 +125,7 @@ struct Burst {
 #[derive(Clone, Copy, Debug)]
 struct Spell {
     piece: Passage,
-    margin: Duration,
+    hold: Duration,
     /// Once another connection has been heard after this, it is known what passed there meanwhile.
     until: Timestamp,
     compared: u64,
@@ -180,7 +183,7 @@ impl Passages {
     /// Somebody has spoken.
     pub fn turn(&mut self, turn: &Turn) {
         let mut closed = [None; SPELLS.len()];
-        for ((open, (span, silence, margin)), closed) in
+        for ((open, (span, silence, hold)), closed) in
             self.open.iter_mut().zip(SPELLS).zip(&mut closed)
         {
             match open {
@@ -197,12 +200,12 @@ impl Passages {
                         packets: [0, 0],
                     };
                     spell.add(turn, self.pod);
-                    *closed = open.replace(spell).map(|piece| (piece, margin));
+                    *closed = open.replace(spell).map(|piece| (piece, hold));
                 }
             }
         }
-        for (piece, margin) in closed.into_iter().flatten() {
-            self.close(piece, margin);
+        for (piece, hold) in closed.into_iter().flatten() {
+            self.close(piece, hold);
         }
         self.rise(turn);
     }
@@ -249,21 +252,21 @@ impl Passages {
     /// The connection is over.
     pub fn finish(&mut self) {
         self.over = true;
-        for (open, (.., margin)) in std::mem::take(&mut self.open).into_iter().zip(SPELLS) {
+        for (open, (.., hold)) in std::mem::take(&mut self.open).into_iter().zip(SPELLS) {
             if let Some(piece) = open {
-                self.close(piece, margin);
+                self.close(piece, hold);
             }
         }
     }
 
-    fn close(&mut self, piece: Passage, margin: Duration) {
+    fn close(&mut self, piece: Passage, hold: Duration) {
         if self.spells.len() >= RECENT {
             self.spells.pop_front();
         }
         self.spells.push_back(Spell {
             piece,
-            margin,
-            until: piece.answer.after(margin + margin),
+            hold,
+            until: piece.answer.after(hold + LONGEST_BURST),
             compared: 0,
         });
         self.compared = 0;
@@ -314,7 +317,7 @@ impl Passages {
                 continue;
             }
             spell.compared |= bit;
-            if !alike && let Some(meanwhile) = other.during(&spell.piece, spell.margin) {
+            if !alike && let Some(meanwhile) = other.during(&spell.piece, spell.hold) {
                 tell(spell.piece, meanwhile);
             }
         }
@@ -348,29 +351,40 @@ impl Passages {
         self.curve.last().map_or(Timestamp::MIN, |last| last.end)
     }
 
-    /// What passed while a spell of another connection lasted, if its like, the other way round, could be in it.
-    fn during(&self, spell: &Passage, margin: Duration) -> Option<Passage> {
-        let (from, until) = (spell.start.before(margin), spell.answer.after(margin));
-        // Mostly the one was over before the other began.
+    /// What passed while a spell of another connection lasted, if its like, the other way round, could be in it. What was
+    /// heard there is said here by so much later, and what is said there was heard here by so much sooner.
+    fn during(&self, spell: &Passage, hold: Duration) -> Option<Passage> {
         let (begun, last) = (self.curve.first()?, self.curve.last()?);
-        if last.end <= from || begun.end > until {
+        let heard = (
+            spell.start.before(hold + AT_MOST_BEFORE),
+            spell.answer.after(LONGEST_BURST),
+        );
+        let said = (
+            spell.start.before(AT_MOST_BEFORE),
+            spell.answer.after(hold + LONGEST_BURST),
+        );
+        // Mostly the one was over before the other began.
+        if last.end <= heard.0 || begun.end > said.1 {
             return None;
         }
-        let (before, after) = (self.sums(from), self.sums(until));
-        let less = |way: usize| Some(after.bytes.get(way)? - before.bytes.get(way)?);
-        let fewer = |way: usize| Some(after.packets.get(way)? - before.packets.get(way)?);
-        let bytes = [less(0)?, less(1)?];
-        let first = self.curve.get(self.place(from))?;
+        let mut bytes = [0; 2];
+        let mut packets = [0; 2];
+        for (way, (from, until)) in [heard, said].into_iter().enumerate() {
+            let (before, after) = (self.sums(from), self.sums(until));
+            *bytes.get_mut(way)? = after.bytes.get(way)? - before.bytes.get(way)?;
+            *packets.get_mut(way)? = after.packets.get(way)? - before.packets.get(way)?;
+        }
+        let first = self.curve.get(self.place(heard.0))?;
         if bytes.iter().all(|bytes| *bytes == 0) {
             return None;
         }
         Some(Passage {
             span: spell.span,
             asked: !spell.asked,
-            start: first.start.max(from),
-            answer: until,
+            start: first.start.max(heard.0),
+            answer: said.1,
             bytes,
-            packets: [fewer(0)?, fewer(1)?],
+            packets,
         })
     }
 

@@ -19,6 +19,7 @@ pub mod dissected;
 pub mod inventory;
 pub mod names;
 pub mod pcap;
+pub mod plot;
 pub mod relays;
 pub mod resolver;
 pub mod rng;
