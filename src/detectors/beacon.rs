@@ -65,10 +65,6 @@ const BITS_INVERTED: f64 = 4.0;
 const BITS_NOBODYS_PROTOCOL: f64 = 3.0;
 /// What may well be the cluster's own must be new.
 const FEWEST_BITS_NEW: f64 = 3.0;
-/// To a stranger's bare address, first called while the client was watched, nothing is delivered by the clock: then it speaks
-/// less for an honest agent that something else is said each time. Padding makes it so.
-const BITS_LATE_STRANGER: f64 = 6.0;
-const LEAST_BITS_TO_STRANGERS: f64 = -5.0;
 const MAX_SAMPLES: usize = 4;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -369,11 +365,6 @@ impl Series {
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
             return None;
         }
-        let bare = bare_address(flow, context);
-        // Whom queues, terminals and chats keep sessions with, they know by name.
-        if is_session_port(flow.resp_port) && bare.is_none() {
-            return None;
-        }
         let mut evidence = vec![Evidence {
             feature: "contact.regularity",
             family: Family::Timing,
@@ -389,13 +380,9 @@ impl Series {
             ),
         }];
         let inverted = self.inverted * 2 > self.count;
-        let mut sizes = self.sizes().evidence(inverted);
-        if bare.is_some() && new.bits >= BITS_LATE_STRANGER {
-            sizes.bits = sizes.bits.max(LEAST_BITS_TO_STRANGERS);
-        }
-        evidence.push(sizes);
+        evidence.push(self.sizes().evidence(inverted));
         evidence.push(new);
-        evidence.extend(bare);
+        evidence.extend(bare_address(flow, context));
         if inverted {
             evidence.push(self.protocol(
                 "contact.inverted",
@@ -491,8 +478,7 @@ fn is_candidate(flow: &FlowInfo) -> bool {
         && flow.orig.ip != flow.resp.ip
         && !matches!(by(&flow.orig), IdentityKind::Node | IdentityKind::Service)
         && (flow.protocol == Protocol::Tcp || by(&flow.orig) == IdentityKind::Pod)
-        && (!is_session_port(flow.resp_port)
-            || flow.protocol == Protocol::Tcp && by(&flow.resp) == IdentityKind::External)
+        && !is_session_port(flow.resp_port)
         && !is_between_nodes(flow)
 }
 

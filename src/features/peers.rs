@@ -113,10 +113,6 @@ impl PeerNamer {
         if !message.response || message.answers.is_empty() {
             return;
         }
-        let leads = |answer: &DnsAnswer| matches!(answer, DnsAnswer::Address(_));
-        if message.answers.iter().any(leads) {
-            self.askers.put(flow.orig.ip, ());
-        }
         let Some(site) = DomainName::site(&message.name) else {
             return;
         };
@@ -131,6 +127,13 @@ impl PeerNamer {
                 let domain = domain.get_or_insert_with(|| site.into());
                 self.answers.put(key, Arc::clone(domain));
             }
+        }
+        if message
+            .answers
+            .iter()
+            .any(|answer| matches!(answer, DnsAnswer::Address(_)))
+        {
+            self.askers.put(flow.orig.ip, ());
         }
     }
 
