@@ -73,21 +73,23 @@ struct Login {
 
 /// A conversation of which nothing can be read but who speaks and how much.
 ///
-/// A client of PostgreSQL or MySQL that was let in says goodbye (Terminate, COM_QUIT), which together with TLS's own is
-/// more than [`GOODBYE`] bytes. One that was refused has nothing to say any more: the server has the last word, and it is
-/// short, for an error is; after it comes at most TLS's goodbye.
+/// A client of PostgreSQL or MySQL that was let in says goodbye (Terminate, COM_QUIT). One that was refused has nothing to
+/// say any more: the server has the last word, and it is short, for an error is. What comes of TLS's own goodbyes, of
+/// either end, is passed over: see [`is_alert`].
 struct Veiled {
     product: &'static str,
     began: Timestamp,
     turns: u32,
-    client_last: u64,
     server_last: u64,
     last: Direction,
 }
 
-/// Bytes of a client's last turn from which it is a goodbye of the database's: a message of 5 bytes in a record of at
-/// least 22 more, and an alert.
-const GOODBYE: u64 = 45;
+/// Whether so much is an alert of TLS and nothing else: 2 bytes in a record of at most 22 more, or of 29 as TLS 1.2 has it
+/// with AES-GCM. A goodbye of the database's has 5, in a record of its own.
+const fn is_alert(bytes: u64) -> bool {
+    bytes <= 24 || bytes == 31
+}
+
 /// The most that an error takes, encrypted.
 const ERROR: u64 = 320;
 /// A login takes at most so many turns after the agreement to encrypt, handshake included,
@@ -98,10 +100,12 @@ const LOGIN_LASTS: Duration = Duration::from_secs(30);
 impl Veiled {
     fn take(&mut self, turn: &Turn) {
         self.turns = self.turns.saturating_add(1);
+        if is_alert(turn.bytes) {
+            return;
+        }
         self.last = turn.direction;
-        match turn.direction {
-            Direction::Orig => self.client_last = turn.bytes,
-            Direction::Resp => self.server_last = turn.bytes,
+        if turn.direction == Direction::Resp {
+            self.server_last = turn.bytes;
         }
     }
 
@@ -113,7 +117,7 @@ impl Veiled {
         if !LOGIN_TURNS.contains(&self.turns) || record.reason != EndReason::Closed {
             return None;
         }
-        if self.last == Direction::Orig && self.client_last >= GOODBYE {
+        if self.last == Direction::Orig {
             return Some(true);
         }
         let short = self.server_last <= ERROR && record.end.since(self.began) <= LOGIN_LASTS;
@@ -136,7 +140,6 @@ impl DbBruteforce {
                     product: message.product,
                     began: time,
                     turns: 0,
-                    client_last: 0,
                     server_last: 0,
                     last: Direction::Resp,
                 };

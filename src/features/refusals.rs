@@ -21,7 +21,8 @@ const REFUSALS: &[(&str, &[&str])] = &[
     // AUTHENTICATION_FAILED, WRONG_PASSWORD, REQUIRED_PASSWORD, UNKNOWN_USER.
     ("clickhouse", &["516", "193", "194", "192"]),
     ("elasticsearch", &["401", "403"]),
-    ("memcached", &["32", "0x20"]),
+    // Authentication error, in binary and as the text protocol has it.
+    ("memcached", &["32", "0x20", "CLIENT_ERROR"]),
 ];
 
 /// Whether a refused login was refused for its user or password. A refusal without a code is taken for one.
@@ -42,6 +43,8 @@ mod tests {
         assert!(refuses_credentials("postgresql", Some("28P01")));
         assert!(refuses_credentials("mysql", Some("1045")));
         assert!(refuses_credentials("redis", None));
+        assert!(refuses_credentials("memcached", Some("CLIENT_ERROR")));
+        assert!(!refuses_credentials("memcached", Some("0x82")));
         assert!(!refuses_credentials("postgresql", Some("53300")));
         assert!(!refuses_credentials("postgresql", Some("3D000")));
         assert!(!refuses_credentials("mysql", Some("1049")));

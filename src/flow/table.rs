@@ -542,7 +542,9 @@ impl<S> FlowTable<S> {
             let outcome = flow.unseen_outcome();
             sink.outcome(&mut flow.state, self.now, outcome);
         }
-        let record = flow.record(reason);
+        // A closed flow only waits for stragglers: whatever cuts that short, its ends had ended it.
+        let closed = flow.closed.then_some(EndReason::Closed);
+        let record = flow.record(closed.unwrap_or(reason));
         sink.ended(flow.state, record);
     }
 }

@@ -231,6 +231,24 @@ fn at_the_end_a_second_of_silence_is_enough() {
 }
 
 #[test]
+fn who_closed_just_before_the_end_had_closed() {
+    let (mut table, mut sink) = table();
+    send(&mut table, &mut sink, 1.0, true, (100, SYN), b"");
+    send(&mut table, &mut sink, 1.1, false, (900, SYN | ACK), b"");
+    send(&mut table, &mut sink, 1.4, true, (101, FIN | ACK), b"");
+    table.finish(&mut sink);
+    assert_eq!(sink.ended[0].1.reason, EndReason::CaptureEnd);
+
+    let (mut table, mut sink) = self::table();
+    send(&mut table, &mut sink, 1.0, true, (100, SYN), b"");
+    send(&mut table, &mut sink, 1.1, false, (900, SYN | ACK), b"");
+    send(&mut table, &mut sink, 1.4, true, (101, FIN | ACK), b"");
+    send(&mut table, &mut sink, 1.5, false, (901, FIN | ACK), b"");
+    table.finish(&mut sink);
+    assert_eq!(sink.ended[0].1.reason, EndReason::Closed);
+}
+
+#[test]
 fn who_acknowledges_was_answered_even_if_only_one_direction_was_captured() {
     for (packets, expected) in [
         (vec![(100, SYN), (101, ACK)], Outcome::Answered),
