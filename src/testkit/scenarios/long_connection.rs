@@ -62,13 +62,19 @@ pub fn attack(seed: u64) -> Vec<u8> {
     let mut session = Session::open(&mut scene, route, at(begins));
     while session.now() < at(END) {
         let (out, back) = (scene.rng.within(40..90), scene.rng.within(24..60));
-        let question = scene.rng.bytes(out as usize);
-        let answer = scene.rng.bytes(back as usize);
+        let question = framed(&scene.rng.bytes(out as usize));
+        let answer = framed(&scene.rng.bytes(back as usize));
         session.ask(&mut scene, &question, Duration::from_millis(3), &answer);
         let pause = scene.rng.pause(Duration::from_secs(20)).min(LONGEST);
         session.wait(&mut scene, pause);
     }
     scene.finish()
+}
+
+/// A message of the implant: its length, its kind, and what is encrypted.
+fn framed(sealed: &[u8]) -> Vec<u8> {
+    let length = (sealed.len() as u32).to_be_bytes();
+    [&length, &[0, 1, 0, 0][..], sealed].concat()
 }
 
 /// Nothing happens, for about `secs` seconds.

@@ -66,8 +66,7 @@ pub fn case() -> Case {
             },
         ],
         expect: vec![
-            expect("tls-c2", BY_ADDRESS),
-            // Its server asks as somebody at a shell does.
+            // Its server asks as somebody at a shell does, which says more than that its TLS is odd.
             expect("reverse-shell", BY_ADDRESS),
             expect("tls-c2", BY_NAME),
         ],
