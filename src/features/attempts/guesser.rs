@@ -83,6 +83,8 @@ pub struct Guesser {
     users: BTreeMap<User, Timestamp>,
     servers: BTreeSet<Server>,
     refusals: VecDeque<Timestamp>,
+    /// Refusals that no attempt has followed at once so far.
+    unfollowed: VecDeque<Timestamp>,
     pauses: Pauses,
 }
 
@@ -109,6 +111,7 @@ impl Guesser {
             users: BTreeMap::new(),
             servers: BTreeSet::new(),
             refusals: VecDeque::new(),
+            unfollowed: VecDeque::new(),
             pauses: Pauses::default(),
         }
     }
@@ -230,20 +233,38 @@ impl Guesser {
         }
     }
 
-    /// Whether the client knew of this user's last refusal when it began. If so, a new volley begins.
+    /// Whether the client knew of this user's last refusal when it began, and then a new volley begins; or whether it tries
+    /// again at once in the place of an attempt that was refused while others go on, as many hands do.
     fn is_informed(&mut self, attempt: &Attempt<'_>) -> bool {
+        let at_once = self.follows_at_once(attempt);
         let user = attempt.user.cloned();
         if let Some(known) = self.users.get_mut(&user) {
             let informed = attempt.began >= *known;
             if informed {
                 *known = attempt.decided;
             }
-            return informed;
+            return informed || at_once;
         }
         if self.users.len() < MAX_USERS {
             self.users.insert(user, attempt.decided);
         }
         true
+    }
+
+    /// Whether a refusal came just before the attempt began that no other attempt has followed yet.
+    fn follows_at_once(&mut self, attempt: &Attempt<'_>) -> bool {
+        let began = attempt.began;
+        let at_once =
+            |time: &Timestamp| *time <= began && began.since(*time).as_secs_f64() < EAGER_SECS;
+        let place = self.unfollowed.iter().position(at_once);
+        if let Some(place) = place {
+            self.unfollowed.remove(place);
+        }
+        if self.unfollowed.len() >= MAX_TIMES {
+            self.unfollowed.pop_front();
+        }
+        self.unfollowed.push_back(attempt.decided);
+        place.is_some()
     }
 
     /// Notes how long after the last refusal the attempt began.

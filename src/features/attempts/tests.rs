@@ -154,3 +154,20 @@ fn one_user_of_many_that_is_let_in_was_guessed() {
         Some("user9")
     );
 }
+
+#[test]
+fn many_hands_that_never_rest_guess_and_a_pool_that_waits_does_not() {
+    let flow = flow(1, ME, SERVER);
+    let run = |round: f64| {
+        let mut attempts = Attempts::new(10, 5);
+        for n in 0..60_u32 {
+            // Ten hands, each a little after the one before; an attempt takes a tenth of a second.
+            let at = f64::from(n / 10) * round + f64::from(n % 10) * 0.01;
+            attempts.take(&attempt(&flow, None, None, at, false));
+        }
+        let source = attempts.source(&(source_key(&end(ME)), "ssh")).unwrap();
+        (source.counted, source.eager)
+    };
+    assert_eq!(run(0.11), (51, 50));
+    assert_eq!(run(10.0), (6, 0));
+}
