@@ -1,0 +1,162 @@
+//! What it must tell, and what not.
+
+use super::super::testing::{Bench, end, pod};
+use super::*;
+use crate::dissect::{HttpRequest, TlsClientHello};
+use crate::flow::Protocol;
+
+/// A pod that has asked its database `asked` times, then exchanges `(up, down)` bytes with a host outside, in as many
+/// portions as there are, `pause` seconds apart.
+fn sent(asked: u32, portions: &[(u64, u64)], pause: f64) -> Bench {
+    let mut bench = Bench::new("exfiltration");
+    let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+    for n in 0..asked {
+        bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+    }
+    upload(&mut bench, None, portions, pause);
+    bench
+}
+
+/// The same pod sends, to a host by its name if it has one.
+fn upload(bench: &mut Bench, name: Option<&str>, portions: &[(u64, u64)], pause: f64) {
+    let api = pod("10.244.1.7", "api");
+    let outside = end("203.0.113.20", IdentityKind::External, None);
+    if let Some(name) = name {
+        let resolver = pod("10.244.1.2", "dns");
+        bench.dns(
+            99.0,
+            (&api, &resolver),
+            name,
+            1,
+            Some("203.0.113.20".parse().unwrap()),
+        );
+    }
+    let flow = bench.open(100.0, (&api, &outside), Protocol::Tcp, 443);
+    if let Some(name) = name {
+        let hello = TlsClientHello {
+            sni: Some(name.into()),
+            ..TlsClientHello::default()
+        };
+        bench.says(100.0, &flow, Transaction::TlsClient(hello));
+    }
+    let mut at = 100.0;
+    for &(up, down) in portions {
+        for (direction, bytes) in [(Direction::Orig, up), (Direction::Resp, down)] {
+            turn(bench, at, &flow, direction, bytes);
+            at += 0.1;
+        }
+        at += pause;
+    }
+    bench.finish(at);
+}
+
+fn turn(bench: &mut Bench, at: f64, flow: &Arc<FlowInfo>, direction: Direction, bytes: u64) {
+    let time = Timestamp::from_secs_f64(at);
+    let turn = Turn {
+        direction,
+        start: time,
+        end: time,
+        packets: 10,
+        bytes,
+        smallest: 100,
+        largest: 1400,
+    };
+    let flow = Arc::clone(flow);
+    bench.event(at, EventKind::Turn { flow, turn });
+}
+
+/// Somebody asks the pod by HTTP, and brings so many bytes.
+fn visited(bench: &mut Bench, times: u32, path: &str, bytes: u64) {
+    let (api, web) = (pod("10.244.1.7", "api"), pod("10.244.1.9", "web"));
+    for n in 0..times {
+        let at = 50.0 + f64::from(n);
+        let flow = bench.open(at, (&web, &api), Protocol::Tcp, 8080);
+        let request = HttpRequest {
+            method: "POST".into(),
+            path: path.into(),
+            ..HttpRequest::default()
+        };
+        bench.says(at, &flow, Transaction::HttpRequest(request));
+        turn(bench, at, &flow, Direction::Orig, bytes);
+    }
+}
+
+#[test]
+fn stores_are_for_backups_and_for_loot() {
+    const STORE: &str = "bucket.s3.eu-west-1.amazonaws.com";
+    let two = [(20_000_000, 900); 2];
+    for (name, visits, path, bytes, alerts) in [
+        // A worker's first backup, one that is watched by a monitor, and what visitors brought.
+        (STORE, 0, "/", 0, false),
+        (STORE, 40, "/healthz", 100, false),
+        (STORE, 40, "/upload", 900_000, false),
+        // One that serves pages, and has nothing to bring there.
+        (STORE, 8, "/orders", 300, true),
+        // Another place, by whomever.
+        ("files.drop-box.example", 0, "/", 0, true),
+        ("files.drop-box.example", 40, "/upload", 900_000, true),
+    ] {
+        let mut bench = Bench::new("exfiltration");
+        let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+        for n in 0..40 {
+            bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+        }
+        visited(&mut bench, visits, path, bytes);
+        upload(&mut bench, Some(name), &two, 30.0);
+        assert_eq!(bench.alerts(), alerts, "{name} {visits} {path}");
+    }
+}
+
+#[test]
+fn a_stores_name_for_an_address_that_no_look_up_led_to_excuses_nobody() {
+    let mut bench = Bench::new("exfiltration");
+    let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+    let resolver = pod("10.244.1.2", "dns");
+    bench.dns(
+        1.0,
+        (&api, &resolver),
+        "s3.amazonaws.com",
+        1,
+        Some("203.0.113.99".parse().unwrap()),
+    );
+    for n in 0..40 {
+        bench.asks(2.0 + f64::from(n) * 0.2, (&api, &store), 5432);
+    }
+    let outside = end("203.0.113.20", IdentityKind::External, None);
+    let flow = bench.open(100.0, (&api, &outside), Protocol::Tcp, 443);
+    let hello = TlsClientHello {
+        sni: Some("s3.amazonaws.com".into()),
+        ..TlsClientHello::default()
+    };
+    bench.says(100.0, &flow, Transaction::TlsClient(hello));
+    turn(&mut bench, 100.1, &flow, Direction::Orig, 20_000_000);
+    turn(&mut bench, 100.2, &flow, Direction::Resp, 900);
+    bench.finish(200.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+#[test]
+fn one_large_upload_and_many_small_ones() {
+    let bench = sent(40, &[(2_000_000, 900)], 0.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    let drip = vec![(20_000, 300); 200];
+    let bench = sent(40, &drip, 60.0);
+    assert!(bench.alerts(), "{} bits over three hours", bench.bits());
+}
+
+#[test]
+fn downloads_small_talk_and_newborn_pods() {
+    for (asked, portions) in [
+        // A download.
+        (40, vec![(2_000, 5_000_000)]),
+        // An exchange of messages.
+        (40, vec![(300_000, 200_000)]),
+        // Little.
+        (40, vec![(30_000, 300)]),
+        // A backup job, or a log shipper, that does nothing else from its first second.
+        (0, vec![(5_000_000, 900)]),
+    ] {
+        let bench = sent(asked, &portions, 0.0);
+        assert!(bench.findings.is_empty(), "{asked} {portions:?}");
+    }
+}
