@@ -32,10 +32,10 @@ const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const HOST: &str = "KUBERNETES_SERVICE_HOST";
 
 /// Objects in one page of a list.
-const PAGE: usize = 500;
-/// Bytes of one page, or of one event, at most. Objects are at most 1.5 MiB by the limits of etcd.
-const MAX_ANSWER: usize = 1 << 30;
-const MAX_EVENT: usize = 16 << 20;
+const PAGE: usize = 200;
+/// Bytes of one page, or of one event, at most. Objects are at most 1.5 MiB by the limits of etcd, and mostly a hundredth of it.
+const MAX_ANSWER: usize = 64 << 20;
+const MAX_EVENT: usize = 4 << 20;
 /// How long an answer may take to begin, or a page to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a watch is asked to last: seconds, besides some that spread those of many nodes.
@@ -494,7 +494,10 @@ async fn whole(mut body: Body) -> Result<Vec<u8>, Trouble> {
     while let Some(piece) = next(&mut body).await {
         all.extend_from_slice(&piece?);
         if all.len() > MAX_ANSWER {
-            return Err(Trouble::Broken("a page has no end".to_owned()));
+            return Err(Trouble::Broken(format!(
+                "a page of the list is longer than {} MiB",
+                MAX_ANSWER >> 20
+            )));
         }
     }
     Ok(all)

@@ -162,7 +162,7 @@ impl Selector {
         let What::Ends { who, whom, port } = &self.what else {
             return None;
         };
-        if port.is_some() && at.is_some() && *port != at {
+        if !is_at(*port, at) {
             return None;
         }
         let domain = resp.and_then(|resp| peers.domain(orig.ip, resp.ip));
@@ -202,11 +202,13 @@ impl Selector {
         finding.targets.iter().any(|target| {
             let end = target.endpoint.as_ref();
             let by_domain = target.domain.as_deref().is_some_and(|domain| {
-                let What::Ends { who, whom, .. } = &self.what else {
+                let What::Ends { who, whom, port } = &self.what else {
                     return false;
                 };
-                who.as_ref()
-                    .is_none_or(|who| who.matches(&finding.actor, None))
+                is_at(*port, target.port)
+                    && who
+                        .as_ref()
+                        .is_none_or(|who| who.matches(&finding.actor, None))
                     && match whom {
                         Some(Pattern::Name(glob)) => glob.matches(domain),
                         Some(Pattern::Network(_)) => false,
@@ -220,6 +222,11 @@ impl Selector {
                 })
         })
     }
+}
+
+/// Whether something at a port is asked for, as far as that is known.
+fn is_at(asked: Option<u16>, at: Option<u16>) -> bool {
+    asked.is_none() || at.is_none() || asked == at
 }
 
 #[cfg(test)]
@@ -280,6 +287,8 @@ mod tests {
         for text in ["shop/api", "shop/cart,shop/api", "shop/db,:443"] {
             assert!(!asks(text, &scan), "{text}");
         }
+        scan.targets[0].domain = Some("db.example".into());
+        assert!(asks("shop/cart,:5432", &scan) && !asks("shop/cart,:443", &scan));
         // Of targets that aren't listed nobody knows who they are.
         scan.target_count = 57;
         assert!(asks("shop/cart,shop/api", &scan));
