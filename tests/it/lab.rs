@@ -389,10 +389,17 @@ impl Spanwatch {
         run(Command::new("kill").args([&format!("-{name}"), &*pid]));
     }
 
-    /// The name of each of its threads, and what the kernel says of it.
+    /// The name of each of its threads, and what the kernel says of it, once the first has given up its rights.
     pub(crate) fn threads(&self) -> Vec<(String, String)> {
-        let tasks = format!("/proc/{}/task", self.process.0.id());
+        let main = self.process.0.id().to_string();
+        let tasks = format!("/proc/{main}/task");
         let read = |task: &Path, what: &str| fs::read_to_string(task.join(what)).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while !read(&Path::new(&tasks).join(&main), "status").contains("CapPrm:\t0000000000000000")
+        {
+            assert!(Instant::now() < until, "it keeps its rights");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let tasks = fs::read_dir(tasks)
             .unwrap()
             .map(|task| task.unwrap().path());

@@ -185,9 +185,9 @@ fn watches_go_on_where_they_broke_off_and_begin_anew_where_they_must() {
         api.forget(gone);
         api.mood(Mood::Refusing(503));
         api.cut();
+        ready(lab, "kubernetes pods: 2 known, not followed (503");
         api.put(object(&third, NODE));
         api.forget(gone);
-        ready(lab, "kubernetes pods: 2 known, not followed (503");
         api.mood(Mood::Well);
         ready(lab, "kubernetes pods: 3 known, followed");
         assert_eq!(lists(), listed + 2 * times, "two pages each");
