@@ -169,6 +169,7 @@ impl FlowDissector {
         if let State::Following(dissector) = &mut self.state {
             dissector.finish(out);
         }
+        self.tell_turn(out);
         self.tell_openings(out);
     }
 
@@ -176,6 +177,23 @@ impl FlowDissector {
         if let State::Probing(Some(heads)) = &mut self.state {
             heads.orig.tell(Direction::Orig, out);
             heads.resp.tell(Direction::Resp, out);
+        }
+    }
+
+    /// A turn of a flow that has a name is over: one end's banner hides no shell.
+    fn tell_turn(&mut self, out: &mut Vec<Transaction>) {
+        let State::Named(named) = &self.state else {
+            return;
+        };
+        let (direction, said) = named.turn();
+        let shown = self.shown.of(direction);
+        if self.carrier == Carrier::Udp || *shown {
+            return;
+        }
+        let marks = ShellMarks::of(said);
+        if marks.any(ShellMarks::NO_TERMINAL | ShellMarks::OUTPUT | ShellMarks::COMMAND) {
+            *shown = true;
+            out.push(Transaction::Opening(Opening::new(direction, said, marks)));
         }
     }
 
@@ -219,7 +237,7 @@ impl FlowDissector {
         }
         match verdict {
             Verdict::Certain(spec) => {
-                self.begin(spec, segment.direction);
+                self.begin(spec, segment.direction, Vec::new());
                 self.go_on(segment, out)
             }
             Verdict::Unsure => self.wait(segment),
@@ -254,7 +272,8 @@ impl FlowDissector {
                 };
                 if let Verdict::Certain(spec) = judge(self.carrier, &turn, true) {
                     let kept = heads.take();
-                    self.begin(spec, other);
+                    let said = head_of(kept.as_deref(), other);
+                    self.begin(spec, other, said);
                     return self.catch_up(spec, kept, segment, out);
                 }
             }
@@ -280,7 +299,8 @@ impl FlowDissector {
                 if let Some(kept) = &mut kept {
                     kept.of(direction).bytes.truncate(earlier);
                 }
-                self.begin(spec, direction);
+                let said = head_of(kept.as_deref(), direction);
+                self.begin(spec, direction, said);
                 return self.catch_up(spec, kept, segment, out);
             }
             if earlier == 0 {
@@ -306,12 +326,12 @@ impl FlowDissector {
         }
     }
 
-    /// Whoever is certain takes the flow, by what `by` said.
-    fn begin(&mut self, spec: &'static DissectorSpec, by: Direction) {
+    /// Whoever is certain takes the flow, by what `by` says, which begins with `said`.
+    fn begin(&mut self, spec: &'static DissectorSpec, by: Direction, said: Vec<u8>) {
         let mut dissector = (spec.build)();
         self.confirmed = self.confirmed || dissector.confirmed();
         self.state = if dissector.only_names() {
-            State::Named(Box::new(Named::new(spec, by)))
+            State::Named(Box::new(Named::new(spec, by, said)))
         } else {
             dissector.nest(self.depth);
             State::Following(dissector)
@@ -329,23 +349,21 @@ impl FlowDissector {
     }
 
     fn look_further(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        if let State::Named(named) = &self.state
+            && (named.turn().0 != segment.direction || segment.gap > 0)
+        {
+            self.tell_turn(out);
+        }
         let State::Named(named) = &mut self.state else {
             return Progress::Done;
         };
-        // One end's banner hides no shell.
-        if self.carrier == Carrier::Tcp && !*self.shown.of(segment.direction) {
-            let marks = ShellMarks::of(first(segment.data, PROBE_WINDOW));
-            if marks.any(ShellMarks::NO_TERMINAL | ShellMarks::OUTPUT | ShellMarks::COMMAND) {
-                *self.shown.of(segment.direction) = true;
-                let opening = Opening::new(segment.direction, segment.data, marks);
-                out.push(Transaction::Opening(opening));
-            }
+        if !named.follow_turn(segment) {
+            return Progress::Done;
         }
         match named.feed(segment) {
             Further::Waits => self.wait(segment),
-            Further::Over => Progress::Done,
             Further::As(spec, before) => {
-                self.begin(spec, segment.direction);
+                self.begin(spec, segment.direction, Vec::new());
                 if matches!(self.state, State::Named(_)) {
                     // One name more, and no end of them: enough.
                     return Progress::Done;
@@ -439,6 +457,15 @@ fn judge(carrier: Carrier, window: &Segment<'_>, whole: bool) -> Verdict {
         }
     }
     Verdict::Foreign
+}
+
+/// What is kept of a direction.
+fn head_of(kept: Option<&Both<Head>>, direction: Direction) -> Vec<u8> {
+    let head = kept.map(|kept| match direction {
+        Direction::Orig => &kept.orig,
+        Direction::Resp => &kept.resp,
+    });
+    head.map(|head| head.bytes.clone()).unwrap_or_default()
 }
 
 fn first(data: &[u8], len: usize) -> &[u8] {

@@ -23,47 +23,59 @@ pub(super) struct Named {
     turn: Direction,
     /// How many turns there were since the name.
     turns: u8,
-    /// The turn's first bytes, at most [`PROBE_WINDOW`]; none once it is judged.
-    head: Option<Vec<u8>>,
+    /// The turn's first bytes, at most [`PROBE_WINDOW`].
+    head: Vec<u8>,
+    /// Whether they were asked what they are.
+    judged: bool,
 }
 
 /// What came of looking further.
 pub(super) enum Further {
     /// Nothing so far.
     Waits,
-    /// Nothing, and nothing will.
-    Over,
     /// It goes on as this, with these bytes before the segment.
     As(&'static DissectorSpec, Vec<u8>),
 }
 
 impl Named {
-    pub(super) const fn new(name: &'static DissectorSpec, by: Direction) -> Self {
+    /// Named by what `by` has said, that begins with `head`.
+    pub(super) const fn new(name: &'static DissectorSpec, by: Direction, head: Vec<u8>) -> Self {
         Self {
             name,
             turn: by,
             turns: 0,
-            head: None,
+            head,
+            judged: true,
         }
     }
 
-    pub(super) fn feed(&mut self, segment: &Segment<'_>) -> Further {
+    /// Who speaks, and the first bytes of what is said in this turn.
+    pub(super) fn turn(&self) -> (Direction, &[u8]) {
+        (self.turn, &self.head)
+    }
+
+    /// Begins the turn that a segment belongs to, if it is a new one; false after the last that is looked at.
+    pub(super) fn follow_turn(&mut self, segment: &Segment<'_>) -> bool {
         if segment.direction != self.turn {
             self.turn = segment.direction;
             self.turns = self.turns.saturating_add(1);
-            self.head = Some(Vec::new());
+            self.head.clear();
+            self.judged = false;
+        } else if segment.gap > 0 {
+            self.head.clear();
         }
-        let Some(head) = &mut self.head else {
-            return Further::Waits;
-        };
-        if segment.gap > 0 {
-            head.clear();
-        }
-        let earlier = head.len();
+        self.turns <= MAX_TURNS
+    }
+
+    pub(super) fn feed(&mut self, segment: &Segment<'_>) -> Further {
+        let earlier = self.head.len();
         let room = PROBE_WINDOW.saturating_sub(earlier);
-        head.extend_from_slice(first(segment.data, room));
+        self.head.extend_from_slice(first(segment.data, room));
+        if self.judged {
+            return Further::Waits;
+        }
         let window = Segment {
-            data: head,
+            data: &self.head,
             gap: 0,
             ..*segment
         };
@@ -77,18 +89,14 @@ impl Named {
         };
         match verdict {
             Ok(Some(spec)) => {
-                let mut before = self.head.take().unwrap_or_default();
+                let mut before = std::mem::take(&mut self.head);
                 before.truncate(earlier);
                 Further::As(spec, before)
             }
             Err(Undecided) => Further::Waits,
             Ok(None) => {
-                self.head = None;
-                if self.turns < MAX_TURNS {
-                    Further::Waits
-                } else {
-                    Further::Over
-                }
+                self.judged = true;
+                Further::Waits
             }
         }
     }

@@ -497,6 +497,8 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
             Just((Resp, BANNER.to_vec())),
             Just((Orig, b"CONNECT {}\r\nPING\r\n".to_vec())),
             Just((Resp, b"PONG\r\n".to_vec())),
+            Just((Resp, b"cd /tmp; id\n".to_vec())),
+            Just((Orig, b"uid=0(root) gid=0(root)\nls: no\n".to_vec())),
             Just((Orig, SSH.to_vec())),
             Just((Resp, SSH.to_vec())),
             Just((Orig, GET.to_vec())),
