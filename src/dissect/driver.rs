@@ -182,18 +182,11 @@ impl FlowDissector {
 
     /// A turn of a flow that has a name is over: one end's banner hides no shell.
     fn tell_turn(&mut self, out: &mut Vec<Transaction>) {
-        let State::Named(named) = &self.state else {
-            return;
-        };
-        let (direction, said) = named.turn();
-        let shown = self.shown.of(direction);
-        if self.carrier == Carrier::Udp || *shown {
-            return;
-        }
-        let marks = ShellMarks::of(said);
-        if marks.any(ShellMarks::NO_TERMINAL | ShellMarks::OUTPUT | ShellMarks::COMMAND) {
-            *shown = true;
-            out.push(Transaction::Opening(Opening::new(direction, said, marks)));
+        if let State::Named(named) = &self.state
+            && self.carrier == Carrier::Tcp
+        {
+            let (direction, said) = named.turn();
+            tell_shell(self.shown.of(direction), direction, said, out);
         }
     }
 
@@ -240,7 +233,13 @@ impl FlowDissector {
                 self.begin(spec, segment.direction, Vec::new());
                 self.go_on(segment, out)
             }
-            Verdict::Unsure => self.wait(segment),
+            Verdict::Unsure => {
+                // Whoever owns the port can't read it: that hides no shell either.
+                let said = first(segment.data, PROBE_WINDOW);
+                let direction = segment.direction;
+                tell_shell(self.shown.of(direction), direction, said, out);
+                self.wait(segment)
+            }
             Verdict::Foreign => {
                 let marks = ShellMarks::of(first(segment.data, PROBE_WINDOW));
                 let opening = Opening::new(segment.direction, segment.data, marks);
@@ -457,6 +456,18 @@ fn judge(carrier: Carrier, window: &Segment<'_>, whole: bool) -> Verdict {
         }
     }
     Verdict::Foreign
+}
+
+/// Tells once of each end that a shell's text shows in spite of the flow's name.
+fn tell_shell(shown: &mut bool, by: Direction, said: &[u8], out: &mut Vec<Transaction>) {
+    if *shown {
+        return;
+    }
+    let marks = ShellMarks::of(said);
+    if marks.any(ShellMarks::NO_TERMINAL | ShellMarks::OUTPUT | ShellMarks::COMMAND) {
+        *shown = true;
+        out.push(Transaction::Opening(Opening::new(by, said, marks)));
+    }
 }
 
 /// What is kept of a direction.

@@ -586,6 +586,36 @@ proptest! {
 }
 
 #[test]
+fn a_port_hides_no_shell() {
+    for port in [53, 5355, 40_001] {
+        let mut flow = FlowDissector::new(Carrier::Udp);
+        let mut out = Vec::new();
+        let said: [(Direction, &[u8]); 3] = [
+            (Orig, b"sh: 0: can't access tty; job control turned off\n# "),
+            (Resp, b"id\n"),
+            (Orig, b"uid=0(root) gid=0(root)\n# "),
+        ];
+        for (direction, data) in said {
+            let datagram = Segment {
+                resp_port: port,
+                ..segment(direction, data)
+            };
+            flow.feed(&datagram, &mut out);
+        }
+        let told = openings(&out);
+        let marks = |by| told.iter().filter(move |one| one.0 == by).map(|one| one.2);
+        assert!(
+            marks(Orig).any(|marks| marks & ShellMarks::NO_TERMINAL != 0),
+            "{port}: {told:?}"
+        );
+        assert!(
+            marks(Resp).any(|marks| marks & ShellMarks::COMMAND != 0),
+            "{port}: {told:?}"
+        );
+    }
+}
+
+#[test]
 fn a_banner_hides_no_shell() {
     let (command, output) = (ShellMarks::COMMAND, ShellMarks::OUTPUT);
     let shell = turns(&[
