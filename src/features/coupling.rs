@@ -2,10 +2,12 @@
 //!
 //! That a pod asks somebody whenever it is asked says nothing: every application asks its database so. A relay is told by
 //! sizes, in both directions at once. What it copies is as long as it was, to the byte. What it wraps or unwraps (TLS,
-//! SSH, WebSocket) grows on one and the same side, by so much for each packet. Both may happen by chance, so each is
+//! SSH, WebSocket) grows on one and the same side, by so much for each packet; for some to the byte. All may happen by chance, so each is
 //! weighed by how much it tells: equal lengths by how many other lengths they could have been, similar ones by how often
 //! they would agree if the pieces had been paired at random. What is repeated counts once, so that two programs that tick
 //! alike prove nothing.
+
+mod sealed;
 
 use std::collections::VecDeque;
 
@@ -30,6 +32,8 @@ const FEWEST_LENGTHS: usize = 3;
 const MOST_CHANCE: f64 = 0.5;
 /// What each way must tell then.
 const LEAST_BITS_EACH_WAY: f64 = 5.0;
+/// More than this makes it no surer.
+const BITS_SURE: f64 = 16.0;
 /// What having looked so often costs.
 const BITS_LOOKED: f64 = 2.0;
 
@@ -148,13 +152,25 @@ struct Fitting {
     share: f64,
 }
 
+/// How sizes agree.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Likeness {
+    /// They are about as long, but for a wrapping.
+    #[default]
+    Similar,
+    /// They differ by the same few bytes for each record.
+    Sealed,
+    /// They are equal to the byte.
+    Equal,
+}
+
 /// How sure it is that the one comes out of the other.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Strength {
     /// −log2 of the probability that sizes agree so by chance.
     pub bits: f64,
-    /// Whether they are equal to the byte.
-    pub equal: bool,
+    /// How they agree.
+    pub likeness: Likeness,
     /// Different couples looked at, and those that fit.
     pub couples: (usize, usize),
 }
@@ -178,9 +194,14 @@ impl Coupling {
         let all = self
             .rings
             .iter()
-            .flat_map(|ring| [ring.by_equal(), ring.by_similar()]);
+            .flat_map(|ring| [ring.by_equal(), ring.by_sealed(), ring.by_similar()]);
+        // Of what is sure, that which says most.
+        let sure = |one: &Strength| one.bits.min(BITS_SURE);
         all.fold(Strength::default(), |best, one| {
-            if one.bits > best.bits { one } else { best }
+            let order = sure(&one)
+                .total_cmp(&sure(&best))
+                .then(one.likeness.cmp(&best.likeness));
+            if order.is_gt() { one } else { best }
         })
     }
 }
@@ -229,7 +250,7 @@ impl Ring {
         }
         Strength {
             bits: told * (1.0 - self.by_chance(Couple::is_equal)) - BITS_LOOKED,
-            equal: true,
+            likeness: Likeness::Equal,
             couples: (all, fitting),
         }
     }
@@ -275,7 +296,7 @@ impl Ring {
             if bits > best.bits {
                 best = Strength {
                     bits,
-                    equal: false,
+                    likeness: Likeness::Similar,
                     couples: (all, agree(growth)),
                 };
             }
@@ -360,7 +381,7 @@ mod tests {
     use super::*;
 
     /// A piece in which a pod heard and said so much.
-    fn piece(at: i64, heard: u64, said: u64) -> Passage {
+    pub(super) fn piece(at: i64, heard: u64, said: u64) -> Passage {
         Passage {
             span: Span::Exchange,
             asked: true,
@@ -371,7 +392,7 @@ mod tests {
         }
     }
 
-    const SIZES: [(u64, u64); 8] = [
+    pub(super) const SIZES: [(u64, u64); 8] = [
         (90, 400),
         (310, 2210),
         (55, 9000),
@@ -394,14 +415,20 @@ mod tests {
     #[test]
     fn a_copy_is_surest() {
         let copy = strength(|asked, answered| (asked, answered));
-        assert!(copy.equal && copy.bits > 30.0, "{copy:?}");
+        assert!(
+            copy.likeness == Likeness::Equal && copy.bits > 30.0,
+            "{copy:?}"
+        );
         assert_eq!(copy.couples, (8, 8));
     }
 
     #[test]
     fn a_wrapping_is_told_by_what_it_adds() {
         let wrapped = strength(|asked, answered| (asked + 22, answered + 22));
-        assert!(!wrapped.equal && wrapped.bits > 10.0, "{wrapped:?}");
+        assert!(
+            wrapped.likeness == Likeness::Sealed && wrapped.bits > 10.0,
+            "{wrapped:?}"
+        );
         // One way longer and the other way shorter is no wrapping.
         let edited = strength(|asked, answered| (asked + 90, answered - 30));
         assert!(edited.bits <= 0.0, "{edited:?}");

@@ -34,7 +34,7 @@ pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };
 pub use control_plane::{Component, Wanted, is_metadata};
-pub use coupling::{Coupling, Strength};
+pub use coupling::{Coupling, Likeness, Strength};
 pub use debuts::{Callee, Debuts, goes_out, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;

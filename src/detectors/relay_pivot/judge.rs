@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use super::{Context, Face, Finding, Relay, Side, Target};
 use crate::detectors::{Evidence, Family};
-use crate::features::{Callee, Role, Strength, database_product, is_outside, is_session_port};
+use crate::features::{
+    Callee, Likeness, Role, Strength, database_product, is_outside, is_session_port,
+};
 
-/// What sizes that are equal tell at most, and those that are only similar: there are honest relays, too.
+/// What sizes that are equal tell at most, those that are so but for a seal, and those that are only similar: there are
+/// honest relays, too.
 const MOST_BITS_EQUAL: f64 = 14.0;
+const MOST_BITS_SEALED: f64 = 12.0;
 const MOST_BITS_SIMILAR: f64 = 8.0;
 /// A protocol on a port that isn't its own.
 const BITS_FOREIGN_PORT: f64 = 7.0;
@@ -85,10 +89,9 @@ pub(super) fn finding(relay: &Relay, least_bits: f64, context: &Context<'_>) -> 
             .domain(relay.actor.ip, face.peer().ip)
             .cloned(),
     };
-    let manner = if strength.equal {
-        "byte for byte"
-    } else {
-        "wrapped anew"
+    let manner = match strength.likeness {
+        Likeness::Equal => "byte for byte",
+        Likeness::Sealed | Likeness::Similar => "wrapped anew",
     };
     let what = protocol.map_or_else(String::new, |app| format!(" ({app})"));
     let from = match front.side {
@@ -140,10 +143,13 @@ impl Relay {
 
 fn coupling(strength: &Strength) -> Evidence {
     let (couples, fitting) = strength.couples;
-    let (most, how) = if strength.equal {
-        (MOST_BITS_EQUAL, "as long, to the byte")
-    } else {
-        (MOST_BITS_SIMILAR, "as long, but for a wrapping")
+    let (most, how) = match strength.likeness {
+        Likeness::Equal => (MOST_BITS_EQUAL, "as long, to the byte"),
+        Likeness::Sealed => (
+            MOST_BITS_SEALED,
+            "as long, but for the same seal on each record",
+        ),
+        Likeness::Similar => (MOST_BITS_SIMILAR, "as long, but for a wrapping"),
     };
     Evidence {
         feature: "relay.coupling",
