@@ -225,6 +225,11 @@ impl<T> Channel<T> {
         }
     }
 
+    /// The first connection that had something to it.
+    pub(super) fn flow(&self) -> Option<&FlowInfo> {
+        self.flows.first().map(|flow| &**flow)
+    }
+
     /// What the baseline says of the contact: bits of surprise if the workload never made it, a deduction if it is used to
     /// it, nothing if there is no baseline of the workload.
     pub(super) fn novelty(&self, context: &Context<'_>) -> Option<Evidence> {

@@ -12,13 +12,16 @@ mod polls;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::channels::{Channel, Channels, Verdict, channel_key};
+use super::newness::newness;
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, StateSize};
 use crate::dissect::{BodyLooks, Content, HttpExchange, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
+use crate::identity::IdentityKind;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 use connects::Connects;
@@ -45,6 +48,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 const BITS_TOOL: f64 = 26.0;
 /// A body that begins like SSH or TLS: no upload does.
 const BITS_CARRIES: f64 = 24.0;
+/// That a line began while we watched tells less than that a baseline doesn't know it.
+const MOST_BITS_BEGAN: f64 = 5.0;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +126,7 @@ fn judge(
     evidence.extend(connects);
     evidence.extend(held);
     evidence.extend(polls);
-    evidence.extend(channel.novelty(context));
+    evidence.extend(channel.novelty(context).or_else(|| began(channel, context)));
     let other = channel.other_name(seen.host.as_deref());
     let summary = if channel.outward {
         format!("tunnels {what} through HTTP to {other}")
@@ -136,6 +141,15 @@ fn judge(
         protocol: "http",
         summary,
     })
+}
+
+/// Without a baseline: whether somebody outside was first called long after the client was first seen.
+fn began(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Evidence> {
+    let flow = channel.flow()?;
+    let outside = channel.outward && channel.other.who.identity.kind == IdentityKind::External;
+    let mut new = outside.then(|| newness(flow, Duration::ZERO, context))?;
+    new.bits = new.bits.min(MOST_BITS_BEGAN);
+    (new.bits > 0.0).then_some(new)
 }
 
 impl HttpTunnel {

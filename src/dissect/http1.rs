@@ -292,6 +292,7 @@ impl Http1 {
                 return Progress::Desynced;
             };
             let path = Arc::clone(&head.request.path);
+            let brings = matches!(&*head.request.method, "POST" | "PUT" | "PATCH");
             out.push(Transaction::HttpRequest(head.request));
             self.databases
                 .asked(head.database, self.unanswered.count, out);
@@ -299,6 +300,7 @@ impl Http1 {
             self.exchange.requested(
                 segment.time,
                 self.unanswered.count == 1,
+                brings,
                 &path,
                 head.declared,
             );

@@ -24,6 +24,10 @@ const SHARE: f64 = 0.8;
 
 /// Steady polling with content both ways: one in a few hundred applications works like this with one address.
 const BITS_POLLING: f64 = 8.0;
+/// So often, and mostly for nothing: an application that has nothing to say waits.
+const BITS_IDLE: f64 = 4.0;
+const IDLE_SHARE: f64 = 0.25;
+const IDLE_SECS: f64 = 1.0;
 /// Bodies hidden in both directions mean less than twice what they mean in one.
 const MAX_BITS_HIDDEN: f64 = 13.0;
 
@@ -37,6 +41,8 @@ pub(super) struct Polls {
 struct Poll {
     path: Arc<str>,
     exchanges: u64,
+    /// Exchanges in which neither said anything.
+    idle: u64,
     first: Timestamp,
     last: Timestamp,
     up: Bodies,
@@ -91,13 +97,17 @@ impl Bodies {
 
 impl Polls {
     pub(super) fn take(&mut self, time: Timestamp, exchange: &HttpExchange) {
-        if !exchange.complete || exchange.request.bytes == 0 {
+        if !exchange.complete {
             return;
         }
         let at = self
             .paths
             .iter()
             .position(|poll| poll.path == exchange.path);
+        // What only brings isn't followed; but who has nothing to send still asks.
+        if at.is_none() && exchange.request.bytes == 0 {
+            return;
+        }
         let at = at.unwrap_or_else(|| {
             if self.paths.len() >= MAX_PATHS {
                 let least = (0..self.paths.len())
@@ -107,6 +117,7 @@ impl Polls {
             self.paths.push(Poll {
                 path: Arc::clone(&exchange.path),
                 exchanges: 0,
+                idle: 0,
                 first: time,
                 last: time,
                 up: Bodies::default(),
@@ -116,6 +127,7 @@ impl Polls {
         });
         if let Some(poll) = self.paths.get_mut(at) {
             poll.exchanges += 1;
+            poll.idle += u64::from(exchange.request.bytes == 0 && exchange.response.bytes == 0);
             poll.last = time;
             poll.up.take(exchange.request.bytes, exchange.request.looks);
             poll.down
@@ -151,6 +163,8 @@ impl Poll {
             .flatten()
             .map(hidden_bits)
             .sum::<f64>();
+        let idle = every <= IDLE_SECS && self.idle as f64 >= IDLE_SHARE * self.exchanges as f64;
+        let mostly = if idle { "often for nothing, else " } else { "" };
         let said = |looks: Option<BodyLooks>| looks.map_or("plain", hidden_text);
         vec![
             Evidence {
@@ -158,10 +172,10 @@ impl Poll {
                 family: Family::Timing,
                 observed: self.exchanges as f64,
                 expected: format!("fewer than {} in a row", thresholds.min_polls),
-                bits: BITS_POLLING,
+                bits: BITS_POLLING + if idle { BITS_IDLE } else { 0.0 },
                 signature_grade: false,
                 text: format!(
-                    "{} exchanges with {}, one every {every:.1} s, with content of all sizes both ways",
+                    "{} exchanges with {}, one every {every:.1} s, {mostly}with content of all sizes both ways",
                     self.exchanges, self.path
                 ),
             },

@@ -7,7 +7,7 @@ use super::*;
 use crate::detectors::testing::{Bench, end, pod};
 use crate::dissect::{ByteMix, Carried, HttpBody, HttpRequest, Opening, ShellMarks, TunnelOpened};
 use crate::event::Endpoint;
-use crate::flow::{Direction, Protocol};
+use crate::flow::{Direction, Outcome, Protocol};
 use crate::identity::IdentityKind;
 
 const ID: &str = "http-tunnel";
@@ -196,8 +196,19 @@ fn one_request_up_and_one_answer_down() {
 
 /// Polling every `pause` seconds; sizes and looks by number.
 fn polled(count: u64, pause: f64, make: impl Fn(u64) -> (HttpBody, HttpBody)) -> Bench {
-    let mut bench = Bench::new(ID);
-    let flow = flow(&mut bench, 0.0, &ends());
+    polled_by(Bench::new(ID), 0.0, count, pause, make)
+}
+
+/// The same from a time on, by a client of which something may be known.
+fn polled_by(
+    mut bench: Bench,
+    from: f64,
+    count: u64,
+    pause: f64,
+    make: impl Fn(u64) -> (HttpBody, HttpBody),
+) -> Bench {
+    let ends = ends();
+    let flow = bench.begin(from, (&ends.0, &ends.1), Protocol::Tcp, 8080);
     for n in 0..count {
         let (request, response) = make(n);
         let exchange = HttpExchange {
@@ -211,13 +222,48 @@ fn polled(count: u64, pause: f64, make: impl Fn(u64) -> (HttpBody, HttpBody)) ->
         };
         tell(
             &mut bench,
-            n as f64 * pause,
+            from + n as f64 * pause,
             &flow,
             Transaction::HttpExchange(exchange),
         );
     }
-    bench.finish(count as f64 * pause);
+    bench.finish(from + count as f64 * pause);
     bench
+}
+
+/// A client that has been there for a minute.
+fn watched() -> Bench {
+    let mut bench = Bench::new(ID);
+    let db = pod("10.244.1.3", "db");
+    for n in 0..20 {
+        let at = f64::from(n) * 3.0;
+        bench.tcp(at, (&ends().0, &db), 5432, Outcome::Answered, 500);
+    }
+    bench
+}
+
+#[test]
+fn polling_with_nothing_to_say() {
+    let nothing = || body(0, 1, BodyLooks::Unknown);
+    let noise = |bytes| body(bytes, 1, BodyLooks::Binary);
+    let relay = |n: u64| match n % 6 {
+        0 => (noise(150 + n * 13 % 700), nothing()),
+        1 => (nothing(), noise(80 + n * 31 % 900)),
+        _ => (nothing(), nothing()),
+    };
+    assert!(polled_by(watched(), 100.0, 280, 0.14, relay).alerts());
+    // So it was from the first moment on; or not so often; or in plain text, as events are asked for.
+    assert!(!polled(280, 0.14, relay).alerts());
+    assert!(!polled_by(watched(), 100.0, 280, 3.0, relay).alerts());
+    let events = |n: u64| match n % 6 {
+        0 => (body(150 + n * 13 % 700, 1, BodyLooks::Plain), nothing()),
+        1 => (nothing(), body(80 + n * 31 % 900, 1, BodyLooks::Plain)),
+        _ => (nothing(), nothing()),
+    };
+    assert!(!polled_by(watched(), 100.0, 280, 0.14, events).alerts());
+    // Calls of an application's own making, begun late: it speaks when it has something to say.
+    let calls = |n: u64| (noise(40 + n * 7 % 90), noise(90 + n * 11 % 900));
+    assert!(!polled_by(watched(), 100.0, 280, 0.14, calls).alerts());
 }
 
 #[test]

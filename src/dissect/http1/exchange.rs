@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::body::{BodyLooks, Declared, First};
 use crate::time::Timestamp;
 
-/// A request that had a body, or took long, with its answer; reported when it is over, and at doubling intervals before.
+/// A request that had a body or was to have one, or took long, with its answer; reported when it is over, and at doubling intervals before.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct HttpExchange {
     /// The request's path without query, at most 256 bytes.
@@ -36,11 +36,11 @@ pub struct HttpBody {
     /// How many short bursts they came in: at most 512 bytes, and half a second of silence or more on either side. An
     /// upload over a bad line comes in bursts, too, but not in short ones.
     pub bursts: u32,
-    /// What it looks like; of responses only if the request had a body.
+    /// What it looks like; of responses only if the request had a body or was to have one.
     pub looks: BodyLooks,
 }
 
-/// An exchange without a request body that is over sooner isn't worth a word.
+/// An exchange of a request that brings nothing and is over sooner isn't worth a word.
 const LONG: Duration = Duration::from_secs(5);
 /// When one that goes on is first reported.
 const FIRST_REPORT: Duration = Duration::from_secs(10);
@@ -63,6 +63,8 @@ struct Running {
     response: Half,
     /// Whether the end that asks spoke last.
     asking: bool,
+    /// Whether the request is of those that bring something, if only nothing for once.
+    brings: bool,
     due: Duration,
 }
 
@@ -103,11 +105,12 @@ impl Running {
 }
 
 impl Exchange {
-    /// A request's head has come; `alone` if nothing else waits for its answer.
+    /// A request's head has come; `alone` if nothing else waits for its answer, `brings` if its method sends a body.
     pub(super) fn requested(
         &mut self,
         time: Timestamp,
         alone: bool,
+        brings: bool,
         path: &Arc<str>,
         declared: Declared,
     ) {
@@ -128,6 +131,7 @@ impl Exchange {
             },
             response: Half::default(),
             asking: true,
+            brings,
             due: FIRST_REPORT,
         };
         match &mut self.running {
@@ -157,7 +161,7 @@ impl Exchange {
             let body = &mut running.so_far.request;
             running.request.take(body, data, time, true);
         } else {
-            let keep = running.so_far.request.bytes > 0;
+            let keep = running.brings || running.so_far.request.bytes > 0;
             let body = &mut running.so_far.response;
             running.response.take(body, data, time, keep);
         }
@@ -187,7 +191,8 @@ impl Exchange {
         }
         running.so_far.took = time.since(running.start);
         running.so_far.complete = true;
-        let worth = running.so_far.request.bytes > 0 || running.so_far.took >= LONG;
+        let worth =
+            running.brings || running.so_far.request.bytes > 0 || running.so_far.took >= LONG;
         worth.then(|| running.told())
     }
 
@@ -212,7 +217,7 @@ mod tests {
     }
 
     fn requested(exchange: &mut Exchange, millis: i64, alone: bool) {
-        exchange.requested(at(millis), alone, &"/a".into(), Declared::Text);
+        exchange.requested(at(millis), alone, false, &"/a".into(), Declared::Text);
     }
 
     #[test]

@@ -381,6 +381,8 @@ fn exchanges_with_bodies_are_summed_up() {
         (Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         (Orig, b"GET /b HTTP/1.1\r\n\r\n"),
         (Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        (Orig, b"POST /a HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+        (Resp, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
     ]);
     let told: Vec<_> = out
         .iter()
@@ -393,7 +395,7 @@ fn exchanges_with_bodies_are_summed_up() {
             _ => None,
         })
         .collect();
-    assert_eq!(told, [(5, 2, true)]);
+    assert_eq!(told, [(5, 2, true), (0, 2, true)]);
 }
 
 #[test]
