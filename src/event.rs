@@ -154,7 +154,7 @@ pub struct EventKinds(u32);
 
 impl EventKinds {
     /// How many kinds there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// [`EventKind::FlowOpened`].
     pub const FLOW_OPENED: Self = Self(1);
@@ -190,6 +190,8 @@ impl EventKinds {
     pub const STRATUM: Self = Self(1 << 15);
     /// [`Transaction::Echo`].
     pub const ECHO: Self = Self(1 << 16);
+    /// [`Transaction::Ftp`].
+    pub const FTP: Self = Self(1 << 17);
 
     /// Both sets.
     #[must_use]
@@ -226,6 +228,7 @@ impl EventKinds {
                 Transaction::Login(_) => Self::LOGIN,
                 Transaction::Stratum(_) => Self::STRATUM,
                 Transaction::Echo(_) => Self::ECHO,
+                Transaction::Ftp(_) => Self::FTP,
             },
             EventKind::FlowEnded { .. } => Self::FLOW_ENDED,
             EventKind::Resolution { .. } => Self::RESOLUTION,

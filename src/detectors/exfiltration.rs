@@ -4,6 +4,9 @@
 //! workload had no business before. Bytes are summed per source and destination (registered domain where a look-up led
 //! there, else the address), so that many small portions count like one large one.
 //!
+//! An FTP server may be told to call back and fetch a file there, and one of TFTP answers from another port: what a pod says
+//! on such a connection goes to the server that it called.
+//!
 //! Backups go to object stores, too, and nobody knows of the first one. So a store that is called by its name is told only of
 //! a pod that is there to answer others, and sends off what none of them brought; of one that runs errands or keeps data
 //! it is told once a day or more has been learned of its workload.
@@ -13,6 +16,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +31,10 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::baseline::Maturity;
-use crate::dissect::Transaction;
+use crate::dissect::{FtpMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, SourceKey, bounded, database_product, source_key};
-use crate::flow::{Direction, Turn};
+use crate::features::{Role, SourceKey, bounded, database_product, is_outside, source_key};
+use crate::flow::{Direction, FlowId, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -40,6 +44,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "exfiltration",
     sees: EventKinds::TURN
         .and(EventKinds::EXCHANGE)
+        .and(EventKinds::RECOGNISED)
+        .and(EventKinds::FTP)
         .and(EventKinds::TLS)
         .and(EventKinds::HTTP),
     build: |signature| {
@@ -59,6 +65,14 @@ const MAX_SAMPLES: usize = 4;
 const MAX_BITS: f64 = 12.0;
 /// That nearly all bytes went up: one conversation with the outside in sixteen.
 const BITS_ONE_WAY: f64 = 4.0;
+/// That files are stored by a protocol that is for nothing else: one new place outside in sixty-four.
+const BITS_STORED: f64 = 6.0;
+/// Places at which pods wait for servers to call them back.
+const MAX_CALLBACKS: usize = 4096;
+/// Connections that begin by TLS, at a time.
+const MAX_GREETINGS: usize = 4096;
+/// Certificates of a chain may take so much.
+const LONGEST_GREETING: u64 = 16 * 1024;
 /// Questions that make a pod one that is there to answer others.
 const SERVES_FROM: u64 = 2;
 /// Whoever calls so many servers on one port goes the rounds: a monitor asks everybody.
@@ -83,6 +97,8 @@ const BROUGHT: f64 = 0.5;
 struct Thresholds {
     /// Bytes up below which nothing is said.
     min_bytes: u64,
+    /// The same where files are stored by a protocol for that.
+    min_stored_bytes: u64,
     /// How many times the bytes down they must be.
     min_ratio: f64,
     /// What an ordinary destination is sent in a visit.
@@ -103,6 +119,11 @@ struct Exfiltration {
     sources: LruCache<SourceKey, Source>,
     /// Those that have been sent much, since when: an answer may yet make up for it.
     waiting: BTreeMap<Key, Timestamp>,
+    /// Where servers outside were asked to call back: the pod's address and port, which server, and what it stands for.
+    callbacks: LruCache<(IpAddr, u16), (IpAddr, Key)>,
+    /// Connections whose ends, that way and the other, have yet to greet each other by TLS: that carries nothing off, and
+    /// certificates would hide much that is sent little by little.
+    greetings: LruCache<FlowId, [bool; 2]>,
     /// The same in every run, for what waits is told in the order of its hashes.
     hasher: FixedState,
     evicted: u64,
@@ -139,6 +160,8 @@ struct Destination {
     domain: Option<Arc<str>>,
     /// Whether it was called by the name of an object store, and by no other.
     store: Option<bool>,
+    /// Files that it was asked to take, and did.
+    stored: u64,
     target: Target,
     flows: Vec<Arc<FlowInfo>>,
     /// Bytes up when it was last reported.
@@ -151,6 +174,8 @@ impl Exfiltration {
             destinations: bounded(thresholds.max_destinations),
             sources: bounded(MAX_SOURCES),
             waiting: BTreeMap::new(),
+            callbacks: bounded(MAX_CALLBACKS),
+            greetings: bounded(MAX_GREETINGS),
             hasher: FixedState::default(),
             evicted: 0,
             thresholds,
@@ -183,6 +208,7 @@ impl Exfiltration {
             surprise: surprise(flow, known, context),
             domain: domain.cloned(),
             store: None,
+            stored: 0,
             target: Target {
                 endpoint: Some(flow.resp.clone()),
                 port: Some(flow.resp_port),
@@ -199,12 +225,23 @@ impl Exfiltration {
         key
     }
 
-    /// Adds a turn to its destination, and says which that is.
-    fn turn(&mut self, flow: &Arc<FlowInfo>, turn: &Turn, context: &Context<'_>) -> Key {
-        let key = self.destination(flow, context);
+    /// Whether a turn is an end's first by TLS.
+    fn greets(&mut self, flow: &FlowInfo, turn: &Turn) -> bool {
+        let Some(expected) = self.greetings.peek_mut(&flow.id) else {
+            return false;
+        };
+        let greets = std::mem::take(&mut expected[usize::from(turn.direction == Direction::Resp)]);
+        if *expected == [false; 2] {
+            self.greetings.pop(&flow.id);
+        }
+        greets && turn.bytes <= LONGEST_GREETING
+    }
+
+    /// Adds a turn of one of its flows to a destination. `up` is the pod's direction there.
+    fn turn(&mut self, key: &Key, flow: &Arc<FlowInfo>, turn: &Turn, up: Direction) {
         let half_life = self.thresholds.half_life_secs;
-        let Some(destination) = self.destinations.get_mut(&key) else {
-            return key;
+        let Some(destination) = self.destinations.get_mut(key) else {
+            return;
         };
         let fade = (-turn.end.since(destination.last).as_secs_f64() / half_life).exp2();
         destination.up *= fade;
@@ -213,16 +250,70 @@ impl Exfiltration {
             destination.first = turn.start;
         }
         destination.last = destination.last.max(turn.end);
-        match turn.direction {
-            Direction::Orig => destination.up += turn.bytes as f64,
-            Direction::Resp => destination.down += turn.bytes as f64,
+        if turn.direction == up {
+            destination.up += turn.bytes as f64;
+        } else {
+            destination.down += turn.bytes as f64;
         }
         if destination.flows.len() < MAX_SAMPLES
             && destination.flows.iter().all(|known| known.id != flow.id)
         {
             destination.flows.push(Arc::clone(flow));
         }
-        key
+    }
+
+    /// Looks at a destination that a turn was added to.
+    fn grown(&mut self, key: Key, flow: &FlowInfo, now: Timestamp, context: &Context<'_>) {
+        let Some(destination) = self.destinations.peek(&key) else {
+            return;
+        };
+        let least = self.least(destination);
+        if destination.up < least {
+            context.remark(SPEC.id, flow, || {
+                let (up, least) = (size(destination.up), size(least));
+                format!("sent {up} of the {least} that it takes")
+            });
+        } else if destination.up >= destination.reported * 2.0 {
+            self.waiting.entry(key).or_insert(now);
+        }
+    }
+
+    /// The least volume that is told.
+    fn least(&self, destination: &Destination) -> f64 {
+        let bytes = match destination.stored {
+            0 => self.thresholds.min_bytes,
+            _ => self.thresholds.min_stored_bytes,
+        };
+        bytes as f64
+    }
+
+    /// Notes that a server outside was asked to call back at a port of the pod's.
+    fn called_back(&mut self, flow: &Arc<FlowInfo>, port: u16, context: &Context<'_>) {
+        let key = self.destination(flow, context);
+        self.callbacks
+            .put((flow.orig.ip, port), (flow.resp.ip, key));
+    }
+
+    /// A step of an FTP session between a pod and a server outside.
+    fn session(&mut self, flow: &Arc<FlowInfo>, step: &FtpMessage, context: &Context<'_>) {
+        match step {
+            FtpMessage::Data {
+                listener: Direction::Orig,
+                port,
+                ..
+            } => self.called_back(flow, *port, context),
+            FtpMessage::Transfer {
+                verb: "STOR" | "STOU" | "APPE",
+                accepted: true,
+                ..
+            } => {
+                let key = self.destination(flow, context);
+                if let Some(destination) = self.destinations.get_mut(&key) {
+                    destination.stored = destination.stored.saturating_add(1);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Notes by what name a destination is called.
@@ -267,7 +358,7 @@ impl Exfiltration {
         } = self.thresholds;
         let (up, down) = (destination.up, destination.down);
         let volume = (up / typical_bytes).max(1.0).log2().min(MAX_BITS);
-        vec![
+        let mut evidence = vec![
             destination.surprise.clone(),
             Evidence {
                 feature: "exfiltration.bytes_out",
@@ -287,18 +378,29 @@ impl Exfiltration {
                 signature_grade: false,
                 text: format!("{} came back", size(down)),
             },
-        ]
+        ];
+        if destination.stored > 0 {
+            evidence.push(Evidence {
+                feature: "exfiltration.files_stored",
+                family: Family::Protocol,
+                observed: destination.stored as f64,
+                expected: "0: pods fetch files by FTP, if they use it at all".into(),
+                bits: BITS_STORED,
+                signature_grade: false,
+                text: format!("{} files were stored there by FTP", destination.stored),
+            });
+        }
+        evidence
     }
 
     fn is_told(&self, destination: &Destination) -> bool {
         let Thresholds {
-            min_bytes,
             min_ratio,
             min_surprise,
             ..
         } = self.thresholds;
         let (up, down) = (destination.up, destination.down);
-        up >= min_bytes as f64
+        up >= self.least(destination)
             && up >= min_ratio * down
             && destination.surprise.bits >= min_surprise
             && !destination.domain.as_deref().is_some_and(is_registry)
@@ -451,31 +553,41 @@ impl Detector for Exfiltration {
                 _ => {}
             }
         }
-        if flow.resp.who.identity.kind != IdentityKind::External
-            || flow.orig.who.identity.kind != IdentityKind::Pod
-        {
+        let is_pod = |end: &Endpoint| end.who.identity.kind == IdentityKind::Pod;
+        if is_outside(&flow.orig) && is_pod(&flow.resp) {
+            if let EventKind::Turn { turn, .. } = &event.kind
+                && let Some((server, key)) = self.callbacks.get(&(flow.resp.ip, flow.resp_port))
+                && *server == flow.orig.ip
+            {
+                let key = key.clone();
+                self.turn(&key, flow, turn, Direction::Resp);
+                self.grown(key, flow, turn.end, context);
+            }
+            return;
+        }
+        if !is_pod(&flow.orig) || !is_outside(&flow.resp) {
             return;
         }
         match &event.kind {
-            EventKind::Turn { turn, .. } => {
-                let key = self.turn(flow, turn, context);
-                let Some(destination) = self.destinations.peek(&key) else {
-                    return;
-                };
-                let least = self.thresholds.min_bytes as f64;
-                if destination.up < least {
-                    context.remark(SPEC.id, flow, || {
-                        let (up, least) = (size(destination.up), size(least));
-                        format!("sent {up} of the {least} that it takes")
-                    });
-                } else if destination.up >= destination.reported * 2.0 {
-                    self.waiting.entry(key).or_insert(turn.end);
-                }
+            EventKind::Turn { turn, .. } if !self.greets(flow, turn) => {
+                let key = self.destination(flow, context);
+                self.turn(&key, flow, turn, Direction::Orig);
+                self.grown(key, flow, turn.end, context);
+            }
+            EventKind::Recognised { app: "tftp", .. } => {
+                self.called_back(flow, flow.orig_port, context);
             }
             EventKind::Transaction { transaction, .. } => {
                 let name = match transaction {
-                    Transaction::TlsClient(hello) => hello.sni.as_deref(),
+                    Transaction::TlsClient(hello) => {
+                        self.greetings.put(flow.id, [true; 2]);
+                        hello.sni.as_deref()
+                    }
                     Transaction::HttpRequest(request) => request.host.as_deref(),
+                    Transaction::Ftp(step) => {
+                        self.session(flow, step, context);
+                        None
+                    }
                     _ => None,
                 };
                 if let Some(name) = name {

@@ -59,6 +59,19 @@ const OTHER_REGISTRIES: &[&str] = &[
     "registry.yarnpkg.com",
 ];
 
+/// What stands before `registry` in names of workloads and services that keep images; others keep schemas, models, names.
+const KEEPERS: &[&str] = &[
+    "container",
+    "docker",
+    "harbor",
+    "image",
+    "images",
+    "internal",
+    "local",
+    "oci",
+    "private",
+];
+
 /// A source's calls to registries, close to one another.
 #[derive(Debug)]
 pub(super) struct Visit<T> {
@@ -256,9 +269,58 @@ pub(super) fn is_registry(name: &str) -> bool {
             || name.contains(".dkr.ecr."))
 }
 
+/// The name of the registry inside that an encrypted connection leads to: by the name that was asked for, the service's, or
+/// that of the workload that answers.
+pub(super) fn registry_inside(flow: &FlowInfo, asked: Option<&Arc<str>>) -> Option<Arc<str>> {
+    if flow.resp.who.identity.kind == IdentityKind::External {
+        return None;
+    }
+    let service = flow.service.as_deref();
+    let service = service.and_then(|(end, _)| end.who.identity.name.as_ref());
+    let workload = flow.resp.who.identity.workload.as_ref();
+    let names = [asked, service, workload.map(|workload| &workload.name)];
+    names
+        .into_iter()
+        .flatten()
+        .find(|name| keeps_images(name.split('.').next().unwrap_or_default()))
+        .cloned()
+}
+
+/// Whether a workload's or service's name is that of a registry of images.
+fn keeps_images(name: &str) -> bool {
+    let before = name.strip_suffix("registry");
+    before.is_some_and(|before| {
+        let last = before
+            .strip_suffix('-')
+            .and_then(|before| before.rsplit('-').next());
+        before.is_empty() || last.is_some_and(|last| KEEPERS.contains(&last))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_what_keeps_images() {
+        for name in [
+            "registry",
+            "docker-registry",
+            "ci-image-registry",
+            "harbor-registry",
+        ] {
+            assert!(keeps_images(name), "{name}");
+        }
+        for name in [
+            "schema-registry",
+            "registry-ui",
+            "model-registry",
+            "fooregistry",
+            "",
+        ] {
+            assert!(!keeps_images(name), "{name}");
+        }
+    }
 
     #[test]
     fn names_of_registries() {

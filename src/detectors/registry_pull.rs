@@ -11,7 +11,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::registries::{Visit, Visits, is_registry};
+use super::registries::{Visit, Visits, is_registry, registry_inside};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
@@ -56,6 +56,8 @@ struct Thresholds {
     builder_words: Vec<String>,
     /// Words in names of repositories whose images mine, crack or attack.
     odd_words: Vec<String>,
+    /// An answer of this many bytes, encrypted, by a registry inside is a layer.
+    layer_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +67,8 @@ struct Facts {
     pulled: BTreeSet<Arc<str>>,
     odd: Option<Arc<str>>,
     outside: BTreeSet<Arc<str>>,
+    /// Registries inside that sent layers over encrypted connections.
+    inside: BTreeSet<Arc<str>>,
     bytes: u64,
 }
 
@@ -74,6 +78,8 @@ struct RegistryPull {
     visits: Visits<Facts>,
     /// Encrypted connections to registries, by flow, with the registry's name.
     encrypted: LruCache<FlowId, Arc<str>>,
+    /// The same to registries inside.
+    inside: LruCache<FlowId, Arc<str>>,
 }
 
 impl RegistryPull {
@@ -81,6 +87,7 @@ impl RegistryPull {
         Self {
             visits: Visits::new(thresholds.max_sources),
             encrypted: bounded(MAX_ENCRYPTED),
+            inside: bounded(MAX_ENCRYPTED),
             thresholds,
             alert_bits,
         }
@@ -122,11 +129,15 @@ impl RegistryPull {
     fn hello(
         &mut self,
         flow: &Arc<FlowInfo>,
-        name: &Arc<str>,
+        asked: Option<&Arc<str>>,
         time: Timestamp,
         context: &Context<'_>,
         out: &mut Findings,
     ) {
+        if let Some(name) = registry_inside(flow, asked) {
+            self.inside.put(flow.id, name);
+        }
+        let Some(name) = asked else { return };
         if flow.resp.who.identity.kind != IdentityKind::External || !is_registry(name) {
             return;
         }
@@ -146,6 +157,26 @@ impl RegistryPull {
         if let Some(visit) = self.visits.call(flow, time, Some(&name), words, context) {
             visit.calls -= 1;
             visit.facts.bytes += bytes;
+        }
+    }
+
+    /// A registry inside answered at length.
+    fn layer(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        bytes: u64,
+        time: Timestamp,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let Some(name) = self.inside.get(&flow.id).cloned() else {
+            return;
+        };
+        let words = &self.thresholds.builder_words;
+        if let Some(visit) = self.visits.call(flow, time, None, words, context) {
+            note(&mut visit.facts.inside, &name);
+            visit.facts.bytes += bytes;
+            report(visit, self.alert_bits, out);
         }
     }
 }
@@ -215,6 +246,14 @@ fn evidence(visit: &Visit<Facts>) -> Vec<Evidence> {
             ),
         );
     }
+    if !facts.inside.is_empty() {
+        protocol(
+            "registry.encrypted_pull",
+            facts.inside.len(),
+            BITS_PULL,
+            format!("got {} bytes from {}", facts.bytes, listing(&facts.inside)),
+        );
+    }
     evidence
 }
 
@@ -273,6 +312,13 @@ fn finding(visit: &Visit<Facts>, evidence: Vec<Evidence>) -> Finding {
     if !facts.outside.is_empty() {
         did.push(format!("called {}", listing(&facts.outside)));
     }
+    if !facts.inside.is_empty() {
+        did.push(format!(
+            "fetched {} bytes from {}",
+            facts.bytes,
+            listing(&facts.inside)
+        ));
+    }
     Finding {
         signature: SPEC.id,
         subject: String::new(),
@@ -302,9 +348,14 @@ impl Detector for RegistryPull {
                 flow,
                 transaction: Transaction::TlsClient(hello),
             } => {
-                if let Some(name) = &hello.sni {
-                    self.hello(flow, name, event.time, context, out);
-                }
+                self.hello(flow, hello.sni.as_ref(), event.time, context, out);
+            }
+            EventKind::Turn { flow, turn }
+                if turn.direction == Direction::Resp
+                    && turn.bytes >= self.thresholds.layer_bytes
+                    && self.inside.contains(&flow.id) =>
+            {
+                self.layer(flow, turn.bytes, event.time, context, out);
             }
             EventKind::Turn { flow, turn }
                 if turn.direction == Direction::Resp && self.encrypted.contains(&flow.id) =>
@@ -338,7 +389,7 @@ mod tests {
     use super::*;
     use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::event::Endpoint;
-    use crate::flow::Protocol;
+    use crate::flow::{Protocol, Turn};
 
     fn get(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), path: &str) {
         let flow = bench.open(secs, ends, Protocol::Tcp, 5000);
@@ -404,6 +455,52 @@ mod tests {
         let (mut bench, worker, _) = scene("worker", 40);
         hello(&mut bench, 60.0, &worker, "registry.hub.example");
         assert!(bench.alerts(), "{} bits", bench.bits());
+    }
+
+    /// An encrypted connection, by a server name if there is one, to a pod that answers with so many bytes.
+    fn encrypted(bench: &mut Bench, ends: (&Endpoint, &Endpoint), asked: Option<&str>, bytes: u64) {
+        let flow = bench.open(60.0, ends, Protocol::Tcp, 5443);
+        let hello = TlsClientHello {
+            sni: asked.map(Into::into),
+            ..TlsClientHello::default()
+        };
+        bench.says(60.0, &flow, Transaction::TlsClient(hello));
+        let turn = Turn {
+            direction: Direction::Resp,
+            bytes,
+            ..Turn::new(Direction::Resp, Timestamp::from_secs(61), 1)
+        };
+        bench.event(61.0, EventKind::Turn { flow, turn });
+    }
+
+    #[test]
+    fn layers_of_a_registry_inside_that_speaks_tls() {
+        for (client, server, asked, bytes, alerts) in [
+            // By the name of who answers, or by the one that was asked for.
+            ("web", "registry", None, 900_000, true),
+            (
+                "web",
+                "store",
+                Some("docker-registry.ci.svc"),
+                900_000,
+                true,
+            ),
+            // Metrics, other registries and other servers, and those who may.
+            ("web", "registry", None, 40_000, false),
+            ("web", "schema-registry", None, 900_000, false),
+            ("web", "store", Some("store.ci.svc"), 900_000, false),
+            ("ci-runner", "registry", None, 900_000, false),
+        ] {
+            let (mut bench, pod_at, _) = scene(client, 40);
+            encrypted(
+                &mut bench,
+                (&pod_at, &pod("10.244.1.9", server)),
+                asked,
+                bytes,
+            );
+            let shown = (client, server, asked, bytes, bench.bits());
+            assert_eq!(bench.alerts(), alerts, "{shown:?}");
+        }
     }
 
     #[test]

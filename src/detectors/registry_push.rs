@@ -11,7 +11,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::registries::{Visit, Visits, is_registry};
+use super::registries::{Visit, Visits, is_registry, registry_inside};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
@@ -346,9 +346,11 @@ impl Detector for RegistryPush {
                 flow,
                 transaction: Transaction::TlsClient(hello),
             } => {
-                if let Some(name) = hello.sni.as_ref().filter(|name| is_registry(name)) {
+                let asked = hello.sni.as_ref();
+                let by_name = asked.filter(|name| is_registry(name)).cloned();
+                if let Some(name) = by_name.or_else(|| registry_inside(flow, asked)) {
                     let connection = Encrypted {
-                        name: Arc::clone(name),
+                        name,
                         up: 0,
                         down: 0,
                     };
@@ -436,30 +438,37 @@ mod tests {
 
     #[test]
     fn an_encrypted_upload() {
-        let (web, registry) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "registry"));
-        let mut bench = Bench::new("registry-push");
-        asked(&mut bench, &web, 40);
-        let flow = bench.open(60.0, (&web, &registry), Protocol::Tcp, 443);
-        let hello = TlsClientHello {
-            sni: Some("registry.example.com".into()),
-            ..TlsClientHello::default()
-        };
-        bench.says(60.0, &flow, Transaction::TlsClient(hello));
-        for n in 0..4 {
-            let time = Timestamp::from_secs(61 + n);
-            let turn = Turn {
-                direction: Direction::Orig,
-                start: time,
-                end: time,
-                packets: 30,
-                bytes: 40_000,
-                smallest: 1000,
-                largest: 1400,
+        for (server, asked, alerts) in [
+            ("registry", Some("registry.example.com"), true),
+            // By its address, which TLS gives no name to.
+            ("docker-registry", None, true),
+            ("schema-registry", None, false),
+        ] {
+            let (web, registry) = (pod("10.244.1.7", "web"), pod("10.244.1.9", server));
+            let mut bench = Bench::new("registry-push");
+            super::tests::asked(&mut bench, &web, 40);
+            let flow = bench.open(60.0, (&web, &registry), Protocol::Tcp, 443);
+            let hello = TlsClientHello {
+                sni: asked.map(Into::into),
+                ..TlsClientHello::default()
             };
-            let flow = Arc::clone(&flow);
-            bench.event(61.0 + n as f64, EventKind::Turn { flow, turn });
+            bench.says(60.0, &flow, Transaction::TlsClient(hello));
+            for n in 0..4 {
+                let time = Timestamp::from_secs(61 + n);
+                let turn = Turn {
+                    direction: Direction::Orig,
+                    start: time,
+                    end: time,
+                    packets: 30,
+                    bytes: 40_000,
+                    smallest: 1000,
+                    largest: 1400,
+                };
+                let flow = Arc::clone(&flow);
+                bench.event(61.0 + n as f64, EventKind::Turn { flow, turn });
+            }
+            assert_eq!(bench.alerts(), alerts, "{server}: {} bits", bench.bits());
         }
-        assert!(bench.alerts(), "{} bits", bench.bits());
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) const PROTOCOLS: &[DissectorSpec] = &[
     reading("smtp", streams::smtp, || {
         Box::new(logins::Text::new("smtp"))
     }),
-    reading("ftp", streams::ftp, || Box::new(logins::Text::new("ftp"))),
+    reading("ftp", streams::ftp, || Box::new(super::ftp::Ftp::default())),
     reading("imap", streams::imap, || {
         Box::new(logins::Text::new("imap"))
     }),

@@ -8,8 +8,9 @@
 use std::borrow::Cow;
 
 use super::{
-    Carried, Content, DatabaseEvent, DnsAnswer, DnsMessage, EchoFill, HttpRequest, Login, Opening,
-    ShellMarks, SshMessage, StratumMessage, TlsClientHello, Transaction, TunnelOpened,
+    Carried, Content, DatabaseEvent, DnsAnswer, DnsMessage, EchoFill, FtpMessage, HttpRequest,
+    Login, Opening, ShellMarks, SshMessage, StratumMessage, TlsClientHello, Transaction,
+    TunnelOpened,
 };
 
 /// Phrases kept; the others are counted.
@@ -63,6 +64,14 @@ impl Gist {
                 }
             }
             Transaction::Login(login) => self.login(login),
+            Transaction::Ftp(FtpMessage::Transfer {
+                verb,
+                path,
+                accepted,
+            }) => {
+                self.say(&format!("{verb} {}", path.as_deref().unwrap_or_default()));
+                self.answer(&verdict(*accepted, None));
+            }
             Transaction::Stratum(message) => self.stratum(message),
             Transaction::Echo(echo) if echo.request => {
                 self.say(&format!("{} bytes of {}", echo.len, fill(echo.fill)));
@@ -70,6 +79,7 @@ impl Gist {
             Transaction::TlsCertificate(_)
             | Transaction::TlsRecords(_)
             | Transaction::HttpExchange(_)
+            | Transaction::Ftp(FtpMessage::Data { .. })
             | Transaction::Echo(_) => {}
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::http1::HttpExchange;
 use super::tls::{TlsCertificate, TlsRecords};
 use super::tunnel::{Carried, TunnelOpened};
-use super::{Echo, Login, Marks, Opening, SecretMark, StratumMessage};
+use super::{Echo, FtpMessage, Login, Marks, Opening, SecretMark, StratumMessage};
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +39,8 @@ pub enum Transaction {
     Opening(Opening),
     /// A login over one of the old text protocols, or to a directory.
     Login(Login),
+    /// A step of an FTP session that moves files.
+    Ftp(FtpMessage),
     /// A step of a miner's conversation with its pool.
     Stratum(StratumMessage),
     /// A ping that differs from the one before.

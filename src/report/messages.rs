@@ -14,6 +14,8 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::FlowEndV1;
@@ -73,6 +75,8 @@ pub enum SaidV1 {
     Ssh(SshV1),
     /// An attempt to log in, over a text protocol or to a directory.
     Login(LoginV1),
+    /// A step of an FTP session that moves files.
+    Ftp(FtpV1),
     /// A step of a miner's conversation with its pool.
     Stratum(StratumV1),
     /// The connection was handed over to another conversation.
@@ -288,6 +292,32 @@ pub struct LoginV1 {
     /// The server's own code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+}
+
+/// A step of an FTP session that moves files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum FtpV1 {
+    /// The ends agreed on where the next file or list goes over.
+    Data {
+        /// Which of them waits there: `client`, `server`.
+        listener: String,
+        /// Its address, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// Its port.
+        port: u16,
+    },
+    /// The client asked to send or fetch a file.
+    Transfer {
+        /// `STOR`, `STOU` or `APPE` sends it, `RETR` fetches it.
+        verb: String,
+        /// The file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// Whether the server let it.
+        accepted: bool,
+    },
 }
 
 /// A step of a miner's conversation with its pool.

@@ -196,12 +196,15 @@ fn an_image_registry_of_debian() {
     let alerts = recorded.alerts();
     let mut told: Vec<String> = told(&alerts).into_iter().map(|(alert, _)| alert).collect();
     told.sort_unstable();
-    let web = "prod/Deployment/web";
+    // In clear, and over TLS.
+    let (web, api) = ("prod/Deployment/web", "prod/Deployment/api");
     assert_eq!(
         told,
         [
+            format!("registry-pull by {api}"),
             format!("registry-pull by {web}"),
-            format!("registry-push by {web}")
+            format!("registry-push by {api}"),
+            format!("registry-push by {web}"),
         ]
     );
     for alert in &alerts {

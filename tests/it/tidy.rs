@@ -188,6 +188,7 @@ fn a_detector_is_shown_what_it_looks_at() {
         ("Transaction::Opening", EventKinds::OPENING),
         ("Transaction::Login", EventKinds::LOGIN),
         ("Transaction::Stratum", EventKinds::STRATUM),
+        ("Transaction::Ftp", EventKinds::FTP),
         ("Transaction::Echo", EventKinds::ECHO),
     ];
     let mut wrong = Vec::new();

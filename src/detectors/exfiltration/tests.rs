@@ -4,6 +4,7 @@ use super::super::testing::{Bench, end, pod};
 use super::*;
 use crate::dissect::{HttpRequest, TlsClientHello};
 use crate::flow::Protocol;
+use crate::identity::Source;
 
 /// A pod that has asked its database `asked` times, then exchanges `(up, down)` bytes with a host outside, in as many
 /// portions as there are, `pause` seconds apart.
@@ -38,6 +39,8 @@ fn upload(bench: &mut Bench, name: Option<&str>, portions: &[(u64, u64)], pause:
             ..TlsClientHello::default()
         };
         bench.says(100.0, &flow, Transaction::TlsClient(hello));
+        turn(bench, 100.0, &flow, Direction::Orig, 517);
+        turn(bench, 100.0, &flow, Direction::Resp, 4_000);
     }
     let mut at = 100.0;
     for &(up, down) in portions {
@@ -129,6 +132,8 @@ fn a_stores_name_for_an_address_that_no_look_up_led_to_excuses_nobody() {
         ..TlsClientHello::default()
     };
     bench.says(100.0, &flow, Transaction::TlsClient(hello));
+    turn(&mut bench, 100.0, &flow, Direction::Orig, 517);
+    turn(&mut bench, 100.0, &flow, Direction::Resp, 4_000);
     turn(&mut bench, 100.1, &flow, Direction::Orig, 20_000_000);
     turn(&mut bench, 100.2, &flow, Direction::Resp, 900);
     bench.finish(200.0);
@@ -158,5 +163,126 @@ fn downloads_small_talk_and_newborn_pods() {
     ] {
         let bench = sent(asked, &portions, 0.0);
         assert!(bench.findings.is_empty(), "{asked} {portions:?}");
+    }
+}
+
+/// A pod that has asked its database for a while opens an FTP session with a server outside, which is told to wait for a
+/// file or to call back for it; `caller` then does.
+fn by_ftp(verb: &'static str, listener: Direction, caller: &str, bytes: u64) -> Bench {
+    let mut bench = Bench::new("exfiltration");
+    let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+    for n in 0..6 {
+        bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+    }
+    let server = end("203.0.113.20", IdentityKind::External, None);
+    let control = bench.open(100.0, (&api, &server), Protocol::Tcp, 21);
+    let step = |step| Transaction::Ftp(step);
+    let agreed = FtpMessage::Data {
+        listener,
+        address: None,
+        port: 50_123,
+    };
+    bench.says(100.1, &control, step(agreed));
+    let transfer = FtpMessage::Transfer {
+        verb,
+        path: None,
+        accepted: true,
+    };
+    bench.says(100.2, &control, step(transfer));
+    let caller = end(caller, IdentityKind::External, None);
+    let (ends, up) = match listener {
+        Direction::Orig => ((&caller, &api), Direction::Resp),
+        Direction::Resp => ((&api, &caller), Direction::Orig),
+    };
+    let data = bench.open(100.3, ends, Protocol::Tcp, 50_123);
+    let way = if verb == "RETR" { up.reverse() } else { up };
+    turn(&mut bench, 100.4, &data, way, bytes);
+    bench.finish(200.0);
+    bench
+}
+
+#[test]
+fn files_stored_by_ftp_whoever_opens_the_connection_for_them() {
+    use Direction::{Orig, Resp};
+    const SERVER: &str = "203.0.113.20";
+    for (verb, listener, caller, bytes, alerts) in [
+        ("STOR", Resp, SERVER, 300_000, true),
+        ("STOR", Orig, SERVER, 300_000, true),
+        ("APPE", Orig, SERVER, 90_000, true),
+        // Fetched, or next to nothing, or by somebody else who happens to call that port.
+        ("RETR", Resp, SERVER, 300_000, false),
+        ("RETR", Orig, SERVER, 300_000, false),
+        ("STOR", Resp, SERVER, 20_000, false),
+        ("STOR", Orig, "198.51.100.4", 300_000, false),
+    ] {
+        let bench = by_ftp(verb, listener, caller, bytes);
+        let shown = (verb, listener, caller, bytes, bench.bits());
+        assert_eq!(bench.alerts(), alerts, "{shown:?}");
+    }
+}
+
+#[test]
+fn a_server_of_tftp_answers_from_another_port() {
+    let mut bench = Bench::new("exfiltration");
+    let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+    for n in 0..40 {
+        bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+    }
+    let server = end("203.0.113.20", IdentityKind::External, None);
+    let asked = bench.open(100.0, (&api, &server), Protocol::Udp, 69);
+    let kind = EventKind::Recognised {
+        flow: Arc::clone(&asked),
+        app: "tftp",
+    };
+    bench.event(100.0, kind);
+    let port = asked.orig_port;
+    let data = bench.open(100.1, (&server, &api), Protocol::Udp, port);
+    turn(&mut bench, 100.2, &data, Direction::Resp, 900_000);
+    bench.finish(200.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+#[test]
+fn a_drip_over_many_connections_isnt_hidden_by_the_certificates_that_come_back() {
+    for (up, down, alerts) in [(4_000, 600, true), (900, 700, false), (700, 9_000, false)] {
+        let mut bench = Bench::new("exfiltration");
+        let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+        for n in 0..40 {
+            bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+        }
+        let outside = end("203.0.113.20", IdentityKind::External, None);
+        for n in 0..300 {
+            let at = 100.0 + f64::from(n) * 60.0;
+            let flow = bench.open(at, (&api, &outside), Protocol::Tcp, 443);
+            let hello = Transaction::TlsClient(TlsClientHello::default());
+            bench.says(at, &flow, hello);
+            for (direction, bytes) in [
+                (Direction::Orig, 517),
+                (Direction::Resp, 4_500),
+                (Direction::Orig, up),
+                (Direction::Resp, down),
+            ] {
+                turn(&mut bench, at, &flow, direction, bytes);
+            }
+        }
+        bench.finish(20_000.0);
+        assert_eq!(bench.alerts(), alerts, "{up} up, {down} down");
+    }
+}
+
+#[test]
+fn a_private_address_that_is_none_of_the_clusters_is_outside() {
+    for (source, alerts) in [(Source::None, true), (Source::Cidr, false)] {
+        let mut bench = Bench::new("exfiltration");
+        let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+        for n in 0..40 {
+            bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+        }
+        let mut box_of_his = end("192.168.7.9", IdentityKind::Unknown, None);
+        box_of_his.who.source = source;
+        let flow = bench.open(100.0, (&api, &box_of_his), Protocol::Tcp, 9000);
+        turn(&mut bench, 100.1, &flow, Direction::Orig, 2_000_000);
+        bench.finish(200.0);
+        assert_eq!(bench.alerts(), alerts, "{source:?}");
     }
 }

@@ -26,7 +26,7 @@ const KEEP: usize = 160;
 /// Bytes after which a login still missing isn't waited for.
 const PATIENCE: u64 = 256 * 1024;
 
-/// FTP, SMTP, IMAP or POP3.
+/// SMTP, IMAP or POP3.
 pub(super) struct Text {
     protocol: &'static str,
     lines: Both<Vec<u8>>,
@@ -121,10 +121,10 @@ impl Text {
                     _ => {}
                 }
             }
-            ("smtp", b"AUTH") | ("ftp" | "pop3", b"PASS") => self.tried = Some(Vec::new()),
+            ("smtp", b"AUTH") | ("pop3", b"PASS") => self.tried = Some(Vec::new()),
             ("smtp", b"DATA") => return true,
-            ("smtp", b"STARTTLS") | ("pop3", b"STLS") | ("ftp", b"AUTH") => self.hides = true,
-            ("ftp" | "pop3", b"USER") => self.user = opt_text(rest, MAX_USER),
+            ("smtp", b"STARTTLS") | ("pop3", b"STLS") => self.hides = true,
+            ("pop3", b"USER") => self.user = opt_text(rest, MAX_USER),
             ("pop3", b"APOP") => {
                 self.user = opt_text(first_word(rest), MAX_USER);
                 self.tried = Some(Vec::new());
@@ -138,7 +138,6 @@ impl Text {
         let (code, rest) = word(line);
         if std::mem::take(&mut self.hides) {
             let agreed = match self.protocol {
-                "ftp" => code == b"234",
                 "smtp" => code == b"220",
                 "pop3" => code == b"+OK",
                 _ => word(rest).0 == b"OK",
@@ -151,10 +150,10 @@ impl Text {
             return false;
         };
         let (code, success) = match (self.protocol, code.as_slice()) {
-            ("ftp", b"230" | b"202") | ("smtp", b"235") | ("pop3", b"+OK") => (code, true),
-            ("ftp", b"530" | b"430" | b"421")
-            | ("smtp", b"535" | b"534" | b"538" | b"454" | b"504")
-            | ("pop3", b"-ERR") => (code, false),
+            ("smtp", b"235") | ("pop3", b"+OK") => (code, true),
+            ("smtp", b"535" | b"534" | b"538" | b"454" | b"504") | ("pop3", b"-ERR") => {
+                (code, false)
+            }
             ("imap", _) if code == *tag => {
                 let (verdict, _) = word(rest);
                 let success = verdict == b"OK";

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    DatabaseStepV1, DatabaseV1, DnsV1, HttpRequestV1, HttpResponseV1, LoginV1, MessageV1, SaidV1,
-    SshV1, StratumV1, TlsCertificateV1, TlsClientV1, TlsServerV1, TunnelOpenedV1,
+    DatabaseStepV1, DatabaseV1, DnsV1, FtpV1, HttpRequestV1, HttpResponseV1, LoginV1, MessageV1,
+    SaidV1, SshV1, StratumV1, TlsCertificateV1, TlsClientV1, TlsServerV1, TunnelOpenedV1,
 };
 use crate::alert::{EndV1, UtcTime, flow_community_id};
 use crate::dissect::{
-    Content, DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest, HttpResponse,
-    Login, SshMessage, StratumMessage, TlsCertificate, TlsClientHello, TlsServerHello, Transaction,
-    TunnelOpened,
+    Content, DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, FtpMessage, HttpRequest,
+    HttpResponse, Login, SshMessage, StratumMessage, TlsCertificate, TlsClientHello,
+    TlsServerHello, Transaction, TunnelOpened,
 };
 use crate::event::FlowInfo;
 use crate::flow::Direction;
@@ -69,6 +69,7 @@ fn said(transaction: &Transaction) -> Option<SaidV1> {
         Transaction::Database(message) => SaidV1::Database(database(message)?),
         Transaction::Ssh(message) => SaidV1::Ssh(ssh(message)),
         Transaction::Login(attempt) => SaidV1::Login(login(attempt)),
+        Transaction::Ftp(message) => SaidV1::Ftp(ftp(message)),
         Transaction::Stratum(message) => SaidV1::Stratum(stratum(message)),
         Transaction::TunnelOpened(tunnel) => SaidV1::TunnelOpened(opened(tunnel)),
         Transaction::TlsRecords(_)
@@ -121,13 +122,39 @@ fn tls_version(version: u16) -> String {
     }
 }
 
-fn certificate(shown: &TlsCertificate) -> TlsCertificateV1 {
-    let of = match shown.direction {
+const fn role(end: Direction) -> &'static str {
+    match end {
         Direction::Orig => "client",
         Direction::Resp => "server",
-    };
+    }
+}
+
+fn ftp(message: &FtpMessage) -> FtpV1 {
+    match message {
+        FtpMessage::Data {
+            listener,
+            address,
+            port,
+        } => FtpV1::Data {
+            listener: role(*listener).to_owned(),
+            address: *address,
+            port: *port,
+        },
+        FtpMessage::Transfer {
+            verb,
+            path,
+            accepted,
+        } => FtpV1::Transfer {
+            verb: (*verb).to_owned(),
+            path: owned(path.as_ref()),
+            accepted: *accepted,
+        },
+    }
+}
+
+fn certificate(shown: &TlsCertificate) -> TlsCertificateV1 {
     TlsCertificateV1 {
-        of: of.to_owned(),
+        of: role(shown.direction).to_owned(),
         subject: owned(shown.subject.as_ref()),
         issuer: owned(shown.issuer.as_ref()),
         names: shown.names.iter().map(ToString::to_string).collect(),

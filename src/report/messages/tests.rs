@@ -3,10 +3,11 @@
 use super::*;
 use crate::alert::testing::{at, external, flow, pod};
 use crate::dissect::{
-    Carried, Content, DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, HttpRequest,
-    HttpResponse, Login, Marks, SshMessage, StatementClass, StratumMessage, TlsClientHello,
-    TlsServerHello, Transaction, TunnelOpened,
+    Carried, Content, DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, FtpMessage,
+    HttpRequest, HttpResponse, Login, Marks, SshMessage, StatementClass, StratumMessage,
+    TlsClientHello, TlsServerHello, Transaction, TunnelOpened,
 };
+use crate::flow::Direction;
 
 fn every_kind() -> Vec<Transaction> {
     let database = |event| {
@@ -77,6 +78,16 @@ fn every_kind() -> Vec<Transaction> {
             user: Some("app".into()),
             success: false,
             code: Some("530".into()),
+        }),
+        Transaction::Ftp(FtpMessage::Data {
+            listener: Direction::Resp,
+            address: None,
+            port: 6446,
+        }),
+        Transaction::Ftp(FtpMessage::Transfer {
+            verb: "STOR",
+            path: Some("dump.sql".into()),
+            accepted: true,
         }),
         Transaction::Stratum(StratumMessage::SubmitResult { accepted: true }),
         Transaction::TunnelOpened(TunnelOpened {
