@@ -139,18 +139,18 @@ impl Ftp {
             return Progress::More;
         }
         if last {
-            self.reply(code, rest, out)
+            self.reply(*code, rest, out)
         } else {
             Progress::More
         }
     }
 
-    fn reply(&mut self, code: &[u8; 3], rest: &[u8], out: &mut Vec<Transaction>) -> Progress {
-        if std::mem::take(&mut self.waits.encryption) && code == b"234" {
+    fn reply(&mut self, code: [u8; 3], rest: &[u8], out: &mut Vec<Transaction>) -> Progress {
+        if std::mem::take(&mut self.waits.encryption) && code == *b"234" {
             return Progress::Done;
         }
         let refused = matches!(code, [b'4' | b'5', ..]);
-        match code {
+        match &code {
             b"227" => {
                 let digits = rest.iter().position(u8::is_ascii_digit).unwrap_or_default();
                 let said = port(rest.get(digits..).unwrap_or_default());
@@ -167,18 +167,18 @@ impl Ftp {
             _ if refused => self.waits.port = None,
             _ => {}
         }
-        let success = matches!(code, b"230" | b"202");
-        if self.waits.login && (success || matches!(code, b"530" | b"430" | b"421")) {
+        let success = matches!(&code, b"230" | b"202");
+        if self.waits.login && (success || matches!(&code, b"530" | b"430" | b"421")) {
             self.waits.login = false;
             out.push(Transaction::Login(Login {
                 protocol: "ftp",
                 user: self.user.clone(),
                 success,
-                code: opt_text(code, 8),
+                code: opt_text(&code, 8),
             }));
             return Progress::More;
         }
-        if (refused || matches!(code, b"125" | b"150" | b"226" | b"250"))
+        if (refused || matches!(&code, b"125" | b"150" | b"226" | b"250"))
             && let Some((verb, path)) = self.waits.transfer.take()
         {
             out.push(Transaction::Ftp(FtpMessage::Transfer {
