@@ -4,6 +4,8 @@
 //! finds it reports as a [`Finding`], again and larger while the attack goes on; grouping and severity are not its
 //! business.
 
+#[cfg(test)]
+mod bounds;
 mod channels;
 mod db_deeds;
 mod db_session;

@@ -122,7 +122,7 @@ impl<T: Default> Visits<T> {
         }
     }
 
-    /// A call of a flow's originator. Gives the visit it belongs to, or nothing if the caller is none of our business.
+    /// A call of a flow's originator. Gives the visit it belongs to.
     pub(super) fn call(
         &mut self,
         flow: &Arc<FlowInfo>,
@@ -131,9 +131,6 @@ impl<T: Default> Visits<T> {
         builder_words: &[String],
         context: &Context<'_>,
     ) -> Option<&mut Visit<T>> {
-        if flow.orig.who.identity.kind != IdentityKind::Pod {
-            return None;
-        }
         let key = source_key(&flow.orig);
         let earlier = self
             .sources
@@ -175,6 +172,13 @@ impl<T: Default> Visits<T> {
             visit.flows.push(Arc::clone(flow));
         }
         Some(visit)
+    }
+
+    /// The latest visit of a source.
+    pub(super) fn latest(&mut self, source: &SourceKey) -> Option<&mut Visit<T>> {
+        self.sources
+            .peek_mut(source)
+            .map(|source| &mut source.visit)
     }
 
     /// Every visit that was reported, the least recent first.

@@ -101,6 +101,9 @@ impl RegistryPull {
         context: &Context<'_>,
         out: &mut Findings,
     ) {
+        if !may_be_odd(flow) {
+            return;
+        }
         let words = &self.thresholds.builder_words;
         let Some(visit) = self.visits.call(flow, time, None, words, context) else {
             return;
@@ -134,11 +137,12 @@ impl RegistryPull {
         context: &Context<'_>,
         out: &mut Findings,
     ) {
-        if let Some(name) = registry_inside(flow, asked) {
+        if let Some(name) = registry_inside(flow, asked).filter(|_| may_be_odd(flow)) {
             self.inside.put(flow.id, name);
         }
         let Some(name) = asked else { return };
-        if flow.resp.who.identity.kind != IdentityKind::External || !is_registry(name) {
+        let outside = flow.resp.who.identity.kind == IdentityKind::External;
+        if !outside || !is_registry(name) || !may_be_odd(flow) {
             return;
         }
         let words = &self.thresholds.builder_words;
@@ -179,6 +183,14 @@ impl RegistryPull {
             report(visit, self.alert_bits, out);
         }
     }
+}
+
+/// Whether calls of a flow's originator are looked at: nodes pull by right, but not just anything.
+fn may_be_odd(flow: &FlowInfo) -> bool {
+    matches!(
+        flow.orig.who.identity.kind,
+        IdentityKind::Pod | IdentityKind::Node
+    )
 }
 
 fn note(names: &mut BTreeSet<Arc<str>>, name: &str) {
@@ -500,6 +512,25 @@ mod tests {
             );
             let shown = (client, server, asked, bytes, bench.bits());
             assert_eq!(bench.alerts(), alerts, "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn nodes_pull_but_not_just_anything() {
+        let node = end("10.244.1.1", IdentityKind::Node, None);
+        for (paths, alerts) in [
+            (
+                &["prod/api", "prod/web", "john/site", "base/jre"][..],
+                false,
+            ),
+            (&["prod/api", "library/xmrig"][..], true),
+        ] {
+            let (mut bench, _, registry) = scene("web", 0);
+            for (path, n) in paths.iter().zip(0..) {
+                let path = format!("/v2/{path}/manifests/latest");
+                get(&mut bench, f64::from(n), (&node, &registry), &path);
+            }
+            assert_eq!(bench.alerts(), alerts, "{paths:?}: {} bits", bench.bits());
         }
     }
 

@@ -6,6 +6,7 @@
 //! and a name that another workload gave before is taken over by nobody but its owner.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -17,7 +18,7 @@ use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{SourceKey, bounded, source_key};
 use crate::flow::{Direction, FlowId};
-use crate::identity::WorkloadId;
+use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -38,6 +39,9 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 const MAX_IMAGES: usize = 64;
 /// Repositories whose owners are remembered.
 const MAX_OWNED: usize = 16 * 1024;
+/// Images named by whom that was told of, and of each who asked for it since.
+const MAX_IMPLANTS: usize = 4096;
+const MAX_ASKED: usize = 16;
 /// Encrypted connections to registries followed at a time.
 const MAX_ENCRYPTED: usize = 4096;
 
@@ -48,6 +52,8 @@ const BITS_DELETED: f64 = 8.0;
 const BITS_ENCRYPTED: f64 = 7.0;
 /// That somebody else's repository is pushed to: shared by several pipelines one time in thirty.
 const BITS_TAKEN_OVER: f64 = 5.0;
+/// That somebody is about to run it is how it goes on, and how ordinary pushes go on, too.
+const BITS_ASKED_FOR: f64 = 1.0;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +76,8 @@ struct Facts {
     deleted: BTreeSet<Arc<str>>,
     /// Repositories that belonged to somebody else, with whom.
     taken_over: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Who asked for one of the images named since.
+    asked_for: BTreeSet<IpAddr>,
     /// Registries uploaded to over encrypted connections.
     encrypted: BTreeSet<Arc<str>>,
     bytes: u64,
@@ -89,6 +97,8 @@ struct RegistryPush {
     visits: Visits<Facts>,
     /// Who pushed to a repository first: its workload, or its address where that is not known.
     owners: LruCache<Arc<str>, Owner>,
+    /// Who named an image and was told of.
+    implants: LruCache<Arc<str>, SourceKey>,
     encrypted: LruCache<FlowId, Encrypted>,
 }
 
@@ -119,6 +129,7 @@ impl RegistryPush {
         Self {
             visits: Visits::new(thresholds.max_sources),
             owners: bounded(MAX_OWNED),
+            implants: bounded(MAX_IMPLANTS),
             encrypted: bounded(MAX_ENCRYPTED),
             thresholds,
             alert_bits,
@@ -133,6 +144,12 @@ impl RegistryPush {
         context: &Context<'_>,
         out: &mut Findings,
     ) {
+        if matches!(call.kind, OciKind::CheckManifest | OciKind::GetManifest) {
+            self.asked_for(flow, call, time, out);
+        }
+        if flow.orig.who.identity.kind != IdentityKind::Pod {
+            return;
+        }
         let words = &self.thresholds.builder_words;
         let Some(visit) = self.visits.call(flow, time, None, words, context) else {
             return;
@@ -156,15 +173,41 @@ impl RegistryPush {
             if call.kind == OciKind::PutManifest
                 && let Some(tag) = call.reference
             {
-                note(
-                    &mut facts.named,
-                    format!("{}:{tag}", call.repository).into(),
-                );
+                let image: Arc<str> = image(call.repository, tag);
+                note(&mut facts.named, Arc::clone(&image));
+                report(visit, self.alert_bits, out);
+                if visit.reported > 0 {
+                    self.implants.put(image, source_key(&flow.orig));
+                }
+                return;
             }
         } else {
             return;
         }
         report(visit, self.alert_bits, out);
+    }
+
+    /// Somebody asks for an image: if one who was told of gave it its name, he is about to be run.
+    fn asked_for(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        call: &OciCall<'_>,
+        time: Timestamp,
+        out: &mut Findings,
+    ) {
+        let Some(tag) = call.reference.filter(|_| self.implants.len() > 0) else {
+            return;
+        };
+        let pusher = self.implants.peek(&image(call.repository, tag)).cloned();
+        let another = pusher.filter(|pusher| *pusher != source_key(&flow.orig));
+        let Some(visit) = another.and_then(|pusher| self.visits.latest(&pusher)) else {
+            return;
+        };
+        let asked_for = &mut visit.facts.asked_for;
+        if asked_for.len() < MAX_ASKED && asked_for.insert(flow.orig.ip) {
+            visit.last = visit.last.max(time);
+            out.push(finding(visit, evidence(visit)));
+        }
     }
 
     /// An encrypted connection to a registry carried more.
@@ -198,6 +241,10 @@ impl RegistryPush {
             report(visit, self.alert_bits, out);
         }
     }
+}
+
+fn image(repository: &str, tag: &str) -> Arc<str> {
+    format!("{repository}:{tag}").into()
 }
 
 fn note(names: &mut BTreeSet<Arc<str>>, name: Arc<str>) {
@@ -253,6 +300,14 @@ fn evidence(visit: &Visit<Facts>) -> Vec<Evidence> {
             facts.bytes,
             listing(&facts.encrypted)
         ),
+    );
+    let asked: Vec<String> = facts.asked_for.iter().map(IpAddr::to_string).collect();
+    add(
+        Family::Outcome,
+        "registry.asked_for_since",
+        facts.asked_for.len(),
+        BITS_ASKED_FOR,
+        format!("it was asked for since by {}", asked.join(", ")),
     );
     let others = facts.taken_over.iter().next();
     add(
@@ -327,7 +382,10 @@ fn finding(visit: &Visit<Facts>, evidence: Vec<Evidence>) -> Finding {
         target_count: visit.targets.len() as u64,
         evidence,
         flows: visit.flows.clone(),
-        summary: format!("changed an image registry: {did}"),
+        summary: match facts.asked_for.len() {
+            0 => format!("changed an image registry: {did}"),
+            n => format!("changed an image registry: {did}; {n} have asked for it since"),
+        },
     }
 }
 
@@ -348,7 +406,10 @@ impl Detector for RegistryPush {
             } => {
                 let asked = hello.sni.as_ref();
                 let by_name = asked.filter(|name| is_registry(name)).cloned();
-                if let Some(name) = by_name.or_else(|| registry_inside(flow, asked)) {
+                let is_pod = flow.orig.who.identity.kind == IdentityKind::Pod;
+                if let Some(name) = by_name.or_else(|| registry_inside(flow, asked))
+                    && is_pod
+                {
                     let connection = Encrypted {
                         name,
                         up: 0,
@@ -384,7 +445,7 @@ impl Detector for RegistryPush {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, pod};
+    use super::super::testing::{Bench, end, pod};
     use super::*;
     use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::event::Endpoint;
@@ -434,6 +495,29 @@ mod tests {
         let mut features = finding.evidence.iter().map(|one| one.feature);
         assert!(features.any(|feature| feature == "registry.taken_over"));
         assert!(bench.alerts());
+    }
+
+    #[test]
+    fn who_asks_for_the_image_afterwards_is_told() {
+        let (web, registry) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "registry"));
+        let node = end("10.244.1.1", IdentityKind::Node, None);
+        let mut bench = Bench::new("registry-push");
+        asked(&mut bench, &web, 40);
+        push(&mut bench, 60.0, (&web, &registry), ("prod/api", "v1"));
+        let path = |tag: &str| format!("/v2/prod/api/manifests/{tag}");
+        // He himself, and another image, don't count.
+        call(&mut bench, 61.0, (&web, &registry), "HEAD", &path("v1"));
+        call(&mut bench, 62.0, (&node, &registry), "HEAD", &path("v0"));
+        assert!(!bench.findings.last().unwrap().summary.contains("since"));
+        call(&mut bench, 63.0, (&node, &registry), "HEAD", &path("v1"));
+        let finding = bench.finish(70.0).last().unwrap();
+        assert!(finding.summary.ends_with("1 have asked for it since"));
+        assert!(
+            finding
+                .evidence
+                .iter()
+                .any(|one| one.text.contains("10.244.1.1"))
+        );
     }
 
     #[test]

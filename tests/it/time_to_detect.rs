@@ -93,6 +93,30 @@ const BOUNDS: &[Bound] = &[
     ),
     bound("db-sweep", 10.0, 20.0, "db.probed_endpoints", "endpoints"),
     bound("darknet", 10.0, 20.0, "darknet.addresses", "addresses"),
+    bound(
+        "service-enumeration",
+        10.0,
+        20.0,
+        "dns.failed_service_names",
+        "names",
+    ),
+    bound("arp-spoof", 10.0, TIME, "", ""),
+    bound("control-plane-probe", 10.0, TIME, "", ""),
+    bound("lateral-login", 10.0, TIME, "", ""),
+    bound("policy-gap", 10.0, TIME, "", ""),
+    bound("undeclared-port", 10.0, TIME, "", ""),
+    bound("port-forward", 30.0, TIME, "", ""),
+    bound("relay-pivot", 30.0, TIME, "", ""),
+    bound("registry-pull", 10.0, TIME, "", ""),
+    bound("registry-push", 10.0, TIME, "", ""),
+    bound("exfiltration", 30.0, TIME, "", ""),
+    // News of a pod may be late, and a release's first steps take their time.
+    bound("unknown-container", 120.0, TIME, "", ""),
+    bound("post-deployment", 600.0, TIME, "", ""),
+    bound("novel-peer", 60.0, TIME, "", ""),
+    // A departure lasts for minutes before it is one.
+    bound("rate-shift", 300.0, TIME, "", ""),
+    bound("resource-spike", 300.0, TIME, "", ""),
 ];
 
 const A_PACKET_LATER: Duration = Duration::from_secs(1);
