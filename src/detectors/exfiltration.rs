@@ -24,7 +24,7 @@ use foldhash::quality::FixedState;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::newness::bare_address;
+use super::newness::{bare_address, total_bits};
 use super::registries::is_registry;
 use super::stores::is_object_store;
 use super::{
@@ -157,6 +157,8 @@ struct Destination {
     up: f64,
     down: f64,
     surprise: Evidence,
+    /// That no name led there.
+    bare: Option<Evidence>,
     domain: Option<Arc<str>>,
     /// Whether it was called by the name of an object store, and by no other.
     store: Option<bool>,
@@ -206,6 +208,7 @@ impl Exfiltration {
             up: 0.0,
             down: 0.0,
             surprise: surprise(flow, known, context),
+            bare: bare_address(flow, context),
             domain: domain.cloned(),
             store: None,
             stored: 0,
@@ -379,6 +382,7 @@ impl Exfiltration {
                 text: format!("{} came back", size(down)),
             },
         ];
+        evidence.extend(destination.bare.clone());
         if destination.stored > 0 {
             evidence.push(Evidence {
                 feature: "exfiltration.files_stored",
@@ -404,12 +408,7 @@ impl Exfiltration {
             && up >= min_ratio * down
             && destination.surprise.bits >= min_surprise
             && !destination.domain.as_deref().is_some_and(is_registry)
-            && self
-                .evidence(destination)
-                .iter()
-                .map(|one| one.bits)
-                .sum::<f64>()
-                >= self.alert_bits
+            && total_bits(&self.evidence(destination)) >= self.alert_bits
     }
 
     /// Reports a destination that has waited for its answer, if there is something to tell.

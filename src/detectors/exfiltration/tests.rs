@@ -286,3 +286,24 @@ fn a_private_address_that_is_none_of_the_clusters_is_outside() {
         assert_eq!(bench.alerts(), alerts, "{source:?}");
     }
 }
+
+#[test]
+fn a_bare_address_by_a_pod_that_goes_by_names_weighs_more() {
+    for (asks, alerts) in [(true, true), (false, false)] {
+        let mut bench = Bench::new("exfiltration");
+        let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+        let resolver = pod("10.244.1.2", "dns");
+        if asks {
+            let found = Some("203.0.113.99".parse().unwrap());
+            bench.dns(0.5, (&api, &resolver), "partner.example", 1, found);
+        }
+        for n in 0..8 {
+            bench.asks(1.0 + f64::from(n) * 0.2, (&api, &store), 5432);
+        }
+        let outside = end("203.0.113.20", IdentityKind::External, None);
+        let flow = bench.open(100.0, (&api, &outside), Protocol::Tcp, 9000);
+        turn(&mut bench, 100.1, &flow, Direction::Orig, 400_000);
+        bench.finish(200.0);
+        assert_eq!(bench.alerts(), alerts, "{asks}: {} bits", bench.bits());
+    }
+}
