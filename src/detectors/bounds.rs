@@ -113,7 +113,7 @@ fn events(n: u32, now: Timestamp) -> Vec<EventKind> {
             ..Turn::new(direction, now, 1400)
         },
     };
-    let outcome = if n % 2 == 0 {
+    let outcome = if n.is_multiple_of(2) {
         Outcome::Answered
     } else {
         Outcome::Refused
@@ -160,10 +160,10 @@ fn events(n: u32, now: Timestamp) -> Vec<EventKind> {
                 (n >> 8) as u8,
                 n as u8,
             ]),
-            reply: n % 2 == 0,
+            reply: n.is_multiple_of(2),
         },
     ];
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         events.push(EventKind::FlowEnded {
             record: Box::new(record(now.secs_f64(), 1000)),
             flow,
@@ -208,7 +208,7 @@ fn no_number_of_strangers_fills_a_detector() {
                 if spec.sees.contains(kind) {
                     detector.observe(&event, &context, &mut Findings::new());
                 }
-                if n % 1024 == 0 {
+                if n.is_multiple_of(1024) {
                     detector.tick(time, &context, &mut Findings::new());
                 }
             }

@@ -195,7 +195,7 @@ impl RegistryPush {
         time: Timestamp,
         out: &mut Findings,
     ) {
-        let Some(tag) = call.reference.filter(|_| self.implants.len() > 0) else {
+        let Some(tag) = call.reference.filter(|_| !self.implants.is_empty()) else {
             return;
         };
         let pusher = self.implants.peek(&image(call.repository, tag)).cloned();
