@@ -181,7 +181,7 @@ impl Analyst {
         self.view.show_standing(Standing {
             stats: self.pipeline.stats(),
             losses: self.pipeline.losses(),
-            alerts: self.tally.counts,
+            alerts: self.tally.reached,
             now: Some(self.now),
         });
         let first = self.saved == Timestamp::MAX;
@@ -266,33 +266,71 @@ fn stopwatch() -> Instant {
     Instant::now()
 }
 
-/// Alerts by severity, each once, as grave as it was told last.
+/// Alerts by severity.
 #[derive(Debug, Default)]
 struct Tally {
+    /// Each once, as grave as it was told last.
     counts: [u64; 4],
-    /// Those of which more may come.
-    open: HashMap<String, Severity>,
+    /// Each by what it was told as first, and once more for each graver severity: these never sink, as a counter mustn't.
+    reached: [u64; 4],
+    /// How those of which more may come were told last, and as what at most.
+    open: HashMap<String, (Severity, Severity)>,
 }
 
 impl Tally {
     fn count(&mut self, alerts: &[Alert]) {
         for alert in alerts {
-            let before = if alert.status == AlertStatus::Closed {
-                self.open.remove(&alert.id)
-            } else {
-                self.open.insert(alert.id.clone(), alert.severity)
-            };
-            if let Some(count) = before.and_then(|severity| self.of(severity)) {
-                *count = count.saturating_sub(1);
-            }
-            if let Some(count) = self.of(alert.severity) {
-                *count += 1;
-            }
+            let closed = alert.status == AlertStatus::Closed;
+            self.told(&alert.id, alert.severity, closed);
         }
     }
 
-    fn of(&mut self, severity: Severity) -> Option<&mut u64> {
-        let at = Severity::ALL.iter().position(|&level| level == severity)?;
-        self.counts.get_mut(at)
+    fn told(&mut self, id: &str, severity: Severity, closed: bool) {
+        let before = self.open.remove(id);
+        let most = before.map_or(severity, |(_, most)| most.max(severity));
+        if !closed {
+            self.open.insert(id.to_owned(), (severity, most));
+        }
+        if let Some(count) = before.and_then(|(last, _)| of(&mut self.counts, last)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(count) = of(&mut self.counts, severity) {
+            *count += 1;
+        }
+        if before.is_none_or(|(_, before)| most > before)
+            && let Some(count) = of(&mut self.reached, most)
+        {
+            *count += 1;
+        }
+    }
+}
+
+fn of(counts: &mut [u64; 4], severity: Severity) -> Option<&mut u64> {
+    let at = Severity::ALL.iter().position(|&level| level == severity)?;
+    counts.get_mut(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_that_grows_is_counted_anew_and_no_counter_sinks() {
+        use Severity::{Critical, High, Low, Medium};
+        let mut tally = Tally::default();
+        for (id, severity, closed, counts, reached) in [
+            ("a", Low, false, [1, 0, 0, 0], [1, 0, 0, 0]),
+            ("b", High, false, [1, 0, 1, 0], [1, 0, 1, 0]),
+            ("a", High, false, [0, 0, 2, 0], [1, 0, 2, 0]),
+            ("a", High, false, [0, 0, 2, 0], [1, 0, 2, 0]),
+            // What it was before is counted already.
+            ("a", Medium, false, [0, 1, 1, 0], [1, 0, 2, 0]),
+            ("a", High, true, [0, 0, 2, 0], [1, 0, 2, 0]),
+            ("b", Critical, true, [0, 0, 1, 1], [1, 0, 2, 1]),
+        ] {
+            tally.told(id, severity, closed);
+            assert_eq!((tally.counts, tally.reached), (counts, reached));
+        }
+        assert!(tally.open.is_empty());
     }
 }

@@ -193,7 +193,7 @@ pub struct Standing {
     pub stats: Stats,
     /// What was lost, by cause.
     pub losses: LossCounts,
-    /// Alerts by severity.
+    /// Alerts by each severity that they were told with; these never sink.
     pub alerts: [u64; 4],
     /// How far time has come.
     pub now: Option<Timestamp>,

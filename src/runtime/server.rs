@@ -145,7 +145,7 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
     page.head(
         "spanwatch_alerts_total",
         "counter",
-        "Alerts, by severity as told last.",
+        "Alerts, each once for what it was told as first, and for each graver severity that it came to.",
     );
     for (severity, n) in Severity::ALL.iter().zip(standing.alerts) {
         let label = ("severity", severity.label());
