@@ -52,19 +52,15 @@ impl Lab {
             .map(Path::new)
             .find(|path| path.join("bridge").is_file());
         let missing = tools.iter().find(|tool| !present(tool));
-        let skipped = if !is_root() {
+        let without = if !is_root() {
             Some("needs root, for network namespaces".to_owned())
         } else if plugins.is_none() {
             Some("needs the CNI plugins: scripts/setup --live installs them".to_owned())
         } else {
             missing.map(|tool| format!("needs {tool}: scripts/setup --live installs it"))
         };
-        if let Some(why) = skipped {
-            let test = thread::current().name().unwrap_or_default().to_owned();
-            // Past the test harness, which keeps what is printed to itself.
-            std::io::stderr()
-                .write_all(format!("SKIPPED {test}: {why}\n").as_bytes())
-                .unwrap();
+        if let Some(why) = without {
+            skipped(&why);
             return None;
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -263,8 +259,13 @@ impl Lab {
 
     /// Starts `spanwatch` on the node and waits until it captures.
     pub(crate) fn spanwatch(&self, args: &[&str]) -> Spanwatch {
+        self.spanwatch_by(&[], args)
+    }
+
+    /// The same, by a command that starts others.
+    pub(crate) fn spanwatch_by(&self, starter: &[&str], args: &[&str]) -> Spanwatch {
         let binary = env!("CARGO_BIN_EXE_spanwatch");
-        Spanwatch::start(self.command(&[&[binary, "-v"], args].concat()))
+        Spanwatch::start(self.command(&[starter, &[binary, "-v"], args].concat()))
     }
 }
 
@@ -305,8 +306,13 @@ impl Pod {
 
     /// Starts `spanwatch` in the pod.
     pub(crate) fn spanwatch(&self, args: &[&str]) -> Spanwatch {
+        self.spanwatch_by(&[], args)
+    }
+
+    /// The same, by a command that starts others.
+    pub(crate) fn spanwatch_by(&self, starter: &[&str], args: &[&str]) -> Spanwatch {
         let binary = env!("CARGO_BIN_EXE_spanwatch");
-        Spanwatch::start(self.command(&[&[binary, "-v"], args].concat()))
+        Spanwatch::start(self.command(&[starter, &[binary, "-v"], args].concat()))
     }
 }
 
@@ -468,12 +474,21 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-fn is_root() -> bool {
+/// Says loudly that the test, or the rest of it, is left out.
+pub(crate) fn skipped(why: &str) {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    // Past the test harness, which keeps what is printed to itself.
+    std::io::stderr()
+        .write_all(format!("SKIPPED {test}: {why}\n").as_bytes())
+        .unwrap();
+}
+
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output().unwrap();
     String::from_utf8_lossy(&id.stdout).trim() == "0"
 }
 
-fn present(tool: &str) -> bool {
+pub(crate) fn present(tool: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {tool}")])
         .output();

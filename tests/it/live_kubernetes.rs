@@ -11,7 +11,7 @@ use crate::live::{SOON, get, is, metric};
 const NODE: &str = "node-1";
 
 /// A pod's object, as a Deployment makes it.
-fn object(pod: &Pod, node: &str) -> Value {
+pub(crate) fn object(pod: &Pod, node: &str) -> Value {
     let set = pod.name.rsplit_once('-').unwrap().0;
     let hash = set.rsplit_once('-').unwrap().1;
     json!({

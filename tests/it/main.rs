@@ -25,6 +25,9 @@ mod command;
 /// Configuration files.
 #[cfg(target_os = "linux")]
 mod config;
+/// What is deployed, against what the program is.
+#[cfg(target_os = "linux")]
+mod deploy;
 /// Packets of alerts.
 mod evidence;
 /// What somebody has allowed.
@@ -50,6 +53,9 @@ mod live;
 /// Alerts of live captures, on their way.
 #[cfg(target_os = "linux")]
 mod live_delivery;
+/// Live captures, as they are deployed.
+#[cfg(target_os = "linux")]
+mod live_deploy;
 /// Identities by the Kubernetes API.
 #[cfg(target_os = "linux")]
 mod live_kubernetes;
