@@ -1,5 +1,5 @@
 //! Real servers and clients, recorded in network namespaces of their own: right and wrong logins, looks around, copies,
-//! pushes and pulls are what they are.
+//! pushes, pulls and uploads are what they are.
 //!
 //! Left out, loudly, where the programs or the rights are missing; `.ci/run` installs what it can.
 
@@ -215,5 +215,33 @@ fn an_image_registry_of_debian() {
     let words = recorded.learned("host 10.244.9.50");
     for word in ["prod/shop", "ci/tools"] {
         assert!(words.contains(word), "no {word} in\n{words}");
+    }
+}
+
+#[test]
+fn uploads_by_programs_of_debian() {
+    const SCRIPT: &str = "scripts/real-uploads";
+    if left_out(SCRIPT) {
+        return;
+    }
+    let recorded = Recorded::new(SCRIPT);
+    let alerts = recorded.alerts();
+    let mut told: Vec<String> = told(&alerts).into_iter().map(|(alert, _)| alert).collect();
+    told.sort_unstable();
+    // Whoever sends as much by right is let alone: the backup's job, the agent that ships logs, the builder.
+    let by = [
+        "active", "copy", "drip", "form", "passive", "raw", "secret", "sync", "trivial",
+    ];
+    assert_eq!(
+        told,
+        by.map(|by| format!("exfiltration by prod/Deployment/{by}")),
+        "{alerts:#?}"
+    );
+    for alert in &alerts {
+        let delay = raised(alert) - recorded.began("intrusion");
+        say(&format!(
+            "{} found after {delay:.1} s",
+            alert["actor"]["workload"]
+        ));
     }
 }

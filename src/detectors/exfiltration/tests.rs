@@ -150,6 +150,19 @@ fn one_large_upload_and_many_small_ones() {
 }
 
 #[test]
+fn a_pod_that_says_little_must_send_the_more() {
+    for (asked, bytes, alerts) in [
+        (12, 600_000, true),
+        (6, 300_000, false),
+        (6, 2_000_000, true),
+        (2, 2_000_000, false),
+    ] {
+        let bench = sent(asked, &[(bytes, 900)], 0.0);
+        assert_eq!(bench.alerts(), alerts, "{asked} {bytes}: {}", bench.bits());
+    }
+}
+
+#[test]
 fn downloads_small_talk_and_newborn_pods() {
     for (asked, portions) in [
         // A download.
@@ -289,6 +302,7 @@ fn a_private_address_that_is_none_of_the_clusters_is_outside() {
 
 #[test]
 fn a_bare_address_by_a_pod_that_goes_by_names_weighs_more() {
+    // Somebody who asks for no names may know no other way.
     for (asks, alerts) in [(true, true), (false, false)] {
         let mut bench = Bench::new("exfiltration");
         let (api, store) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
@@ -297,7 +311,7 @@ fn a_bare_address_by_a_pod_that_goes_by_names_weighs_more() {
             let found = Some("203.0.113.99".parse().unwrap());
             bench.dns(0.5, (&api, &resolver), "partner.example", 1, found);
         }
-        for n in 0..8 {
+        for n in 0..4 {
             bench.asks(1.0 + f64::from(n) * 0.2, (&api, &store), 5432);
         }
         let outside = end("203.0.113.20", IdentityKind::External, None);
