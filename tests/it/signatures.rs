@@ -27,6 +27,36 @@ fn the_list_and_a_page() {
         .collect();
     let known: Vec<&str> = DETECTORS.iter().map(|spec| spec.id).collect();
     assert_eq!(first, known);
+    let row = |list: &str, id: &str| -> Vec<String> {
+        let line = list
+            .lines()
+            .find(|line| line.starts_with(&format!("{id} ")));
+        let words = line.unwrap().split_whitespace();
+        words.map(str::to_owned).collect()
+    };
+    let told = row(&list, "registry-push");
+    assert_eq!(
+        told[..6],
+        [
+            "registry-push",
+            "implant",
+            "critical",
+            "preview",
+            "T1525",
+            "pod-side"
+        ]
+    );
+    for (tap, id, sight) in [
+        ("bridge", "registry-push", "sees"),
+        ("bridge", "port-forward", "blind:uplink"),
+        ("uplink", "port-forward", "sees"),
+        ("uplink", "registry-push", "blind:pod-side"),
+        ("mesh", "db-injection", "blind:plaintext"),
+        ("one-way", "relay-pivot", "blind:pod-side,both-directions"),
+    ] {
+        let list = spanwatch(&["signatures", "list", "--tap", tap]).out;
+        assert_eq!(row(&list, id)[4], sight, "{tap} {id}");
+    }
     let page = spanwatch(&["signatures", "show", "dns-tunnel"]).out;
     for section in ["GOAL", "BLIND SPOTS", "FALSE POSITIVES", "RESPONSE"] {
         assert!(page.contains(section), "{section} in\n{page}");
