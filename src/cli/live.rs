@@ -22,8 +22,8 @@ use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, counted};
 use crate::runtime::{
-    Access, Engine, Limits, Report, Rules, Selection, Setup, State, TapCounts, TapState,
-    become_user, in_cluster, node, places,
+    Access, Engine, Limits, Report, Rules, RuntimeSocket, Selection, Setup, State, TapCounts,
+    TapState, become_user, in_cluster, node, places,
 };
 use crate::signature::SignatureSet;
 use crate::sinks::ExcerptFolder;
@@ -94,6 +94,10 @@ pub(super) struct LiveArgs {
     /// asks for all]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Ask the container runtime that listens at this socket (CRI) for the node's pods [default: an agent's without
+    /// --inventory, where containerd or CRI-O listen]
+    #[arg(long, value_name = "SOCKET")]
+    cri: Option<PathBuf>,
     /// Only packets that match this BPF expression, as tcpdump takes it
     #[arg(short, long, value_name = "BPF")]
     filter: Option<String>,
@@ -192,13 +196,27 @@ pub(super) fn agent(args: &AgentArgs, source: Source, quiet: bool) -> anyhow::Re
     run(selection, &args.live, source, true, quiet)
 }
 
-/// The inventories that are named; on a node without any, what is found there.
-fn inventory(args: &LiveArgs, watch_node: bool, kubernetes: bool) -> LiveInventory {
+/// The container runtime that is named; on a node without any inventory, the one that is found there.
+fn cri(args: &LiveArgs, watch_node: bool) -> Option<RuntimeSocket> {
+    let socket = match &args.cri {
+        Some(path) => RuntimeSocket::named(path.clone()),
+        None if watch_node && args.inventory.paths.is_empty() => RuntimeSocket::find()?,
+        None => return None,
+    };
+    info!(
+        "asking the container runtime at {}",
+        socket.path().display()
+    );
+    Some(socket)
+}
+
+/// The inventories that are named; on a node without any, what is found there. `asked` are those that aren't files.
+fn inventory(args: &LiveArgs, watch_node: bool, asked: bool) -> LiveInventory {
     let mut paths = args.inventory.paths.clone();
     if paths.is_empty() && watch_node {
         paths = places();
     }
-    if paths.is_empty() && !kubernetes {
+    if paths.is_empty() && !asked {
         warn!("nobody's address is known: alerts will bear addresses (--inventory names pods)");
     }
     let options = InventoryOptions {
@@ -242,7 +260,9 @@ fn run(
     let signatures = prepared.rules.signatures.clone();
     let (task, store) = task(args, prepared.rules)?;
     let kubernetes = kubernetes(args, watch_node);
-    let inventory = inventory(args, watch_node, kubernetes.is_some());
+    let cri = cri(args, watch_node);
+    let asked = kubernetes.is_some() || cri.is_some();
+    let inventory = inventory(args, watch_node, asked);
     if args.promisc {
         warn!(
             "promiscuous mode on a bridge that filters by iptables makes the kernel deliver packets to pods twice: use it on mirror ports alone"
@@ -257,7 +277,7 @@ fn run(
         silence: (args.alarm_silence > 0).then(|| Duration::from_mins(args.alarm_silence.into())),
         // A mirror port brings something all the time; a pod's loopback may not.
         each_interface: !watch_node,
-        names: inventory.paths().next().is_some() || kubernetes.is_some(),
+        names: inventory.paths().next().is_some() || asked,
     };
     let mut renewer = Renewer::new(args.clone(), source);
     let engine = Engine::start(Setup {
@@ -273,6 +293,7 @@ fn run(
         flow: FlowConfig::default(),
         inventory,
         kubernetes,
+        cri,
         task,
         outputs: Sinks::of(args).open()?,
         forwarder: match (prepared.forwarder, &args.spool) {

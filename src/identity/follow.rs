@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::claim::{Claim, Standing};
 use super::inventory::{
-    Cluster, Gathered, InventoryErrors, InventoryOptions, InventoryReport, Kind, gather,
+    Apis, Cluster, Gathered, InventoryErrors, InventoryOptions, InventoryReport, Kind, gather,
 };
 use super::{Journal, Source};
 use crate::address::NetworkId;
@@ -80,25 +80,23 @@ impl LiveInventory {
         &self.journal
     }
 
-    /// Reads all inventories as they are at `now`, and what a cluster's API told by then. One that isn't there (yet), or is empty, tells that nobody is there.
+    /// Reads all inventories as they are at `now`, and what APIs told by then. One that isn't there (yet), or is empty, tells that nobody is there.
     ///
     /// # Errors
     /// When one can't be read, as in the middle of its being written; then all stays as it was known.
     pub fn read(
         &mut self,
         now: Timestamp,
-        cluster: Option<&Cluster>,
+        apis: Apis<'_>,
     ) -> Result<InventoryReport, InventoryErrors> {
         let Gathered {
             networks,
             declared,
             claims,
             mut report,
-        } = gather(&self.paths, &self.options, cluster, true)?;
-        let listed: BTreeSet<Kind> = cluster
-            .iter()
-            .flat_map(|cluster| cluster.listed())
-            .collect();
+        } = gather(&self.paths, &self.options, apis, true)?;
+        let listed = apis.cluster.into_iter().flat_map(Cluster::listed);
+        let listed: BTreeSet<Kind> = listed.collect();
         let first_listing = listed != self.listed;
         self.listed = listed;
         *self.journal.networks_mut() = networks;
@@ -230,7 +228,9 @@ mod tests {
         }
 
         fn read(&mut self, at: i64) {
-            self.inventory.read(Timestamp::from_secs(at), None).unwrap();
+            self.inventory
+                .read(Timestamp::from_secs(at), Apis::default())
+                .unwrap();
         }
 
         fn holder(&self, ip: &str, at: i64) -> (Option<String>, Confidence) {
@@ -303,11 +303,17 @@ mod tests {
         let list = folder.path().join("pods.json");
         let paths = vec![list.clone()];
         let mut inventory = LiveInventory::new(paths, InventoryOptions::default());
-        inventory.read(Timestamp::from_secs(1), None).unwrap();
+        inventory
+            .read(Timestamp::from_secs(1), Apis::default())
+            .unwrap();
         fs::write(&list, "ip,namespace,pod\n10.1.1.1,shop,web-0\n").unwrap();
-        inventory.read(Timestamp::from_secs(2), None).unwrap();
+        inventory
+            .read(Timestamp::from_secs(2), Apis::default())
+            .unwrap();
         fs::write(&list, r#"{"kind":"List","items":[{"kind":"Pod","#).unwrap();
-        inventory.read(Timestamp::from_secs(3), None).unwrap_err();
+        inventory
+            .read(Timestamp::from_secs(3), Apis::default())
+            .unwrap_err();
         let who = inventory.journal().resolve(
             NetworkId::default(),
             "10.1.1.1".parse().unwrap(),

@@ -28,8 +28,8 @@ pub use declared::{
 };
 pub use follow::LiveInventory;
 pub use inventory::{
-    Cluster, FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport, Kind,
-    Listing, Malformed, Told, load_inventory,
+    Apis, Cluster, FileReport, InventoryError, InventoryErrors, InventoryOptions, InventoryReport,
+    Kind, Listed, Listing, Malformed, Sandboxes, Told, Unreadable, load_inventory,
 };
 pub use journal::{Allocation, Journal, JournalConfig, Overlooked};
 pub use networks::{AddressClass, Look, Networks};

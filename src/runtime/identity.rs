@@ -16,10 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use tracing::{debug, info, warn};
 
+use super::cri::Residents;
 use super::kubernetes::Known;
 use super::view::View;
 use super::{Message, clock};
-use crate::identity::{InventoryErrors, InventoryReport, LiveInventory};
+use crate::identity::{Apis, InventoryErrors, InventoryReport, LiveInventory};
 
 /// Changes come in bursts: how long one is given to end.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -70,6 +71,8 @@ pub(super) struct Follower {
     inventory: LiveInventory,
     /// What the Kubernetes API told, where it is followed.
     kubernetes: Option<Known>,
+    /// What the container runtime told, where it is asked.
+    residents: Option<Residents>,
     events: Option<OwnedFd>,
     orders: SyncSender<Message>,
     view: Arc<View>,
@@ -86,6 +89,7 @@ impl Follower {
     pub(super) fn start(
         inventory: LiveInventory,
         kubernetes: Option<Known>,
+        residents: Option<Residents>,
         orders: SyncSender<Message>,
         view: Arc<View>,
         again: Arc<AtomicBool>,
@@ -100,6 +104,7 @@ impl Follower {
         let mut follower = Self {
             inventory,
             kubernetes,
+            residents,
             events: events.ok(),
             orders,
             view,
@@ -147,7 +152,13 @@ impl Follower {
     fn read(&mut self) -> Result<InventoryReport, InventoryErrors> {
         let cluster = self.kubernetes.as_ref().map(|known| &known.cluster);
         let cluster = cluster.map(|cluster| cluster.lock().unwrap_or_else(PoisonError::into_inner));
-        self.inventory.read(clock(), cluster.as_deref())
+        let residents = self.residents.as_ref().map(|known| &known.sandboxes);
+        let sandboxes = residents.map(|all| all.lock().unwrap_or_else(PoisonError::into_inner));
+        let apis = Apis {
+            cluster: cluster.as_deref(),
+            sandboxes: sandboxes.as_deref(),
+        };
+        self.inventory.read(clock(), apis)
     }
 
     /// Waits a while for a change, and for its burst to end.
@@ -161,7 +172,7 @@ impl Follower {
             let mut fds: Vec<PollFd<'_>> = self
                 .events
                 .iter()
-                .chain(self.kubernetes.iter().map(|known| &*known.bell))
+                .chain(self.bells())
                 .map(|events| PollFd::new(events, PollFlags::IN))
                 .collect();
             poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
@@ -180,10 +191,17 @@ impl Follower {
 
     /// Takes the events that wait; whether any matters.
     fn drain(&self) -> bool {
-        let mut rung = [0; 8];
-        let rang = |known: &Known| rustix::io::read(&known.bell, &mut rung).is_ok();
-        let matters = self.kubernetes.as_ref().is_some_and(rang);
-        self.drain_files() || matters
+        let mut matters = self.drain_files();
+        for bell in self.bells() {
+            matters |= rustix::io::read(bell, &mut [0; 8]).is_ok();
+        }
+        matters
+    }
+
+    /// What rings when an API told something new.
+    fn bells(&self) -> impl Iterator<Item = &OwnedFd> {
+        let kubernetes = self.kubernetes.iter().map(|known| &*known.bell);
+        kubernetes.chain(self.residents.iter().map(|known| &*known.bell))
     }
 
     fn drain_files(&self) -> bool {

@@ -4,13 +4,14 @@
 //! interfaces ─▶ capture thread ═ batches ═▶ analysis thread ═ alerts, flows ═▶ delivery thread
 //!    taps.rs                     ring.rs      analyst.rs                          deliver.rs
 //! inventories ─▶ identity thread ═ journal ════════▲
-//!                identity.rs ◀═ Kubernetes API, kubernetes.rs
+//!                identity.rs ◀═ Kubernetes API, kubernetes.rs; container runtime, cri.rs
 //! ```
 //!
 //! Nobody waits for the stage behind: where the analysis is behind, the kernel's buffer takes what comes and counts what it
 //! can't; where a sink is behind, alerts are counted as not delivered.
 
 mod analyst;
+mod cri;
 mod deliver;
 mod evidence;
 mod forward;
@@ -52,6 +53,7 @@ use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
 use analyst::{Analyst, Saving};
+use cri::Asker;
 use deliver::News;
 use evidence::Recorder;
 use forward::ForwardView;
@@ -62,6 +64,7 @@ use ring::{BATCH_BYTES, Batch};
 use taps::Taps;
 use view::View;
 
+pub use cri::RuntimeSocket;
 pub use deliver::Outputs;
 pub use forward::{Forwarded, Forwarder, node};
 pub use health::{Alarm, Condition, Limits};
@@ -149,6 +152,8 @@ pub struct Setup {
     pub inventory: LiveInventory,
     /// The Kubernetes API, if it is to be followed.
     pub kubernetes: Option<Access>,
+    /// The container runtime, if it is to be asked.
+    pub cri: Option<RuntimeSocket>,
     /// What to do.
     pub task: Task,
     /// Where alerts and flows go.
@@ -230,6 +235,7 @@ pub struct Engine {
     capture: JoinHandle<()>,
     following: JoinHandle<()>,
     kubernetes: Option<JoinHandle<()>>,
+    cri: Option<JoinHandle<()>>,
     analysis: JoinHandle<analyst::Outcome>,
     delivery: JoinHandle<u64>,
     saving: Option<JoinHandle<Result<(), StoreError>>>,
@@ -269,9 +275,13 @@ impl Engine {
         let watcher = access
             .map(|access| Watcher::new(access, shown))
             .transpose()?;
+        let shown = Arc::clone(&view);
+        let asker = setup.cri.map(|socket| Asker::new(socket, shown));
+        let asker = asker.transpose()?;
         let follower = Follower::start(
             setup.inventory,
             watcher.as_ref().map(Watcher::known),
+            asker.as_ref().map(Asker::known),
             orders.clone(),
             Arc::clone(&view),
             Arc::clone(&reread),
@@ -342,6 +352,13 @@ impl Engine {
                 watcher.run(&halt);
             })
         });
+        let cri = asker.map(|asker| {
+            let (halt, bell) = thread();
+            named("cri", move || {
+                let _bell: Bell = bell;
+                asker.run(&halt);
+            })
+        });
         let store = setup.store;
         let shown = Arc::clone(&view);
         let saving = store.map(|store| {
@@ -363,6 +380,7 @@ impl Engine {
             capture,
             following,
             kubernetes: kubernetes.transpose()?,
+            cri: cri.transpose()?,
             analysis,
             delivery,
             saving: saving.transpose()?,
@@ -424,7 +442,8 @@ impl Engine {
                 let problem = state.problem?;
                 Some(format!("{} of the Kubernetes API: {problem}", kind.label()))
             });
-        identity.problem = identity.problem.or(unfollowed);
+        let silent = self.view.asking().and_then(|asking| asking.problem);
+        identity.problem = identity.problem.or(unfollowed).or(silent);
         let mut failing = self.view.failing();
         let forwarded = self.forwarding.as_ref().map(ForwardView::counts);
         if forwarded.is_some_and(|counts| counts.kept == Some(false)) {
@@ -492,6 +511,9 @@ impl Engine {
         self.following.join().map_err(died("identity"))?;
         if let Some(kubernetes) = self.kubernetes {
             kubernetes.join().map_err(died("kubernetes"))?;
+        }
+        if let Some(cri) = self.cri {
+            cri.join().map_err(died("cri"))?;
         }
         // The analysis and the delivery go on until nobody can send anything any more.
         drop(self.orders);

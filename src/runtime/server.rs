@@ -86,6 +86,18 @@ async fn readiness(State(Shown { view, .. }): State<Shown>) -> (StatusCode, Stri
             ),
         );
     }
+    if let Some(asking) = view.asking() {
+        let problem = asking.problem.as_deref();
+        let problem = problem.map_or(String::new(), |problem| format!(" ({problem})"));
+        line(
+            &mut text,
+            format_args!(
+                "container runtime: {} pods, {}{problem}",
+                asking.sandboxes,
+                if asking.up { "asked" } else { "not asked" },
+            ),
+        );
+    }
     for alarm in view.alarms() {
         line(&mut text, format_args!("alarm: {}", alarm.text));
     }
@@ -189,6 +201,25 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
     let up = f64::from(u8::from(identity.problem.is_none()));
     page.value("spanwatch_identity_up", &[], up);
     kubernetes(&mut page, view);
+    if let Some(asking) = view.asking() {
+        let up = f64::from(u8::from(asking.up));
+        page.single(
+            "spanwatch_cri_up",
+            "gauge",
+            "Whether the container runtime answers.",
+            up,
+        );
+        let count = asking.sandboxes as f64;
+        page.single(
+            "spanwatch_cri_sandboxes",
+            "gauge",
+            "Pod sandboxes that it has.",
+            count,
+        );
+        let failures = asking.failures as f64;
+        let help = "Attempts to ask it that failed.";
+        page.single("spanwatch_cri_failures_total", "counter", help, failures);
+    }
     if let Some(now) = standing.now {
         let help = "How far the analysis is behind the clock, about a second by design.";
         page.head("spanwatch_lag_seconds", "gauge", help);
@@ -320,6 +351,12 @@ impl Page {
             &mut self.0,
             format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"),
         );
+    }
+
+    /// A metric without labels.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.head(name, kind, help);
+        self.value(name, &[], value);
     }
 
     /// Values are whole numbers or seconds; labels are ours or interface names, which have no quotes.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::cri::Asking;
 use super::evidence::EvidenceCounts;
 use super::health::Alarm;
 use super::kubernetes::Following;
@@ -16,6 +17,7 @@ pub(super) struct View {
     taps: Mutex<Vec<TapState>>,
     identity: Mutex<IdentityState>,
     kubernetes: Mutex<BTreeMap<Kind, Following>>,
+    asking: Mutex<Option<Asking>>,
     evidence: Mutex<Option<EvidenceCounts>>,
     failing: Mutex<BTreeSet<&'static str>>,
     alarms: Mutex<Vec<Alarm>>,
@@ -89,6 +91,17 @@ impl View {
         let kinds = self.kubernetes.lock();
         let mut kinds = kinds.unwrap_or_else(PoisonError::into_inner);
         change(kinds.entry(kind).or_default());
+    }
+
+    /// How the container runtime is asked, if it is to be.
+    pub(super) fn asking(&self) -> Option<Asking> {
+        get(&self.asking)
+    }
+
+    pub(super) fn show_asking(&self, change: impl FnOnce(&mut Asking)) {
+        let asking = self.asking.lock();
+        let mut asking = asking.unwrap_or_else(PoisonError::into_inner);
+        change(asking.get_or_insert_default());
     }
 
     pub(super) fn show_identity(&self, identity: IdentityState) {

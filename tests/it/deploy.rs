@@ -21,7 +21,7 @@ const MANIFESTS: [&str; 4] = [
 const CHART: &str = "deploy/helm/spanwatch";
 const UNIT: &str = "deploy/systemd/spanwatch-sensor.service";
 /// Options that the chart sets by other values than `config`, or that a container can't have.
-const NOT_IN_VALUES: [&str; 5] = ["listen", "node", "exceptions", "signatures", "user"];
+const NOT_IN_VALUES: [&str; 6] = ["cri", "listen", "node", "exceptions", "signatures", "user"];
 /// Keys whose files are written.
 const WRITTEN: [&str; 6] = ["baseline", "evidence", "flows", "output", "spool", "state"];
 /// Labels that Prometheus puts on what it scrapes.

@@ -39,7 +39,7 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) ip: String,
     netns: String,
-    container: String,
+    pub(crate) container: String,
     result: Value,
 }
 

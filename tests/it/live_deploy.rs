@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::apiserver::ApiServer;
 use crate::command::{Folder, repository};
+use crate::criserver::CriServer;
 use crate::deploy::{Deployed, asked, documented, granted};
 use crate::lab::{Lab, present, skipped};
 use crate::live::{SOON, get, is};
@@ -95,12 +96,16 @@ fn the_daemonset_runs_as_its_manifest_has_it() {
         deployed.here("/state/spool"),
         deployed.here("/state/evidence"),
     );
+    let cri = lab.path("cri.sock");
+    CriServer::start(&cri).put(&web);
     api.kubeconfig(&kubeconfig);
     let more = [
         "--inventory",
         &own,
         "--kubeconfig",
         &kubeconfig,
+        "--cri",
+        &cri,
         "--alertmanager",
         "http://127.0.0.1:9",
         "--spool",

@@ -25,6 +25,9 @@ mod command;
 /// Configuration files.
 #[cfg(target_os = "linux")]
 mod config;
+/// A stand-in for a container runtime; no tests.
+#[cfg(target_os = "linux")]
+mod criserver;
 /// What is deployed, against what the program is.
 #[cfg(target_os = "linux")]
 mod deploy;
@@ -50,6 +53,9 @@ mod learn;
 /// Live captures.
 #[cfg(target_os = "linux")]
 mod live;
+/// Identities by a container runtime.
+#[cfg(target_os = "linux")]
+mod live_cri;
 /// Alerts of live captures, on their way.
 #[cfg(target_os = "linux")]
 mod live_delivery;

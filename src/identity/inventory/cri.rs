@@ -3,6 +3,8 @@
 //! A list of sandboxes has names and labels without addresses, which leases or results with the same id supply. A status
 //! has addresses; that of a stopped sandbox keeps them in the saved CNI result alone.
 
+pub(super) mod api;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::IpAddr;

@@ -37,6 +37,7 @@ use super::networks::Networks;
 use super::wire::{self, ImportError};
 
 pub use cluster::{Cluster, Kind, Listing, Malformed, Told};
+pub use cri::api::{Listed, Sandboxes, Unreadable};
 pub use error::{InventoryError, InventoryErrors};
 
 /// What the operator knows besides the files.
@@ -46,6 +47,15 @@ pub struct InventoryOptions {
     pub cluster_cidrs: Vec<IpNetwork>,
     /// The ranges of service addresses.
     pub service_cidrs: Vec<IpNetwork>,
+}
+
+/// What is known by interfaces that are asked, besides the files.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Apis<'a> {
+    /// What a cluster's API told.
+    pub cluster: Option<&'a Cluster>,
+    /// What this node's container runtime told.
+    pub sandboxes: Option<&'a Sandboxes>,
 }
 
 /// What one input was and gave.
@@ -87,7 +97,7 @@ pub fn load_inventory(
         declared,
         claims,
         mut report,
-    } = gather(paths, options, None, false)?;
+    } = gather(paths, options, Apis::default(), false)?;
     let mut journal = Journal::default();
     *journal.networks_mut() = networks;
     journal.declare(declared);
@@ -105,12 +115,12 @@ pub(super) struct Gathered {
     pub(super) report: InventoryReport,
 }
 
-/// Reads inventories, adds what a cluster's API told, and draws the conclusions. `live` ones are the sources themselves, as they are at the moment: their files
+/// Reads inventories, adds what APIs told, and draws the conclusions. `live` ones are the sources themselves, as they are at the moment: their files
 /// are as old as they say, and one that isn't there, or is empty, tells that nobody is.
 pub(super) fn gather(
     paths: &[PathBuf],
     options: &InventoryOptions,
-    cluster: Option<&Cluster>,
+    apis: Apis<'_>,
     live: bool,
 ) -> Result<Gathered, InventoryErrors> {
     let mut collector = Collector::default();
@@ -147,8 +157,11 @@ pub(super) fn gather(
             Err(error) => errors.push(error),
         }
     }
-    if let Some(cluster) = cluster {
+    if let Some(cluster) = apis.cluster {
         kubernetes::current(cluster.objects(), &mut collector);
+    }
+    if let Some(sandboxes) = apis.sandboxes {
+        sandboxes.collect(&mut collector);
     }
     // One empty file among others is a watch during which nothing happened; nothing at all is a mistake.
     if gave == 0 && !live {

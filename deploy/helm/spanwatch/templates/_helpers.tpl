@@ -27,6 +27,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- range $key, $value := .Values.config }}
 {{ $key }} = {{ toJson $value }}
 {{- end }}
+{{- with .Values.criSocket }}
+cri = {{ . | quote }}
+{{- end }}
 {{- if .Values.exceptions }}
 exceptions = "/etc/spanwatch/config/exceptions.toml"
 {{- end }}
