@@ -26,7 +26,7 @@ const NETWORK: &str = "lab";
 /// A node.
 pub(crate) struct Lab {
     name: String,
-    plugins: PathBuf,
+    pub(crate) plugins: PathBuf,
     folder: Folder,
     pods: Mutex<Vec<Pod>>,
     made: AtomicU32,

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use spanwatch::identity::{Listed, Sandboxes};
+
+use crate::containerd::Containerd;
 use crate::criserver::{CriServer, Mood};
 use crate::lab::Lab;
 use crate::live::{SOON, get, is, metric};
@@ -89,4 +92,51 @@ fn without_the_runtime_names_stay_and_analysis_goes_on() {
     let (code, _, said) = agent.stop();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.matches("can't be asked").count() <= 3, "{said}");
+}
+
+#[test]
+fn a_real_containerd_names_its_pods() {
+    let Some(lab) = Lab::new(&["nmap"]) else {
+        return;
+    };
+    let Some(runtime) = Containerd::start(&lab) else {
+        return;
+    };
+    let Some(web) = runtime.run("web-7d4b9c8f5d-x2x9k", false) else {
+        return;
+    };
+    let mut agent = lab.spanwatch(&[&["agent", "--cri", &runtime.socket], &LISTEN[..]].concat());
+    ready(&lab, "container runtime: 1 pods, asked");
+    let worker = runtime.run("worker-6b8f5d7c9b-4qk7z", false).unwrap();
+    let exporter = runtime.run("exporter-x2x9k", true).unwrap();
+    ready(&lab, "container runtime: 3 pods, asked");
+    // Nobody is left to be asked for: also not the one in the node's network, which has no address of its own.
+    let mut known = Sandboxes::default();
+    let list = || runtime.call("ListPodSandbox", &[]).unwrap();
+    let unknown = known.list(&list()).unwrap().unknown;
+    assert_eq!(unknown.len(), 3);
+    for id in unknown {
+        let question = Sandboxes::question(&id);
+        let status = runtime.call("PodSandboxStatus", &question).unwrap();
+        assert!(known.status(&status).unwrap(), "{id}");
+    }
+    assert_eq!(known.list(&list()).unwrap(), Listed::default());
+    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
+    let alert = agent.alert(SOON, |alert| {
+        is("port-scan")(alert) && alert["actor"]["identity"] == "pod"
+    });
+    let actor = &alert["actor"];
+    assert_eq!(actor["pod"], "worker-6b8f5d7c9b-4qk7z", "{alert}");
+    assert_eq!(actor["workload"], "shop/Deployment/worker", "{alert}");
+    assert_eq!(actor["labels"]["tier"], "back", "{alert}");
+    assert_eq!(alert["targets"][0]["pod"], "web-7d4b9c8f5d-x2x9k");
+    assert_eq!(alert["attribution"]["source"], "cri", "{alert}");
+    // In the node's network lives none of whom an address could tell.
+    assert!(metric(&get(&lab, "/metrics"), "spanwatch_identity_claims") < 3.0);
+    for gone in [&web, &exporter] {
+        runtime.remove(&gone.id);
+    }
+    ready(&lab, "container runtime: 1 pods, asked");
+    let (code, _, said) = agent.stop();
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -25,6 +25,9 @@ mod command;
 /// Configuration files.
 #[cfg(target_os = "linux")]
 mod config;
+/// A real container runtime; no tests.
+#[cfg(target_os = "linux")]
+mod containerd;
 /// A stand-in for a container runtime; no tests.
 #[cfg(target_os = "linux")]
 mod criserver;
