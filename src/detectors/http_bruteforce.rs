@@ -1,8 +1,9 @@
-//! `http-bruteforce`: passwords of web applications are guessed, by HTTP's own logins or through a form.
+//! `http-bruteforce`: passwords or keys of web applications are guessed, by HTTP's own logins or through a form.
 //!
 //! HTTP's own (basic, digest) answer 401. A form is a POST to a path that is called like a login; it is refused with an
 //! error, with the page again, or with a redirection back to it. What is in a form isn't read, but a form of another length
-//! is another guess. Bearer tokens are left out: nobody guesses them, and expired ones are refused all day.
+//! is another guess. A token or key that is refused may have run out: it is the same each time, or comes from who was let in
+//! by another before.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             asked: bounded(MAX_OPEN),
             sent_away: bounded(MAX_OPEN),
             lengths: bounded(MAX_OPEN),
+            bearers: bounded(MAX_OPEN),
         }))
     },
 };
@@ -71,6 +73,8 @@ struct HttpBruteforce {
     sent_away: LruCache<(IpAddr, IpAddr, u16), Login>,
     /// By the same, how long the last login by a form was.
     lengths: LruCache<(IpAddr, IpAddr, u16), u64>,
+    /// By the same, who was let in by a token or key: one that is refused later has run out.
+    bearers: LruCache<(IpAddr, IpAddr, u16), ()>,
 }
 
 /// A request whose answer is still to come.
@@ -85,6 +89,7 @@ struct Asked {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Header,
+    Token,
     Form,
 }
 
@@ -127,6 +132,8 @@ impl HttpBruteforce {
         }
         let by = match request.authorization {
             Some("basic" | "digest") => Some(By::Header),
+            // One that can't be compared says nothing.
+            Some("bearer" | "key") => request.secret.map(|_| By::Token),
             None if &*request.method == "POST" && to_login => Some(By::Form),
             _ => None,
         };
@@ -169,11 +176,21 @@ impl HttpBruteforce {
             return;
         };
         let Some(by) = asked.by else { return };
+        let key = (flow.orig.ip, flow.resp.ip, flow.resp_port);
         match verdict(by, response) {
-            Verdict::In => self.decide(flow, &asked, (time, true), context, out),
+            Verdict::In => {
+                if by == By::Token {
+                    self.bearers.put(key, ());
+                }
+                self.decide(flow, &asked, (time, true), context, out);
+            }
+            Verdict::Refused if by == By::Token && self.bearers.contains(&key) => {
+                context.remark(SPEC.id, flow, || {
+                    "a token is refused where one was taken before: it may have run out".into()
+                });
+            }
             Verdict::Refused => self.decide(flow, &asked, (time, false), context, out),
             Verdict::SentAway => {
-                let key = (flow.orig.ip, flow.resp.ip, flow.resp_port);
                 let login = Login {
                     flow: Arc::clone(flow),
                     asked,
@@ -215,7 +232,7 @@ fn verdict(by: By, response: &HttpResponse) -> Verdict {
         // The page again, with an error on it; who is let in is sent elsewhere.
         (By::Form, 200) if page => Verdict::Refused,
         (By::Form, 300..=399) => Verdict::SentAway,
-        (By::Header, 200..=399 | 404 | 405) | (By::Form, 200..=299) => Verdict::In,
+        (By::Header | By::Token, 200..=399 | 404 | 405) | (By::Form, 200..=299) => Verdict::In,
         _ => Verdict::Unknown,
     }
 }

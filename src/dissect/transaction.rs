@@ -127,12 +127,13 @@ pub struct HttpRequest {
     pub content_length: Option<u64>,
     /// Protocol asked for by `Upgrade`, lower-case.
     pub upgrade: Option<Arc<str>>,
-    /// How the client shows who it is, to the server or else to a proxy: `basic`, `bearer`, `digest`, `negotiate`, `ntlm`,
-    /// `aws`, or `other`.
+    /// How the client shows who it is, to the server or else to a proxy: `basic`, `bearer`, `key`, `digest`, `negotiate`,
+    /// `ntlm`, `aws`, or `other`.
     pub authorization: Option<&'static str>,
     /// A tunnel that the request gives away: `httptunnel`, `reGeorg`.
     pub tool: Option<&'static str>,
-    /// A mark of what it shows, where that is the same for the same user and password: for `basic` alone.
+    /// A mark of what it shows, where that is the same for the same user and password or for the same key: for `basic`,
+    /// `bearer` and `key`. Of a signed token only the header is marked, which stays when the token is renewed.
     pub secret: Option<SecretMark>,
     /// Signs of SQL injection in the parameters of its target.
     pub injection: Marks,

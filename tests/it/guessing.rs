@@ -36,18 +36,22 @@ enum Product {
     Postgres,
     Mysql,
     Redis,
+    Memcached,
     Ssh,
     HttpBasic,
     HttpForm,
+    HttpToken,
 }
 
-const PRODUCTS: [(Product, &str); 6] = [
+const PRODUCTS: [(Product, &str); 8] = [
     (Product::Postgres, "db-bruteforce"),
     (Product::Mysql, "db-bruteforce"),
     (Product::Redis, "db-bruteforce"),
+    (Product::Memcached, "db-bruteforce"),
     (Product::Ssh, "ssh-bruteforce"),
     (Product::HttpBasic, "http-bruteforce"),
     (Product::HttpForm, "http-bruteforce"),
+    (Product::HttpToken, "http-bruteforce"),
 ];
 
 /// In what manner.
@@ -124,6 +128,14 @@ fn refused(
             redis::ask(scene, &mut session, &["AUTH", user, &password], reply);
             session.close(scene, Side::Client)
         }
+        Product::Memcached => {
+            let mut session = Session::open(scene, route(11_211), at);
+            let login = format!("\0{user}\0{password}");
+            let question = binary(0x80, "PLAIN", [0; 2], login.as_bytes());
+            let answer = binary(0x81, "", [0, 0x20], b"Auth failure.");
+            session.ask(scene, &question, Duration::from_millis(2), &answer);
+            session.close(scene, Side::Client)
+        }
         Product::Ssh => {
             let mut session = Session::open(scene, route(22), at);
             let names = ("SSH-2.0-libssh_0.10.6", "SSH-2.0-OpenSSH_9.2p1");
@@ -131,7 +143,7 @@ fn refused(
             ssh::play(scene, &mut session, &steps, ssh::bare);
             session.close(scene, Side::Client)
         }
-        Product::HttpBasic | Product::HttpForm => {
+        Product::HttpBasic | Product::HttpForm | Product::HttpToken => {
             let body = format!("{{\"user\":\"{user}\",\"password\":\"{password}\"}}");
             let form = matches!(product, Product::HttpForm);
             let request = http::Request {
@@ -147,10 +159,14 @@ fn refused(
             let mut answer = http::response("200 OK", "gunicorn", "text/html", &page);
             if !form {
                 let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+                let way = match product {
+                    Product::HttpToken => "Bearer",
+                    _ => "Basic",
+                };
                 let text = String::from_utf8(question).unwrap();
                 let (first, rest) = text.split_once("\r\n").unwrap();
                 question =
-                    format!("{first}\r\nAuthorization: Basic {login}\r\n{rest}").into_bytes();
+                    format!("{first}\r\nAuthorization: {way} {login}\r\n{rest}").into_bytes();
                 answer = http::response("401 Unauthorized", "Tomcat", "text/html", &page);
             }
             let mut session = Session::open(scene, route(8080), at);
@@ -158,6 +174,14 @@ fn refused(
             session.close(scene, Side::Client)
         }
     }
+}
+
+/// A login of Memcached's binary protocol, or its answer.
+fn binary(magic: u8, way: &str, status: [u8; 2], value: &[u8]) -> Vec<u8> {
+    let head = [magic, 0x21, 0, way.len() as u8, 0, 0, status[0], status[1]];
+    let body = (way.len() + value.len()) as u32;
+    let rest = [&[0; 12][..], way.as_bytes(), value].concat();
+    [&head[..], &body.to_be_bytes(), &rest].concat()
 }
 
 /// The capture, and when each try was refused.

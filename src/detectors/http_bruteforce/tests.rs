@@ -1,9 +1,10 @@
 //! Guessing at web logins, and clients that are refused honestly.
 
-use super::super::testing::{Bench, pod};
+use super::super::testing::{Bench, end, pod};
 use super::*;
 use crate::event::Endpoint;
 use crate::flow::Protocol;
+use crate::identity::IdentityKind;
 use crate::testkit::rng::Rng;
 
 struct Answer {
@@ -23,6 +24,14 @@ fn basic(password: &str) -> HttpRequest {
         authorization: Some("basic"),
         secret: Some(SecretMark::of(password.as_bytes())),
         ..HttpRequest::default()
+    }
+}
+
+fn bearer(token: &str) -> HttpRequest {
+    HttpRequest {
+        authorization: Some("bearer"),
+        secret: Some(SecretMark::of(token.as_bytes())),
+        ..get("/api/items")
     }
 }
 
@@ -78,6 +87,35 @@ fn each_password_another_is_guessing_however_slow() {
             assert!(tries <= 10, "{pause}");
         }
         println!("basic, one every {pause} s: {tries} tries");
+    }
+}
+
+#[test]
+fn tokens_and_keys_are_guessed_fast_and_slowly() {
+    for (way, status, pause) in [
+        ("bearer", 401, 0.2),
+        ("bearer", 403, 7.0),
+        ("key", 401, 0.01),
+        ("key", 403, 60.0),
+    ] {
+        let (web, api) = ends();
+        let mut bench = Bench::new("http-bruteforce");
+        let mut tries = 0;
+        while !bench.alerts() {
+            tries += 1;
+            let request = HttpRequest {
+                authorization: Some(way),
+                ..bearer(&format!("guess{tries}"))
+            };
+            let answer = Answer {
+                status,
+                media: None,
+            };
+            let at = f64::from(tries) * pause;
+            ask(&mut bench, at, (&web, &api), request, &answer);
+            assert!(tries <= 10, "{way}, {pause}");
+        }
+        println!("{way}, one every {pause} s: {tries} tries");
     }
 }
 
@@ -189,11 +227,33 @@ fn honest_clients_are_left_alone() {
         ask(&mut bench, at + 0.2, (&front, &app), form("/login"), answer);
         ask(&mut bench, at + 0.3, (&front, &app), get("/home"), &ok);
         // An application whose token has run out.
-        let bearer = HttpRequest {
-            authorization: Some("bearer"),
-            ..get("/api/items")
-        };
-        ask(&mut bench, at, (&stale, &app), bearer, &UNAUTHORIZED);
+        let worker = pod("10.244.1.5", "worker");
+        ask(
+            &mut bench,
+            at,
+            (&worker, &app),
+            bearer("old"),
+            &UNAUTHORIZED,
+        );
+        // One that gets a new token when the old one is refused, and is let in by it.
+        let renews = pod("10.244.1.4", "renews");
+        let (old, new) = (format!("token{n}"), format!("token{}", n + 1));
+        ask(&mut bench, at, (&renews, &app), bearer(&old), &UNAUTHORIZED);
+        ask(&mut bench, at + 0.1, (&renews, &app), bearer(&new), &ok);
+        // A gateway outside the cluster: many people's tokens run out, one after the other in the morning.
+        let gateway = end("203.0.113.9", IdentityKind::External, None);
+        ask(&mut bench, at, (&gateway, &app), bearer("first"), &ok);
+        for m in 0..9 {
+            let token = format!("{n} {m}");
+            let at = at + 0.2 + f64::from(m) * 0.01;
+            ask(
+                &mut bench,
+                at,
+                (&gateway, &app),
+                bearer(&token),
+                &UNAUTHORIZED,
+            );
+        }
     }
     bench.finish(1e5);
     assert!(bench.findings.is_empty(), "{:?}", bench.findings);

@@ -16,6 +16,13 @@ use crate::dissect::{Marks, SecretMark};
 use crate::dissect::{web_database, websocket};
 
 const MAX_HEADERS: usize = 128;
+/// Headers that carry nothing but a key: of many products, OpenStack, Vault, GitLab.
+const KEYS: [&str; 4] = [
+    "x-api-key",
+    "x-auth-token",
+    "x-vault-token",
+    "private-token",
+];
 const MAX_METHOD: usize = 32;
 const MAX_HOST: usize = 255;
 const MAX_TEXT: usize = 256;
@@ -121,6 +128,11 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         (Coding::None, Length::Undeclared) => Body::Length(0),
     };
     let shown = fields.authorization.or(fields.proxy_login);
+    let (way, secret) = match (shown, fields.key) {
+        (Some(value), _) => (Some(scheme(value)), mark(value)),
+        (None, Some(key)) => (Some(KEY), Some(SecretMark::of(key))),
+        (None, None) => (None, None),
+    };
     let transaction = HttpRequest {
         method: text(method, MAX_METHOD),
         // RFC 9112 3.2.2: an authority in the target overrides the header.
@@ -132,11 +144,9 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         upgrade: fields
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
-        authorization: shown.map(scheme),
+        authorization: way,
         tool,
-        secret: shown
-            .filter(|value| scheme(value) == "basic")
-            .map(SecretMark::of),
+        secret,
         injection: if database.is_none() {
             parameter_marks(parameters, web_database::decoded)
         } else {
@@ -210,12 +220,37 @@ fn plain_name(name: &[u8]) -> Option<Arc<str>> {
     plain.then(|| text(name, MAX_SUBPROTOCOL))
 }
 
+/// How one shows who one is by a key that one was given, in whatever header.
+const KEY: &str = "key";
+
+/// A mark of what an `Authorization` header shows, where the same comes again from who has no other.
+fn mark(value: &[u8]) -> Option<SecretMark> {
+    match scheme(value) {
+        "basic" | KEY => Some(SecretMark::of(value)),
+        "bearer" if value.contains(&b' ') => Some(SecretMark::of(lasting(value))),
+        _ => None,
+    }
+}
+
+/// What of a token stays the same when a program gets a new one: of a signed or encrypted token (JWT, RFC 7519) its header,
+/// which names the algorithm and the key; of any other, all there is.
+fn lasting(token: &[u8]) -> &[u8] {
+    let mut parts = token.split(|byte| *byte == b'.');
+    let (header, more) = (parts.next(), parts.count());
+    // `{"` in base64.
+    let signed =
+        |header: &&[u8]| matches!(more, 2 | 4) && header.windows(4).any(|part| part == b" eyJ");
+    header.filter(signed).unwrap_or(token)
+}
+
 /// The scheme of an `Authorization` header; never what follows it.
 fn scheme(value: &[u8]) -> &'static str {
     let name = value.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let known: [(&[u8], &str); 6] = [
+    let known: [(&[u8], &str); 8] = [
         (b"basic", "basic"),
         (b"bearer", "bearer"),
+        (b"token", KEY),
+        (b"apikey", KEY),
         (b"digest", "digest"),
         (b"negotiate", "negotiate"),
         (b"ntlm", "ntlm"),
@@ -385,6 +420,7 @@ struct Fields<'a> {
     content_encoding: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     proxy_login: Option<&'a [u8]>,
+    key: Option<&'a [u8]>,
     subprotocol: Option<&'a [u8]>,
     clickhouse_user: Option<&'a [u8]>,
     exception: Option<&'a [u8]>,
@@ -405,6 +441,7 @@ impl<'a> Fields<'a> {
             command: None,
             authorization: None,
             proxy_login: None,
+            key: None,
             subprotocol: None,
             clickhouse_user: None,
             exception: None,
@@ -430,6 +467,8 @@ impl<'a> Fields<'a> {
                 &mut fields.authorization
             } else if name.eq_ignore_ascii_case("proxy-authorization") {
                 &mut fields.proxy_login
+            } else if KEYS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+                &mut fields.key
             } else if name.eq_ignore_ascii_case("sec-websocket-protocol") {
                 &mut fields.subprotocol
             } else if name.eq_ignore_ascii_case("x-clickhouse-user") {

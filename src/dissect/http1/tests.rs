@@ -94,6 +94,29 @@ fn request_fields() {
 }
 
 #[test]
+fn keys_and_tokens_are_told_apart_and_renewed_ones_are_not() {
+    let shown = |header: &str| {
+        let got = request(&format!("GET /v1 HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n"));
+        (got.authorization, got.secret)
+    };
+    let bearer = |token: &str| shown(&format!("Authorization: Bearer {token}"));
+    assert_eq!(bearer("aaaa"), bearer("aaaa"));
+    assert_ne!(bearer("aaaa"), bearer("aaab"));
+    assert_eq!(bearer("aaaa").0, Some("bearer"));
+    // Signed ones: another of the same issuer, one with another header, one that only looks like it.
+    assert_eq!(bearer("eyJhb.eyJleDE.x1"), bearer("eyJhb.eyJleDI.x2"));
+    assert_ne!(bearer("eyJhb.eyJleDE.x1"), bearer("eyJhc.eyJleDE.x1"));
+    assert_ne!(bearer("eyJhb.x1"), bearer("eyJhb.x2"));
+    for header in ["Authorization: Token", "X-Api-Key:", "x-vault-token:"] {
+        let key = |value: &str| shown(&format!("{header} {value}"));
+        assert_eq!(key("k1").0, Some("key"), "{header}");
+        assert_eq!(key("k1"), key("k1"));
+        assert_ne!(key("k1").1, key("k2").1);
+    }
+    assert_eq!(shown("Authorization: Digest x").1, None);
+}
+
+#[test]
 fn targets_and_hosts() {
     let cases = [
         // (request line's middle, Host header) to (host, path).

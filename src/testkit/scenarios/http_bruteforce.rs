@@ -1,5 +1,6 @@
 //! `http-bruteforce`: one pod guesses at Tomcat's manager by basic authentication until it is let in, another takes its
-//! time with a login form; their twins are a client with a stale password, a browser, and people who log in.
+//! time with a login form, a third tries keys of an API; their twins are a client with a stale password, a browser, people
+//! who log in, and tokens that run out.
 
 use std::time::Duration;
 
@@ -29,11 +30,13 @@ const FRONT: Workload = Workload {
     name: "front",
 };
 const PORT: u16 = 8080;
-/// Who guesses fast, and who slowly.
+/// Who guesses fast, who slowly, and who tries keys.
 const FAST: u8 = 11;
 const SLOW: u8 = 14;
+const KEYS: u8 = 12;
 const FAST_BEGINS: u64 = 40;
 const SLOW_BEGINS: u64 = 50;
+const KEYS_BEGIN: u64 = 70;
 
 /// The captures and what must be found.
 pub fn case() -> Case {
@@ -48,7 +51,7 @@ pub fn case() -> Case {
             Part {
                 role: "attack",
                 file: "attack.pcap",
-                story: "A web pod guesses at the manager of a Tomcat by basic authentication, 20 passwords a second, and is let in at the 41st. The worker tries a login form once every 6 to 9 s, in vain.",
+                story: "A web pod guesses at the manager of a Tomcat by basic authentication, 20 passwords a second, and is let in at the 41st. The worker tries a login form once every 6 to 9 s, in vain. A third pod tries 30 keys of an API, one after the other.",
                 seed: 73,
                 record: attack,
                 inventory: Inventory::List(cluster.clone()),
@@ -56,7 +59,7 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "A client has an old password for the manager and tries it again and again. A browser asks without a password first, each time. People log in through a front end, some mistype. A token has run out.",
+                story: "A client has an old password for the manager and tries it again and again. A browser asks without a password first, each time. People log in through a front end, some mistype. A worker's token runs out, it tries it again and gets a new one; another is given tokens for somebody else, a new one each time.",
                 seed: 74,
                 record: benign,
                 inventory: Inventory::List(cluster.clone()),
@@ -65,6 +68,7 @@ pub fn case() -> Case {
         expect: vec![
             expect(FAST, FAST_BEGINS).within(30),
             expect(SLOW, SLOW_BEGINS).within(130),
+            expect(KEYS, KEYS_BEGIN).within(30),
         ],
     }
 }
@@ -98,6 +102,13 @@ pub fn attack(seed: u64) -> Vec<u8> {
                 .between(Duration::from_secs(6), Duration::from_secs(9)),
         );
     }
+    let mut now = at(KEYS_BEGIN);
+    for _ in 0..30 {
+        let key = scene.rng.hex(32);
+        let pause = scene.rng.about(Duration::from_millis(300));
+        let ends = (cluster.pod(KEYS), cluster.pod(27));
+        now = call(&mut scene, ends, &format!("Bearer {key}"), false, now).after(pause);
+    }
     scene.finish()
 }
 
@@ -129,7 +140,15 @@ pub fn benign(seed: u64) -> Vec<u8> {
         );
     }
     for n in 0..25 {
-        expired(&mut scene, cluster.pod(14), cluster.pod(27), at(12 + n * 6));
+        let token = format!("Bearer {}", n / 5);
+        let ends = (cluster.pod(14), cluster.pod(27));
+        call(&mut scene, ends, &token, n % 5 < 2, at(12 + n * 6));
+    }
+    for n in 0..25 {
+        let (said, signed) = (scene.rng.hex(60), scene.rng.hex(43));
+        let token = format!("Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJ{said}.{signed}");
+        let ends = (cluster.pod(12), cluster.pod(27));
+        call(&mut scene, ends, &token, false, at(13 + n * 5));
     }
     scene.finish()
 }
@@ -193,14 +212,23 @@ fn log_in(scene: &mut Scene, client: &Pod, server: &Pod, right: bool, at: Timest
     session.close(scene, Side::Client);
 }
 
-/// Calls an API with a token that has run out.
-fn expired(scene: &mut Scene, client: &Pod, server: &Pod, at: Timestamp) {
+/// Calls an API with a token. When it is over.
+fn call(
+    scene: &mut Scene,
+    (client, server): (&Pod, &Pod),
+    login: &str,
+    right: bool,
+    at: Timestamp,
+) -> Timestamp {
     let mut session = Session::open(scene, Route::direct(client.host, server.host, PORT), at);
-    let token = scene.rng.hex(64);
     let request = Request::get("admin.shop", "/api/orders", "worker/1.4");
-    let question = authorized(&request, &format!("Bearer {token}"));
-    let answer = "{\"error\":\"token expired\"}";
-    let answer = http::response("401 Unauthorized", "gunicorn", "application/json", answer);
+    let (status, answer) = if right {
+        ("200 OK", "{\"orders\":[]}")
+    } else {
+        ("401 Unauthorized", "{\"error\":\"invalid token\"}")
+    };
+    let answer = http::response(status, "gunicorn", "application/json", answer);
+    let question = authorized(&request, login);
     session.ask(scene, &question, Duration::from_millis(2), &answer);
-    session.close(scene, Side::Client);
+    session.close(scene, Side::Client)
 }
