@@ -58,6 +58,8 @@ const READS_OF_KEYS: &[&str] = &[
     "ZRANGE", "ZSCAN", "XRANGE", "DUMP", "get", "gets", "mg", "getk", "getq", "getkq",
 ];
 
+/// Those of them that read several keys.
+const READS_OF_MANY: &[&str] = &["MGET", "get", "gets"];
 /// So many questions about what there is make somebody who looked around.
 const LOOKED_AROUND: u64 = 3;
 /// Whoever comes to list keys does so among his first statements, and reads one in a short visit or goes on with it.
@@ -66,6 +68,10 @@ const SHORT_VISIT: u64 = 3;
 /// A copy as replicas get it: by a pod that is something else, and by anybody.
 const REPLICA_ELSEWHERE_BITS: f64 = 12.0;
 const REPLICA_BITS: f64 = 5.0;
+/// A replica of Redis tells how far it is, every second for as long as it lives. Who says no more than it takes to ask for
+/// the copy, and leaves when he has it, or asks for nothing but the copy, is none.
+const NO_REPLICA_BITS: f64 = 20.0;
+const ASKING_TAKES: u64 = 512;
 /// From when on having spoken is a habit.
 const MIN_SPOKEN: u64 = 16;
 /// The most that a new statement says within a day of a release.
@@ -97,8 +103,9 @@ struct DbBulkRead {
 #[derive(Clone, Copy, Default, Debug)]
 struct Talk {
     tables: u64,
-    looked: u64,
     walked: bool,
+    /// Whether it asked for a replica's copy, in a pod that serves something else.
+    copies: bool,
 }
 
 /// One source that reads in bulk.
@@ -122,6 +129,8 @@ struct Reader {
     /// Statements of other kinds in the same conversations.
     work: u64,
     bulk: u64,
+    /// Questions about what there is, in all its conversations.
+    looked: u64,
     talks: BTreeMap<FlowId, Talk>,
     nothing_else: bool,
     replicates: Option<f64>,
@@ -200,9 +209,9 @@ impl DbBulkRead {
         }
         if catalogue {
             let reader = self.reader(flow, statement.time);
-            if let Some(talk) = reader.talk(flow.id) {
-                talk.looked = talk.looked.saturating_add(1);
-            }
+            reader.looked = reader.looked.saturating_add(1);
+            // Opens an account of the conversation, in which work counts.
+            reader.talk(flow.id);
             return false;
         }
         // Programs for copying name all columns of a table, too.
@@ -259,7 +268,12 @@ impl DbBulkRead {
         reader.rows = reader.rows.saturating_add(answer.rows.unwrap_or(0));
         reader.take_bytes(flow, answer.bytes, statement.time, context);
         if key {
-            reader.keys = reader.keys.saturating_add(1);
+            // Several at once come as rows.
+            let several = answer
+                .rows
+                .filter(|_| READS_OF_MANY.contains(&statement.verb));
+            let read = several.unwrap_or(1).max(1);
+            reader.keys = reader.keys.saturating_add(read);
             reader.dumped += u64::from(statement.verb == "DUMP");
         } else {
             reader.bulk = reader.bulk.saturating_add(1);
@@ -306,13 +320,13 @@ impl DbBulkRead {
         if profile.is_some_and(|one| one.knows_word(Vocabulary::Statement, Role::Client, &word)) {
             return;
         }
-        let bits = if context
+        let elsewhere = context
             .acquaintances
-            .serves_else(flow.orig.ip, flow.resp_port)
-        {
-            REPLICA_ELSEWHERE_BITS
-        } else {
-            REPLICA_BITS
+            .serves_else(flow.orig.ip, flow.resp_port);
+        let bits = match (elsewhere, statement.verb) {
+            (true, NOTHING_BUT_THE_COPY) => NO_REPLICA_BITS,
+            (true, _) => REPLICA_ELSEWHERE_BITS,
+            (false, _) => REPLICA_BITS,
         };
         let novelty = novelty(flow, &word, context);
         let habit = context.habits.spoken(&flow.orig) >= MIN_SPOKEN;
@@ -327,6 +341,12 @@ impl DbBulkRead {
         reader.user = user.or_else(|| reader.user.take());
         reader.novelty = reader.novelty.max(novelty);
         reader.replicates = Some(reader.replicates.unwrap_or(0.0).max(bits));
+        if elsewhere
+            && product == "redis"
+            && let Some(talk) = reader.talk(flow.id)
+        {
+            talk.copies = true;
+        }
     }
 
     fn ended(
@@ -345,9 +365,19 @@ impl DbBulkRead {
             return;
         };
         let closed = record.reason == EndReason::Closed;
-        let all = talk.looked >= LOOKED_AROUND && talk.tables >= min_tables;
+        // With several hands, one of which asks what there is.
+        let all = talk.tables > 0
+            && reader.looked >= LOOKED_AROUND
+            && reader.tables.len() as u64 >= min_tables;
         if closed && all && reader.work == 0 {
             reader.nothing_else = true;
+        }
+        let [said, heard] = record.payload_bytes;
+        if talk.copies && closed && said < ASKING_TAKES && heard > 0 {
+            reader.replicates = Some(NO_REPLICA_BITS);
+        }
+        if talk.copies {
+            reader.bytes = reader.bytes.saturating_add(heard);
         }
         reader.talks.remove(&flow.id);
         self.judge(flow, context, out);
@@ -377,6 +407,7 @@ impl DbBulkRead {
             surprise: 0.0,
             work: 0,
             bulk: 0,
+            looked: 0,
             talks: BTreeMap::new(),
             nothing_else: false,
             replicates: None,
@@ -421,8 +452,15 @@ impl DbBulkRead {
 fn is_replication(statement: &Statement) -> bool {
     // Applications follow MongoDB's log of operations, too.
     statement.marks.contains(Marks::REPLICATES)
-        && matches!(statement.verb, "SYNC" | "PSYNC" | "START_REPLICATION")
+        && matches!(
+            statement.verb,
+            "SYNC" | "PSYNC" | "START_REPLICATION" | NOTHING_BUT_THE_COPY
+        )
+        || matches!(statement.verb, "BASE_BACKUP")
 }
+
+/// How Redis is told that nothing is wanted but a copy of what there is now.
+const NOTHING_BUT_THE_COPY: &str = "REPLCONF rdb-only";
 
 /// What the baseline says of a statement: how unlikely the workload is to say it, or to speak to this server. Something
 /// new is expected of a new release.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use super::recollection::Recollection;
+use crate::dissect::Transaction;
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
@@ -24,10 +25,21 @@ pub struct Acquaintances {
     servers: Recollection<()>,
     /// Who has said something over TCP and had an answer to it: nobody can in the name of an address that he made up.
     spoken: Recollection<()>,
-    /// Addresses that serve others, with the first two of their ports.
-    serving: Recollection<(u16, Option<u16>)>,
+    /// Addresses that serve others.
+    serving: Recollection<Serving>,
+    /// Pairs of addresses of which the one has asked the other for its measurements, and for nothing else.
+    scrapers: Recollection<bool>,
     /// The last answer of `met`: several ask of the same flow, one after the other.
     last: Cell<Option<(FlowId, bool)>>,
+}
+
+/// What an address serves.
+#[derive(Clone, Copy, Debug)]
+struct Serving {
+    /// The first of its ports.
+    ports: [Option<u16>; 4],
+    /// The conversation by which the last of them was found.
+    by: FlowId,
 }
 
 impl Default for Acquaintances {
@@ -36,6 +48,7 @@ impl Default for Acquaintances {
             said: Recollection::new(MAX),
             servers: Recollection::new(MAX),
             serving: Recollection::new(MAX),
+            scrapers: Recollection::new(MAX),
             spoken: Recollection::new(MAX),
             last: Cell::new(None),
         }
@@ -57,14 +70,14 @@ impl Acquaintances {
                     // Probes of the kubelet and logins by SSH make nobody a server.
                     let node = flow.orig.who.identity.kind == IdentityKind::Node;
                     if !node && flow.resp_port != SSH {
-                        let port = flow.resp_port;
-                        let (ports, _) = self.serving.entry(&flow.resp.ip, || (port, None));
-                        if ports.0 != port {
-                            ports.1.get_or_insert(port);
-                        }
+                        self.note_serving(flow);
                     }
                 }
             }
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::HttpRequest(request),
+            } => self.asked(flow, &request.path),
             EventKind::FlowEnded { flow, record } => {
                 let [said, heard] = record.payload_bytes;
                 if said > 0 && heard > 0 && flow.protocol == Protocol::Tcp {
@@ -80,21 +93,59 @@ impl Acquaintances {
         }
     }
 
+    fn note_serving(&mut self, flow: &FlowInfo) {
+        let (serving, _) = self.serving.entry(&flow.resp.ip, || Serving {
+            ports: [None; 4],
+            by: flow.id,
+        });
+        let port = Some(flow.resp_port);
+        if serving.ports.contains(&port) {
+            return;
+        }
+        if let Some(free) = serving.ports.iter_mut().find(|place| place.is_none()) {
+            *free = port;
+            serving.by = flow.id;
+        }
+    }
+
+    /// Takes back what was noted of a server when it turns out that it was asked for its measurements (as Prometheus does),
+    /// which every kind of program gives; notes it if something else is asked for later.
+    fn asked(&mut self, flow: &FlowInfo, path: &str) {
+        let measurements = is_scrape(path);
+        let found_by_it = |serving: &&mut Serving| serving.by == flow.id;
+        if measurements
+            && let Some(serving) = self.serving.get_mut(&flow.resp.ip).filter(found_by_it)
+        {
+            let port = Some(flow.resp_port);
+            if let Some(place) = serving.ports.iter_mut().find(|place| **place == port) {
+                *place = None;
+                self.scrapers.entry(&key(flow), || true);
+            }
+        } else if !measurements
+            && let Some(only) = self.scrapers.get_mut(&key(flow))
+            && std::mem::take(only)
+        {
+            self.note_serving(flow);
+        }
+    }
+
     /// Whether the flow's responder has answered anybody there before: then whoever comes next may well have been told of
     /// it, even if nobody answers any more.
     pub fn served(&self, flow: &FlowInfo) -> bool {
         self.servers.get(&server(flow)).is_some()
     }
 
-    /// Whether an address has answered others, on whatever port but SSH's; nodes don't count as others.
+    /// Whether an address has answered others, on whatever port but SSH's. Nodes don't count as others, nor does who asks
+    /// for measurements alone.
     pub fn serves(&self, ip: IpAddr) -> bool {
-        self.serving.get(&ip).is_some()
+        let serving = self.serving.get(&ip);
+        serving.is_some_and(|serving| serving.ports.iter().any(Option::is_some))
     }
 
-    /// Whether an address has answered others on another port than this, SSH's apart.
+    /// Whether an address has answered others on other ports than this, and not on this one; SSH's apart.
     pub fn serves_else(&self, ip: IpAddr, port: u16) -> bool {
-        let ports = self.serving.get(&ip);
-        ports.is_some_and(|(first, second)| *first != port || second.is_some())
+        let serves = |serving: &Serving| !serving.ports.contains(&Some(port));
+        self.serves(ip) && self.serving.get(&ip).is_some_and(serves)
     }
 
     /// Whether the flow's originator had an answer there before.
@@ -111,13 +162,22 @@ impl Acquaintances {
 
     /// Whether there is somebody at an address: it has answered others, or held a conversation.
     pub fn is_there(&self, ip: IpAddr) -> bool {
-        self.spoken.get(&ip).is_some() || self.serves(ip)
+        self.spoken.get(&ip).is_some() || self.serving.get(&ip).is_some()
     }
 
     /// The most that the flow's originator has said there in an earlier conversation, in payload bytes.
     pub fn said(&self, flow: &FlowInfo) -> u64 {
         self.said.get(&key(flow)).copied().unwrap_or(0)
     }
+}
+
+/// Whether a path is one at which programs give their measurements.
+fn is_scrape(path: &str) -> bool {
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    matches!(
+        last,
+        Some("metrics" | "prometheus" | "federate" | "probe" | "scrape")
+    )
 }
 
 /// Originator, responder, its port, IANA protocol number.

@@ -3,6 +3,7 @@
 use super::super::testing::{Bench, end, pod};
 use super::super::testing_db::Talk;
 use super::*;
+use crate::dissect::{DatabaseEvent, HttpRequest};
 use crate::flow::Protocol;
 use crate::identity::{IdentityKind, WorkloadId};
 
@@ -155,6 +156,147 @@ fn whoever_takes_keys_or_a_replicas_copy_is_found() {
     let admin = StatementClass::Admin;
     talk.ask("PSYNC", admin, Marks::REPLICATES, 3, None, 0, None);
     assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+#[test]
+fn whoever_takes_with_many_hands_or_many_keys_at_once_is_found() {
+    // One asks what there is, four copy, as mydumper does.
+    let mut bench = Bench::new("db-bulk-read");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    let mut talk = Talk::open(&mut bench, 130.0, (&web, &db()), "mysql", 3306);
+    talk.log_in("app", None);
+    look(&mut talk, 8);
+    talk.close();
+    for n in 0..4_u32 {
+        let at = 131.0 + f64::from(n) * 0.1;
+        let mut talk = Talk::open(&mut bench, at, (&web, &db()), "mysql", 3306);
+        talk.log_in("app", None);
+        let rows = Some(900);
+        talk.ask(
+            "SELECT",
+            READ,
+            Marks::BULK_READ,
+            n.into(),
+            rows,
+            60_000,
+            None,
+        );
+        talk.close();
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
+    // Fifty keys a time.
+    let mut bench = Bench::new("db-bulk-read");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    let mut talk = Talk::open(&mut bench, 130.0, (&web, &db()), "redis", 6379);
+    talk.ask("KEYS", CATALOGUE, Marks::KEY_WALK, 1, None, 4000, None);
+    for _ in 0..6 {
+        talk.ask("MGET", READ, Marks::empty(), 2, Some(50), 2000, None);
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
+    // By the application itself, which never did.
+    let mut bench = Bench::new("db-bulk-read");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    for n in 0..30 {
+        bench.asks(1.0 + f64::from(n), (&web, &db()), 6379);
+    }
+    bench.tcp(100.0, (&web, &db()), 6379, Outcome::Answered, 900);
+    let mut talk = Talk::open(&mut bench, 130.0, (&web, &db()), "redis", 6379);
+    walk(&mut talk, "SCAN", "GET", 300);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+#[test]
+fn a_copy_and_nothing_after_it_is_no_replica() {
+    let admin = StatementClass::Admin;
+    let ask = |bench: &mut Bench, client: &Endpoint, verb, payload| {
+        let flow = bench.begin(130.0, (client, &db()), Protocol::Tcp, 6379);
+        let event = DatabaseEvent::Statement {
+            class: admin,
+            marks: Marks::REPLICATES,
+            verb,
+            fingerprint: 3,
+            length: 40,
+        };
+        let product = "redis";
+        let message = DatabaseMessage { product, event };
+        bench.says(130.1, &flow, Transaction::Database(message));
+        let before = bench.alerts();
+        bench.carries(131.0, &flow, payload);
+        (before, bench.alerts())
+    };
+    // Whoever wants the copy alone says so, or just leaves.
+    let mut bench = Bench::new("db-bulk-read");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    let copied = ask(&mut bench, &web, "REPLCONF rdb-only", [90, 300]);
+    assert_eq!(copied, (true, true));
+    for verb in ["SYNC", "PSYNC"] {
+        let mut bench = Bench::new("db-bulk-read");
+        let web = serving(&mut bench, "10.244.1.7", "web");
+        let (_, copied) = ask(&mut bench, &web, verb, [150, 300]);
+        assert!(copied, "{verb}");
+    }
+    // A replica that lives on beside something else; a backup's pod; one that is a Redis itself, and begins again.
+    let mut bench = Bench::new("db-bulk-read");
+    let (app, both) = (pod("10.244.1.11", "app"), pod("10.244.1.8", "both"));
+    bench.tcp(125.0, (&app, &both), 8080, Outcome::Answered, 90);
+    assert_eq!(
+        ask(&mut bench, &both, "PSYNC", [9000, 900_000]),
+        (false, false)
+    );
+    let backup = pod("10.244.1.9", "backup");
+    let verb = "REPLCONF rdb-only";
+    assert_eq!(
+        ask(&mut bench, &backup, verb, [90, 90_000_000]),
+        (false, false)
+    );
+    let replica = serving(&mut bench, "10.244.1.10", "replica");
+    bench.tcp(125.0, (&app, &replica), 6379, Outcome::Answered, 90);
+    let payload = [150, 300];
+    assert_eq!(ask(&mut bench, &replica, "PSYNC", payload), (false, false));
+    bench.finish(1e5);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn who_is_asked_for_measurements_alone_serves_nobody() {
+    let dump = |bench: &mut Bench, backup: &Endpoint| {
+        let mut talk = Talk::open(bench, 130.0, (backup, &db()), "postgresql", 5432);
+        talk.log_in("app", Some("pg_dump"));
+        look(&mut talk, 12);
+        read(&mut talk, "COPY", 5, 3000);
+        talk.close();
+        bench.alerts()
+    };
+    let scrape = |bench: &mut Bench, backup: &Endpoint, path: &str| {
+        let prometheus = pod("10.244.1.40", "prometheus");
+        for n in 0..6 {
+            let at = 10.0 + f64::from(n) * 15.0;
+            let flow = bench.begin(at, (&prometheus, backup), Protocol::Tcp, 9113);
+            let request = HttpRequest {
+                method: "GET".into(),
+                path: path.into(),
+                ..HttpRequest::default()
+            };
+            bench.says(at, &flow, Transaction::HttpRequest(request));
+            bench.ends(at + 0.1, &flow);
+        }
+    };
+    let backup = pod("10.244.1.30", "backup");
+    let mut bench = Bench::new("db-bulk-read");
+    scrape(&mut bench, &backup, "/metrics");
+    assert!(!dump(&mut bench, &backup), "{:?}", bench.findings);
+    // The same client comes for something else, too; or another client does.
+    let mut bench = Bench::new("db-bulk-read");
+    scrape(&mut bench, &backup, "/metrics");
+    scrape(&mut bench, &backup, "/orders");
+    assert!(dump(&mut bench, &backup));
+    let mut bench = Bench::new("db-bulk-read");
+    scrape(&mut bench, &backup, "/metrics");
+    let web = serving(&mut bench, "10.244.1.30", "backup");
+    scrape(&mut bench, &web, "/metrics");
+    assert!(dump(&mut bench, &web));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Evidence, Family, Finding, Target};
-use super::{REPLICA_BITS, Reader, SPEC, Thresholds};
+use super::{NO_REPLICA_BITS, REPLICA_BITS, Reader, SPEC, Thresholds};
 
 /// Each further table, and doubling of keys or bytes beyond what programs load as they start; and where that ends.
 const BITS_PER_TABLE: f64 = 2.0;
@@ -22,7 +22,7 @@ const NOTHING_ELSE_BITS: f64 = 8.0;
 const COPY_BITS: f64 = 4.0;
 const MIN_COPIES: u64 = 2;
 /// Keys as they are stored, which only other servers have use for; and any keys listed first.
-const DUMP_BITS: f64 = 9.0;
+const DUMP_BITS: f64 = 12.0;
 const MIN_DUMPED: u64 = 4;
 const WALK_BITS: f64 = 8.0;
 /// Logins refused before.
@@ -49,7 +49,9 @@ impl Reader {
     fn manners(&self, serves: bool) -> Vec<(&'static str, f64, String)> {
         let mut manners = Vec::new();
         if let Some(bits) = self.replicates {
-            let text = if bits > REPLICA_BITS {
+            let text = if bits >= NO_REPLICA_BITS {
+                "it asked for a copy of everything, as replicas do, and is something else that wants no more"
+            } else if bits > REPLICA_BITS {
                 "it asked for a copy of everything, as replicas do, and is something else"
             } else {
                 "it asked for a copy of everything, as replicas do"
@@ -187,7 +189,8 @@ impl Weighed {
             STRANGER_BITS,
             "it was there for a while and never spoke to this server before",
         ));
-        let unusual = (serves && reader.habit && !reader.tables.is_empty()).then_some((
+        let takes = !reader.tables.is_empty() || reader.keys > 0;
+        let unusual = (serves && reader.habit && takes).then_some((
             "db.unusual_for_it",
             HABIT_BITS,
             "it had spoken often, and never so",

@@ -127,7 +127,7 @@ impl Command {
             "SAVE" | "BGSAVE" => Marks::SNAPSHOT,
             // To become nobody's replica ends it.
             "REPLICAOF" | "SLAVEOF" if first.eq_ignore_ascii_case(b"no") => Marks::empty(),
-            "REPLICAOF" | "SLAVEOF" | "PSYNC" | "SYNC" => Marks::REPLICATES,
+            "REPLICAOF" | "SLAVEOF" | "PSYNC" | "SYNC" | "REPLCONF rdb-only" => Marks::REPLICATES,
             "MIGRATE" => Marks::OUTBOUND,
             "MODULE LOAD" | "MODULE LOADEX" | "SYSTEM.EXEC" | "SYSTEM.REV" => Marks::PROGRAM,
             // Where the next dump goes: into a crontab, or a list of keys.
@@ -335,6 +335,7 @@ const COMMANDS: &[(&str, StatementClass)] = &[
     ("DUMP", Read),
     ("RESTORE", Write),
     ("SENTINEL", Admin),
+    ("REPLCONF rdb-only", Admin),
     ("REPLCONF", Admin),
     ("PSYNC", Admin),
     ("SYNC", Admin),

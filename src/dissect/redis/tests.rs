@@ -189,6 +189,8 @@ fn what_takes_hold_of_the_server_is_marked() {
         (&["BGSAVE"], Marks::SNAPSHOT),
         (&["SLAVEOF", "10.0.0.9", "6379"], Marks::REPLICATES),
         (&["REPLICAOF", "NO", "ONE"], Marks::empty()),
+        (&["REPLCONF", "rdb-only", "1"], Marks::REPLICATES),
+        (&["REPLCONF", "listening-port", "6379"], Marks::empty()),
         (&["config", "set", "dir", "/root/.ssh"], Marks::FILE_WRITE),
         (&["CONFIG", "SET", "maxmemory", "1"], Marks::empty()),
         (&["MODULE", "LOAD", "/tmp/exp.so"], Marks::PROGRAM),
