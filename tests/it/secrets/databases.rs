@@ -209,6 +209,111 @@ pub(super) fn memcached(stage: &mut Stage<'_>) {
     stage.close(session);
 }
 
+/// A message of Memcached's binary protocol.
+fn binary(magic: u8, code: u8, key: &str, extras: &[u8], value: &[u8]) -> Vec<u8> {
+    let body = (extras.len() + key.len() + value.len()) as u32;
+    let head = [magic, code, 0, key.len() as u8, extras.len() as u8, 0, 0, 0];
+    [
+        &head[..],
+        &body.to_be_bytes(),
+        &[0; 12],
+        extras,
+        key.as_bytes(),
+        value,
+    ]
+    .concat()
+}
+
+pub(super) fn memcached_binary(stage: &mut Stage<'_>) {
+    const ASKS: u8 = 0x80;
+    const ANSWERS: u8 = 0x81;
+    let mut session = stage.open(12, 21, 11_212);
+    let (password, key, value) = (
+        stage.secret("a password for Memcached by SASL"),
+        stage.secret("a key of Memcached in binary"),
+        stage.secret("a value of Memcached in binary"),
+    );
+    let value = value.as_bytes();
+    let login = format!("\0{USER}\0{password}");
+    let walk = [
+        binary(ANSWERS, 0x10, &key, &[], b"18 b"),
+        binary(ANSWERS, 0x10, "", &[], &[]),
+    ]
+    .concat();
+    let noop = (
+        binary(ASKS, 0x0a, "", &[], &[]),
+        binary(ANSWERS, 0x0a, "", &[], &[]),
+    );
+    let mut turns = vec![
+        (
+            binary(ASKS, 0x21, "PLAIN", &[], login.as_bytes()),
+            binary(ANSWERS, 0x21, "", &[], b"Authenticated"),
+        ),
+        (
+            binary(ASKS, 1, &key, &[0; 8], value),
+            binary(ANSWERS, 1, "", &[], &[]),
+        ),
+        (
+            binary(ASKS, 0x0c, &key, &[], &[]),
+            binary(ANSWERS, 0x0c, &key, &[0; 4], value),
+        ),
+        (binary(ASKS, 0x10, "cachedump 1 9", &[], &[]), walk),
+    ];
+    turns.extend(vec![noop; 90]);
+    for (question, answer) in turns {
+        stage.ask(&mut session, &question, &answer);
+    }
+    stage.close(session);
+}
+
+pub(super) fn oracle(stage: &mut Stage<'_>) {
+    let packet = |kind: u8, body: &[u8]| {
+        let length = (body.len() as u16 + 8).to_be_bytes();
+        [&length[..], &[0, 0, kind, 0, 0, 0], body].concat()
+    };
+    let data = |payload: &[u8]| packet(6, &[&[0, 0], payload].concat());
+    let mut session = stage.open(12, 20, 1521);
+    let asked = "(DESCRIPTION=(CONNECT_DATA=(SERVICE_NAME=shop)(CID=(PROGRAM=sqlplus)(HOST=h)(USER=root))))";
+    let mut body = vec![0; 50];
+    body[..4].copy_from_slice(&[1, 0x3b, 1, 0x2c]);
+    body[16..18].copy_from_slice(&(asked.len() as u16).to_be_bytes());
+    body[18..20].copy_from_slice(&58_u16.to_be_bytes());
+    body.extend(asked.as_bytes());
+    let accepted = [&[1, 0x3b, 0, 0, 0x20, 0][..], &[0; 18]].concat();
+    stage.ask(&mut session, &packet(1, &body), &packet(2, &accepted));
+    let (proof, literal, row) = (
+        stage.secret("Oracle: what proves the password"),
+        stage.secret("Oracle: a literal"),
+        stage.secret("Oracle: a row"),
+    );
+    let login = [
+        &[
+            3, 0x73, 2, 0xfe, 0xff, 0xff, 0xff, 9, 0, 0, 0, 0x21, 0, 0, 0,
+        ][..],
+        &[USER.len() as u8],
+        USER.as_bytes(),
+        &[0x27, 0, 0, 0, 13],
+        b"AUTH_PASSWORD\x12\0\0\0\x12",
+        proof.as_bytes(),
+        &[0; 4],
+    ]
+    .concat();
+    stage.ask(&mut session, &data(&login), &data(&[8, 1, 0, 0]));
+    // Enough of it, for who says little to many looks around.
+    for n in 0..40 {
+        let sql = match n % 2 {
+            0 => format!("select id from cards where holder = '{literal}'"),
+            _ => format!("alter user app identified by {literal}"),
+        };
+        let length = sql.len() as u8;
+        let head = [3, 0x5e, 9, 0x61, 0x80, 0, 0, 0, 0, 0, 1, length];
+        let run = [&head[..], sql.as_bytes(), &[1, 0, 0]].concat();
+        let answer = [&[6, 1, 18][..], row.as_bytes(), &[0; 8]].concat();
+        stage.ask(&mut session, &data(&run), &data(&answer));
+    }
+    stage.close(session);
+}
+
 pub(super) fn mongo(stage: &mut Stage<'_>) {
     let mut session = stage.open(12, 20, mongo::PORT);
     mongo::hello(&mut stage.scene, &mut session, "nodejs");

@@ -14,7 +14,8 @@ use spanwatch::testkit::wire::Host;
 use spanwatch::time::Timestamp;
 
 use super::databases::{
-    cassandra, clickhouse, enter, memcached, mongo, mysql, postgres, redis, rows, sql_server,
+    cassandra, clickhouse, enter, memcached, memcached_binary, mongo, mysql, oracle, postgres,
+    redis, rows, sql_server,
 };
 
 /// Who logs in everywhere: no secret, so it may be told.
@@ -31,7 +32,9 @@ pub(super) const PROTOCOLS: &[&str] = &[
     "cassandra",
     "mssql",
     "clickhouse",
+    "oracle",
     "ftp",
+    "socks",
     "stratum",
 ];
 
@@ -118,12 +121,15 @@ fn ordinary(stage: &mut Stage<'_>) {
         mysql(stage);
         redis(stage);
         memcached(stage);
+        memcached_binary(stage);
         mongo(stage);
+        oracle(stage);
         cassandra(stage);
         sql_server(stage);
         clickhouse(stage);
         web(stage);
         old_logins(stage);
+        socks(stage);
         stratum(stage);
     }
 }
@@ -143,7 +149,14 @@ fn attacks(stage: &mut Stage<'_>) {
         let answer = format!(
             "HTTP/1.1 401 Unauthorized\r\nSet-Cookie: sid={back}\r\nContent-Length: 2\r\n\r\nno"
         );
-        let more = basic(stage, &format!("admin{}", n % 2));
+        let more = match n % 3 {
+            0 => format!("X-Vault-Token: {}\r\n", stage.secret("a wrong key")),
+            1 => format!(
+                "Authorization: Bearer {}\r\n",
+                stage.secret("a wrong token")
+            ),
+            _ => basic(stage, &format!("admin{}", n % 2)),
+        };
         request(stage, 14, "POST", "/login", &more, &body, &answer);
     }
     let mut session = stage.open(11, 20, postgres::PORT);
@@ -361,6 +374,42 @@ fn old_logins(stage: &mut Stage<'_>) {
         &request,
         &[0x30, 12, 2, 1, 1, 0x61, 7, 10, 1, 0, 4, 0, 4, 0],
     );
+    stage.close(session);
+}
+
+/// A proxy that asks for a password, and what it carries.
+fn socks(stage: &mut Stage<'_>) {
+    let password = stage.secret("a password of SOCKS");
+    let token = stage.secret("a token in what SOCKS carries");
+    let login = [
+        &[1, USER.len() as u8],
+        USER.as_bytes(),
+        &[password.len() as u8],
+        password.as_bytes(),
+    ]
+    .concat();
+    let host = "api.shop";
+    let connect = [
+        &[5, 1, 0, 3, host.len() as u8][..],
+        host.as_bytes(),
+        &8080_u16.to_be_bytes(),
+    ]
+    .concat();
+    let carried = format!(
+        "GET /v1?key={token} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    let mut session = stage.open(12, 21, 1080);
+    for (question, answer) in [
+        (&[5, 1, 2][..], &[5, 2][..]),
+        (&login, &[1, 0]),
+        (&connect, &[5, 0, 0, 1, 10, 0, 0, 1, 0x1f, 0x90]),
+        (
+            carried.as_bytes(),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
+    ] {
+        stage.ask(&mut session, question, answer);
+    }
     stage.close(session);
 }
 
