@@ -166,6 +166,8 @@ fn whoever_takes_with_many_hands_or_many_keys_at_once_is_found() {
     let mut talk = Talk::open(&mut bench, 130.0, (&web, &db()), "mysql", 3306);
     talk.log_in("app", None);
     look(&mut talk, 8);
+    // The time and the version.
+    work(&mut talk, 2);
     talk.close();
     for n in 0..4_u32 {
         let at = 131.0 + f64::from(n) * 0.1;
@@ -193,6 +195,14 @@ fn whoever_takes_with_many_hands_or_many_keys_at_once_is_found() {
     for _ in 0..6 {
         talk.ask("MGET", READ, Marks::empty(), 2, Some(50), 2000, None);
     }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
+    // With Memcached's commands for debugging, by a pod that has just begun.
+    let mut bench = Bench::new("db-bulk-read");
+    let (app, web) = (pod("10.244.1.11", "app"), pod("10.244.1.7", "web"));
+    bench.tcp(1.0, (&app, &web), 8080, Outcome::Answered, 90);
+    let mut talk = Talk::open(&mut bench, 5.0, (&web, &db()), "memcached", 11_211);
+    walk(&mut talk, "stats cachedump", "get", 130);
     assert!(bench.alerts(), "{} bits", bench.bits());
 
     // By the application itself, which never did.

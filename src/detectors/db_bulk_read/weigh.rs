@@ -21,7 +21,8 @@ const NOTHING_ELSE_BITS: f64 = 8.0;
 /// Tables copied out by `COPY`, which drivers seldom do.
 const COPY_BITS: f64 = 4.0;
 const MIN_COPIES: u64 = 2;
-/// Keys as they are stored, which only other servers have use for; and any keys listed first.
+/// Keys as they are stored, which only other servers have use for, or listed by commands made for debugging, as all are
+/// that Memcached has; and any keys listed first.
 const DUMP_BITS: f64 = 12.0;
 const MIN_DUMPED: u64 = 4;
 const WALK_BITS: f64 = 8.0;
@@ -77,8 +78,14 @@ impl Reader {
             manners.push(("db.copied_out", COPY_BITS, text));
         }
         if self.keys > 0 {
+            let debugs = self
+                .servers
+                .values()
+                .all(|(_, product)| *product == "memcached");
             let (bits, text) = if self.dumped >= MIN_DUMPED {
                 (DUMP_BITS, "keys were listed, then read as they are stored")
+            } else if debugs {
+                (DUMP_BITS, "keys were listed as for debugging, then read")
             } else {
                 (WALK_BITS, "keys were listed, then read one by one")
             };
