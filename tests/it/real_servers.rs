@@ -73,15 +73,34 @@ impl Recorded {
         run.json()
     }
 
-    /// The alerts of the run that watched live, each as it was last told.
-    fn live_alerts(&self) -> Vec<Value> {
+    /// What the run that watched live told, in that order: an alert again whenever it grew.
+    fn live_lines(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path("live/alerts.jsonl")).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// The alerts of that run, each as it was last told.
+    fn live_alerts(&self) -> Vec<Value> {
         let mut last = BTreeMap::new();
-        for line in text.lines() {
-            let alert: Value = serde_json::from_str(line).unwrap();
+        for alert in self.live_lines() {
             last.insert(alert["id"].as_str().unwrap().to_owned(), alert);
         }
         last.into_values().collect()
+    }
+
+    /// When that run first told of guessing at a product, by the latest that it knew of it then, in seconds: whoever guesses at
+    /// several makes one alert, which grows.
+    fn told_live(&self, product: &str) -> f64 {
+        let lines = self.live_lines();
+        let mut of_it = lines.iter().filter(|alert| {
+            let mut targets = alert["targets"].as_array().unwrap().iter();
+            alert["signature"] == "db-bruteforce"
+                && targets.any(|target| target["protocol"] == product)
+        });
+        seconds(&of_it.next().unwrap()["time"]["last"])
     }
 
     /// Everything that the run that watched live said and kept, by name.
@@ -121,8 +140,8 @@ impl Recorded {
     }
 }
 
-fn raised(alert: &Value) -> f64 {
-    let time: jiff::Timestamp = alert["time"]["raised"].as_str().unwrap().parse().unwrap();
+fn seconds(time: &Value) -> f64 {
+    let time: jiff::Timestamp = time.as_str().unwrap().parse().unwrap();
     time.as_nanosecond() as f64 / 1e9
 }
 
@@ -217,22 +236,13 @@ fn database_servers_of_debian() {
     let (live, read) = (recorded.live_alerts(), recorded.alerts());
     for (how, alerts) in [("live", &live), ("from the file", &read)] {
         judge(how, alerts);
-        for product in ["postgresql", "mysql", "redis", "memcached"] {
-            let of_it = |alert: &&Value| {
-                let mut targets = alert["targets"].as_array().unwrap().iter();
-                alert["signature"] == "db-bruteforce"
-                    && targets.any(|target| target["protocol"] == product)
-            };
-            let soonest = alerts
-                .iter()
-                .filter(of_it)
-                .map(|alert| raised(alert) - recorded.began(&format!("guessing-{product}")))
-                .fold(f64::MAX, f64::min);
-            say(&format!(
-                "{how}: guessing at {product} told after {soonest:.1} s"
-            ));
-            assert!(soonest < 30.0, "{product}: {soonest} s");
-        }
+    }
+    for product in ["postgresql", "mysql", "redis", "memcached"] {
+        let delay = recorded.told_live(product) - recorded.began(&format!("guessing-{product}"));
+        say(&format!(
+            "guessing at {product} told live after {delay:.1} s"
+        ));
+        assert!((0.0..30.0).contains(&delay), "{product}: {delay} s");
     }
     silent(&recorded);
 
@@ -281,7 +291,7 @@ fn an_image_registry_of_debian() {
         ]
     );
     for alert in &alerts {
-        let delay = raised(alert) - recorded.began("intrusion");
+        let delay = seconds(&alert["time"]["raised"]) - recorded.began("intrusion");
         say(&format!("{} found after {delay:.1} s", alert["signature"]));
         assert!(delay < 30.0, "{delay} s");
     }
