@@ -321,7 +321,7 @@ fn uploads_by_programs_of_debian() {
         "{alerts:#?}"
     );
     for alert in &alerts {
-        let delay = raised(alert) - recorded.began("intrusion");
+        let delay = seconds(&alert["time"]["raised"]) - recorded.began("intrusion");
         say(&format!(
             "{} found after {delay:.1} s",
             alert["actor"]["workload"]
