@@ -2,7 +2,8 @@
 //!
 //! Whoever wants others' packets on a bridge must tell the link, again and again, that their addresses are at his Ethernet
 //! address, for the rightful owners' answers put it right each time. So an Ethernet address that asks under one IP address
-//! and speaks, unasked, for another that somebody else speaks for too, is at it. An address that changes hands once is a
+//! and speaks, unasked, for another that somebody else speaks for too, is at it. So is one that answers for a pod's address
+//! when that pod does, too: a pod has one Ethernet address, and two that answer in turn are two owners. An address that changes hands once is a
 //! failover or a new pod; one Ethernet address with many IP addresses and no rival is ipvlan or a proxy.
 
 #[cfg(test)]
@@ -47,6 +48,8 @@ const BITS_ANOTHERS: f64 = 10.0;
 /// Each time somebody takes an address back: duplicate addresses do so, too, but no pod is given two.
 const BITS_PER_TURN: f64 = 4.0;
 const MAX_BITS_TURNS: f64 = 12.0;
+/// So often a pod must have taken its own address back.
+const MIN_TURNS: u64 = 3;
 /// Each time an address is spoken for unasked; hosts do so for their own a few times when they start.
 const BITS_PER_CLAIM: f64 = 2.0;
 const MAX_BITS_CLAIMS: f64 = 12.0;
@@ -99,6 +102,8 @@ struct Lies {
     turns: u64,
     /// Whether the inventory gives one of the addresses to another.
     anothers: bool,
+    /// Whether it is the address itself that two answer for.
+    shared: bool,
     /// Whose addresses.
     taken: BTreeSet<IpAddr>,
     targets: Vec<(Endpoint, u16)>,
@@ -155,7 +160,9 @@ impl ArpSpoof {
             .get_or_insert_mut(key, Address::default)
             .owners;
         let taken = owners.last().is_some_and(|last| {
-            last.hardware != message.hardware && message.time.since(last.last) <= contest
+            last.hardware != message.hardware
+                && !is_shared(last.hardware)
+                && message.time.since(last.last) <= contest
         });
         let known = owners
             .iter()
@@ -180,20 +187,35 @@ impl ArpSpoof {
     }
 
     fn evidence(lies: &Lies) -> Vec<Evidence> {
-        let mut evidence = vec![Evidence {
-            feature: "arp.unasked",
-            family: Family::Protocol,
-            observed: lies.claims as f64,
-            expected: "0: one speaks unasked for one's own address alone".into(),
-            bits: (lies.claims as f64 * BITS_PER_CLAIM).min(MAX_BITS_CLAIMS),
-            signature_grade: false,
-            text: format!(
-                "{} {} messages that nobody asked for give {} of others to it",
-                lies.claims,
-                protocol(lies),
-                addresses(lies.taken.len() as u64)
-            ),
-        }];
+        let mut evidence = Vec::new();
+        if lies.shared {
+            evidence.push(Evidence {
+                feature: "arp.two_owners",
+                family: Family::Deception,
+                observed: 2.0,
+                expected: "1: a pod has one Ethernet address".into(),
+                bits: BITS_ANOTHERS,
+                signature_grade: false,
+                text: "two Ethernet addresses answer for what the inventory gives to one pod"
+                    .into(),
+            });
+        }
+        if lies.claims > 0 {
+            evidence.push(Evidence {
+                feature: "arp.unasked",
+                family: Family::Protocol,
+                observed: lies.claims as f64,
+                expected: "0: one speaks unasked for one's own address alone".into(),
+                bits: (lies.claims as f64 * BITS_PER_CLAIM).min(MAX_BITS_CLAIMS),
+                signature_grade: false,
+                text: format!(
+                    "{} {} messages that nobody asked for give {} of others to it",
+                    lies.claims,
+                    protocol(lies),
+                    addresses(lies.taken.len() as u64)
+                ),
+            });
+        }
         if lies.anothers {
             evidence.push(Evidence {
                 feature: "arp.anothers_address",
@@ -225,6 +247,9 @@ impl ArpSpoof {
     /// Whether it is told. Without an inventory only what was aimed at somebody and contested: a standby that takes over
     /// tells everybody, and there is no contest.
     fn is_told(&self, lies: &Lies) -> bool {
+        if lies.shared {
+            return lies.turns >= MIN_TURNS && weigh(&Self::evidence(lies)) >= self.alert_bits;
+        }
         let claims = if lies.anothers {
             lies.claims
         } else {
@@ -235,26 +260,27 @@ impl ArpSpoof {
             && weigh(&Self::evidence(lies)) >= self.alert_bits
     }
 
+    /// A pod's address is spoken for by another than just before, who speaks for nothing else.
+    fn shared(&mut self, message: &Message<'_>, took: u64, out: &mut Findings) {
+        let source = self.liars.sign(message.actor, message.time);
+        let lies = &mut source.state;
+        lies.shared = true;
+        lies.turns = lies.turns.max(took);
+        lies.taken.insert(message.actor.ip);
+        let lies = std::mem::take(lies);
+        let told = self.is_told(&lies);
+        if let Some(source) = self.liars.known(message.actor) {
+            source.state = lies;
+            if told && source.is_news(source.state.turns) {
+                out.push(finding(source));
+            }
+        }
+    }
+
     fn take(&mut self, message: &Message<'_>, context: &Context<'_>, out: &mut Findings) {
         let unasked = self.is_unasked(message);
         let (took, rivals) = self.spoke(message);
         let station = (message.network, message.hardware);
-        let Some(&own) = self.stations.get(&station) else {
-            // Whoever asks, or answers when asked, is at home under that address: the answers come to it.
-            if !unasked && !is_link_local(message.actor.ip) {
-                self.stations.put(station, message.actor.ip);
-            }
-            return;
-        };
-        // A question asked in another's name poisons like an answer.
-        let lies = own != message.actor.ip && (unasked || !message.reply);
-        if !lies || !rivals || is_shared(message.hardware) {
-            return;
-        }
-        let actor = Endpoint {
-            ip: own,
-            who: context.journal.resolve(message.network, own, message.time),
-        };
         let named = |end: &Endpoint| {
             matches!(
                 end.who.confidence,
@@ -262,6 +288,25 @@ impl ArpSpoof {
             )
         };
         let kind = |end: &Endpoint| end.who.identity.kind;
+        let own = self.stations.get(&station).copied();
+        // Whoever asks, or answers when asked, is at home under that address: the answers come to it.
+        if own.is_none() && !unasked && !is_link_local(message.actor.ip) {
+            self.stations.put(station, message.actor.ip);
+        }
+        let Some(own) = own.filter(|own| *own != message.actor.ip) else {
+            let one = kind(message.actor) == IdentityKind::Pod && named(message.actor);
+            if took > 0 && one && !is_shared(message.hardware) {
+                self.shared(message, took, out);
+            }
+            return;
+        };
+        if !rivals || is_shared(message.hardware) {
+            return;
+        }
+        let actor = Endpoint {
+            ip: own,
+            who: context.journal.resolve(message.network, own, message.time),
+        };
         // Nodes answer for others, and hold addresses of services in turn.
         if kind(&actor) == IdentityKind::Node || kind(message.actor) == IdentityKind::Service {
             return;
@@ -271,6 +316,11 @@ impl ArpSpoof {
             && named(message.actor)
             && matches!(kind(message.actor), IdentityKind::Pod | IdentityKind::Node)
             && message.actor.who.identity != actor.who.identity;
+        // A question asked in another's name poisons like an answer; so does an answer that was asked for, if the owner gives
+        // it, too.
+        if !unasked && message.reply && !(anothers && took >= MIN_TURNS) {
+            return;
+        }
         let source = self.liars.sign(&actor, message.time);
         let lies = &mut source.state;
         lies.claims += 1;
@@ -336,12 +386,20 @@ fn finding(source: &Watched<Lies>) -> Finding {
         target_count: lies.taken.len() as u64,
         evidence: ArpSpoof::evidence(lies),
         flows: Vec::new(),
-        summary: format!(
-            "told others by {}, {} times, that {} is at its own Ethernet address",
-            protocol(lies),
-            lies.claims,
-            first.join(", ")
-        ),
+        summary: if lies.claims == 0 {
+            format!(
+                "has its address answered for by {} from two Ethernet addresses, which took it from each other {} times",
+                protocol(lies),
+                lies.turns
+            )
+        } else {
+            format!(
+                "told others by {}, {} times, that {} is at its own Ethernet address",
+                protocol(lies),
+                lies.claims,
+                first.join(", ")
+            )
+        },
     }
 }
 

@@ -158,6 +158,31 @@ fn questions_in_anothers_name_poison_like_answers() {
 }
 
 #[test]
+fn two_who_answer_for_one_pods_address_are_told() {
+    let stray: Mac = [2, 0, 0, 0, 0, 77];
+    // A container nobody knows; a pod that was given another address; and where no inventory says whose address it is.
+    for (journal, at_home, alerts) in [
+        (journal(), None, Some(API.0)),
+        (journal(), Some(WORKER.0), Some(WORKER.0)),
+        (Journal::default(), None, None),
+    ] {
+        let mut link = Link::new(journal);
+        if let Some(home) = at_home {
+            link.resolve(90.0, (home, stray), GATEWAY);
+        }
+        for n in 0..6 {
+            let at = 100.0 + f64::from(n) * 7.0;
+            link.resolve(at, GATEWAY, API);
+            link.says(at + 0.02, (API.0, stray), GATEWAY.0, true);
+        }
+        link.bench.finish(1000.0);
+        let told = link.bench.findings.last().filter(|_| link.bench.alerts());
+        let told = told.map(|finding| finding.actor.ip.to_string());
+        assert_eq!(told.as_deref(), alerts, "{at_home:?}");
+    }
+}
+
+#[test]
 fn new_pods_failovers_proxies_and_shared_addresses_are_left_alone() {
     let mut link = Link::new(journal());
     // Another pod is given api's address, and says so as Docker and keepalived do.
