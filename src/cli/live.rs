@@ -277,7 +277,8 @@ fn run(
         silence: (args.alarm_silence > 0).then(|| Duration::from_mins(args.alarm_silence.into())),
         // A mirror port brings something all the time; a pod's loopback may not.
         each_interface: !watch_node,
-        names: inventory.paths().next().is_some() || asked,
+        // A runtime that was only found may serve no pods at all.
+        names: inventory.paths().next().is_some() || kubernetes.is_some() || args.cri.is_some(),
     };
     let mut renewer = Renewer::new(args.clone(), source);
     let engine = Engine::start(Setup {
