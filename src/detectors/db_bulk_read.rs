@@ -52,6 +52,9 @@ const MAX_TALKS: usize = 64;
 const VISIT_ENDS: Duration = Duration::from_hours(1);
 /// An answer of so many rows is as good as a whole table.
 const MANY_ROWS: u64 = 1000;
+/// So is one of so many bytes, of the products that don't tell the number of rows.
+const MANY_BYTES: u64 = 512 * 1024;
+const TELL_NO_ROWS: &[&str] = &["elasticsearch", "clickhouse"];
 /// Commands that read a whole value of a key.
 const READS_OF_KEYS: &[&str] = &[
     "GET", "MGET", "GETRANGE", "HGETALL", "HVALS", "HSCAN", "LRANGE", "SMEMBERS", "SSCAN",
@@ -103,6 +106,7 @@ struct DbBulkRead {
 #[derive(Clone, Copy, Default, Debug)]
 struct Talk {
     tables: u64,
+    looked: u64,
     walked: bool,
     /// Whether it asked for a replica's copy, in a pod that serves something else.
     copies: bool,
@@ -128,6 +132,8 @@ struct Reader {
     surprise: f64,
     /// Statements of other kinds in the same conversations.
     work: u64,
+    /// And in others since it began.
+    others: u64,
     bulk: u64,
     /// Questions about what there is, in all its conversations.
     looked: u64,
@@ -210,14 +216,17 @@ impl DbBulkRead {
         if catalogue {
             let reader = self.reader(flow, statement.time);
             reader.looked = reader.looked.saturating_add(1);
-            // Opens an account of the conversation, in which work counts.
-            reader.talk(flow.id);
+            if let Some(talk) = reader.talk(flow.id) {
+                talk.looked = talk.looked.saturating_add(1);
+            }
             return false;
         }
         // Programs for copying name all columns of a table, too.
         let client = self.sessions.get(flow.id).and_then(Session::client);
-        let much =
-            answer.rows.is_some_and(|rows| rows >= MANY_ROWS) || client.is_some_and(is_copier);
+        let large = TELL_NO_ROWS.contains(&product) && answer.bytes >= MANY_BYTES;
+        let much = answer.rows.is_some_and(|rows| rows >= MANY_ROWS)
+            || answer.rows.is_none() && large
+            || client.is_some_and(is_copier);
         let whole = statement.marks.contains(Marks::BULK_READ)
             || statement.class == StatementClass::Read && much;
         let reader = self.sources.peek(&source_key(&flow.orig));
@@ -237,9 +246,15 @@ impl DbBulkRead {
         );
         let counts = whole && !knows(&word) || more || key;
         if !counts || self.is_usual_copy(flow, product, context) {
-            if work && talks.is_some() {
+            let (within, known) = (talks.is_some(), reader.is_some());
+            if work && known {
                 let reader = self.reader(flow, statement.time);
-                reader.work = reader.work.saturating_add(1);
+                let counter = if within {
+                    &mut reader.work
+                } else {
+                    &mut reader.others
+                };
+                *counter = counter.saturating_add(1);
             }
             return false;
         }
@@ -365,13 +380,15 @@ impl DbBulkRead {
             return;
         };
         let closed = record.reason == EndReason::Closed;
-        // With several hands, one of which asks what there is.
-        let all = talk.tables > 0
-            && reader.looked >= LOOKED_AROUND
-            && reader.tables.len() as u64 >= min_tables;
         // Such programs ask for the time and the version, too.
-        let hardly_else = reader.work.saturating_mul(2) <= reader.tables.len() as u64;
-        if closed && all && hardly_else {
+        let hardly = |others: u64| others.saturating_mul(2) <= reader.tables.len() as u64;
+        let alone = talk.looked >= LOOKED_AROUND && talk.tables >= min_tables;
+        // With several hands, one of which asks what there is; an application that works meanwhile can't be told from them.
+        let together = talk.tables > 0
+            && reader.looked >= LOOKED_AROUND
+            && reader.tables.len() as u64 >= min_tables
+            && hardly(reader.work.saturating_add(reader.others));
+        if closed && (alone && hardly(reader.work) || together) {
             reader.nothing_else = true;
         }
         let [said, heard] = record.payload_bytes;
@@ -408,6 +425,7 @@ impl DbBulkRead {
             minute: (0, 0),
             surprise: 0.0,
             work: 0,
+            others: 0,
             bulk: 0,
             looked: 0,
             talks: BTreeMap::new(),

@@ -187,6 +187,22 @@ fn whoever_takes_with_many_hands_or_many_keys_at_once_is_found() {
     }
     assert!(bench.alerts(), "{} bits", bench.bits());
 
+    // One request a connection, and answers that don't tell their rows.
+    let mut bench = Bench::new("db-bulk-read");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    for n in 0..7_u64 {
+        let at = 130.0 + n as f64;
+        let mut talk = Talk::open(&mut bench, at, (&web, &db()), "elasticsearch", 9200);
+        if n < 3 {
+            look(&mut talk, 1);
+        } else {
+            let marks = Marks::empty();
+            talk.ask("_search", READ, marks, n, None, 2_000_000, None);
+        }
+        talk.close();
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
     // Fifty keys a time.
     let mut bench = Bench::new("db-bulk-read");
     let web = serving(&mut bench, "10.244.1.7", "web");
@@ -345,6 +361,30 @@ fn copies_reports_and_start_ups_are_left_alone() {
     look(&mut talk, 10);
     read(&mut talk, "SELECT", 8, 100_000);
     talk.close();
+    bench.finish(1e5);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn an_application_with_a_connection_for_each_request_is_left_alone() {
+    let mut bench = Bench::new("db-bulk-read");
+    let api = serving(&mut bench, "10.244.1.20", "api");
+    for n in 0..60 {
+        bench.asks(20.0 + f64::from(n), (&api, &db()), 9200);
+    }
+    for n in 0..200 {
+        let at = 130.0 + f64::from(n);
+        let mut talk = Talk::open(&mut bench, at, (&api, &db()), "elasticsearch", 9200);
+        match n % 20 {
+            3 => look(&mut talk, 1),
+            // An export, of three kinds.
+            5 => talk.ask("_search", READ, Marks::BULK_READ, 1, None, 90_000, None),
+            6 => talk.ask("_search", READ, Marks::empty(), 2, None, 900_000, None),
+            7 => talk.ask("_search", READ, Marks::BULK_READ, 3, None, 90_000, None),
+            _ => work(&mut talk, 1),
+        }
+        talk.close();
+    }
     bench.finish(1e5);
     assert!(bench.findings.is_empty(), "{:?}", bench.findings);
 }
