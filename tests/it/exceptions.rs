@@ -43,6 +43,32 @@ fn an_allowed_alert_is_counted_and_shown_on_request() {
 }
 
 #[test]
+fn a_new_place_for_copies_is_allowed_and_no_other() {
+    let folder = Folder::new();
+    let allowed = exception(
+        "2099-01-01",
+        "signatures = [\"exfiltration\"]\nworkloads = [\"shop/Deployment/api\"]\npeers = [\"drop-box.example\"]",
+    );
+    let file = folder.file("exceptions.toml", allowed.as_bytes());
+    let case = "captures/exfiltration";
+    let run = spanwatch(&[
+        "analyze",
+        &format!("{case}/attack.pcap"),
+        "--inventory",
+        &format!("{case}/inventory.json"),
+        "--exceptions",
+        &file,
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let told: Vec<_> = run
+        .json()
+        .iter()
+        .map(|alert| alert["actor"]["workload"].clone())
+        .collect();
+    assert_eq!(told, ["shop/Deployment/web"], "{}", run.err);
+}
+
+#[test]
 fn an_exception_for_somebody_else_or_of_the_past_changes_nothing() {
     let bare = spanwatch(&["analyze", ATTACK, "--inventory", INVENTORY]).json();
     for limits in [
