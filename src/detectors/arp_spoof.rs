@@ -260,6 +260,16 @@ impl ArpSpoof {
             && weigh(&Self::evidence(lies)) >= self.alert_bits
     }
 
+    /// Whether those who speak for an address besides are at home nowhere else: else it is they that lie, and not its owner.
+    fn is_strays(&self, message: &Message<'_>) -> bool {
+        let (network, ip) = (message.network, message.actor.ip);
+        let home = |owner: &Owner| self.stations.peek(&(network, owner.hardware));
+        self.addresses.peek(&(network, ip)).is_some_and(|address| {
+            let mut owners = address.owners.iter();
+            owners.all(|owner| home(owner).is_none_or(|home| *home == ip))
+        })
+    }
+
     /// A pod's address is spoken for by another than just before, who speaks for nothing else.
     fn shared(&mut self, message: &Message<'_>, took: u64, out: &mut Findings) {
         let source = self.liars.sign(message.actor, message.time);
@@ -295,7 +305,7 @@ impl ArpSpoof {
         }
         let Some(own) = own.filter(|own| *own != message.actor.ip) else {
             let one = kind(message.actor) == IdentityKind::Pod && named(message.actor);
-            if took > 0 && one && !is_shared(message.hardware) {
+            if took > 0 && one && !is_shared(message.hardware) && self.is_strays(message) {
                 self.shared(message, took, out);
             }
             return;
