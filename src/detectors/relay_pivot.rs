@@ -22,7 +22,7 @@ use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
 use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Coupling, Passage, Passages, SourceKey, bounded, source_key};
+use crate::features::{Coupling, Glance, Passage, Passages, SourceKey, bounded, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -100,6 +100,8 @@ struct Pod {
     legs: Vec<Leg>,
     /// Their flows, close together: legs are looked up by them for every piece.
     ids: Vec<FlowId>,
+    /// What there is to compare, close together: every leg is asked for every piece.
+    glances: Vec<Glance>,
     /// When each of its ports was first used.
     served: Vec<(u16, Timestamp)>,
 }
@@ -142,6 +144,7 @@ impl Pod {
                 }
             };
             self.ids.push(flow.id);
+            self.glances.push(leg.passages.glance());
             self.legs.push(leg);
             return self.legs.len() - 1;
         }
@@ -149,8 +152,9 @@ impl Pod {
         let at = oldest.unwrap_or(0);
         self.ids[at] = flow.id;
         self.legs[at].restart(flow, side, pod, time);
-        for leg in &mut self.legs {
+        for (leg, glance) in self.legs.iter_mut().zip(&mut self.glances) {
             leg.passages.forget(at as u32);
+            *glance = leg.passages.glance();
         }
         at
     }
@@ -158,11 +162,15 @@ impl Pod {
     /// Pieces of legs that go together with what a leg has just told, each with the legs' places.
     fn spells(&mut self, at: usize) -> Vec<([usize; 2], [Passage; 2])> {
         let mut met = Vec::new();
+        self.glances[at] = self.legs[at].passages.glance();
         for other in 0..self.legs.len() {
-            if self.legs[other].side == self.legs[at].side {
+            // What it knows by now may be what others' spells have waited for, and the other way round.
+            let (mine, theirs) = (self.glances[at], self.glances[other]);
+            if !theirs.waits_for(at as u32, &mine) && !mine.waits_for(other as u32, &theirs)
+                || self.legs[other].side == self.legs[at].side
+            {
                 continue;
             }
-            // What it knows by now may be what others' spells have waited for, and the other way round.
             if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
                 let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
                 theirs.beside(at as u32, mine, |spell, beside| {
@@ -171,6 +179,8 @@ impl Pod {
                 mine.beside(other as u32, theirs, |spell, beside| {
                     met.push(([at, other], [spell, beside]));
                 });
+                self.glances[at] = mine.glance();
+                self.glances[other] = theirs.glance();
             }
         }
         met

@@ -42,7 +42,7 @@ pub use names::{
     ClusterName, DomainName, information_bits, is_listed_address, randomness_bits, reverse_address,
 };
 pub use nested::{Sized, begins_ssh, begins_tls, grid_bits};
-pub use passages::{Passage, Passages, Span};
+pub use passages::{Glance, Passage, Passages, Span};
 pub use peers::{Contact, PeerClass, PeerNamer, Role, network_name};
 pub use rates::{Rate, RateWindows, Sample};
 pub use refusals::refuses_credentials;

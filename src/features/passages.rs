@@ -131,6 +131,31 @@ struct Spell {
     compared: u64,
 }
 
+/// What tells at a glance whether two connections have anything to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    /// With which other connections all spells were compared.
+    compared: u64,
+    /// The earliest time from which on another connection must be known for one of them.
+    soonest: Timestamp,
+    /// Up to when it is known what passed.
+    known: Timestamp,
+}
+
+impl Glance {
+    /// Whether spells wait for what another connection, in a slot (of 64), knows by now.
+    pub fn waits_for(&self, slot: u32, other: &Self) -> bool {
+        self.compared & bit(slot) == 0 && other.known > self.soonest
+    }
+}
+
+const fn bit(slot: u32) -> u64 {
+    match 1_u64.checked_shl(slot) {
+        Some(bit) => bit,
+        None => 0,
+    }
+}
+
 /// The last pieces of one connection.
 #[derive(Clone, Debug)]
 pub struct Passages {
@@ -292,18 +317,27 @@ impl Passages {
         self.exchanges.iter().filter(|one| one.meets(exchange))
     }
 
+    /// What tells at a glance whether there is anything to compare.
+    pub fn glance(&self) -> Glance {
+        Glance {
+            compared: self.compared,
+            soonest: self.soonest,
+            known: if self.over {
+                Timestamp::MAX
+            } else {
+                self.known()
+            },
+        }
+    }
+
     /// Tells spells that were not compared yet with the pod's connection in a slot (of 64), and of which that knows by now
     /// what passed there meanwhile: each with that.
     pub fn beside(&mut self, slot: u32, other: &Self, mut tell: impl FnMut(Passage, Passage)) {
-        let bit = 1_u64.checked_shl(slot).unwrap_or(0);
-        let known = if other.over {
-            Timestamp::MAX
-        } else {
-            other.known()
-        };
-        if self.compared & bit != 0 || known <= self.soonest {
+        let there = other.glance();
+        if !self.glance().waits_for(slot, &there) {
             return;
         }
+        let (bit, known) = (bit(slot), there.known);
         // Who asks both, or is asked by both, passes nothing on.
         let leans = self.leans();
         let alike = leans.is_some() && leans == other.leans();
@@ -337,7 +371,7 @@ impl Passages {
 
     /// A slot holds another connection now.
     pub fn forget(&mut self, slot: u32) {
-        let bit = 1_u64.checked_shl(slot).unwrap_or(0);
+        let bit = bit(slot);
         for spell in &mut self.spells {
             spell.compared &= !bit;
         }

@@ -399,7 +399,9 @@ impl FlowSink for Sink<'_> {
     }
 
     fn outcome(&mut self, state: &mut FlowState, time: Timestamp, outcome: Outcome) {
-        self.stats.answered += u64::from(outcome == Outcome::Answered);
+        // A refusal is seen where answers would be.
+        let heard = matches!(outcome, Outcome::Answered | Outcome::Refused);
+        self.stats.answered += u64::from(heard);
         let flow = Arc::clone(&state.info);
         self.event(time, EventKind::FlowOutcome { flow, outcome });
     }

@@ -15,7 +15,7 @@ pub struct Stats {
     pub span: Option<(Timestamp, Timestamp)>,
     /// Flows opened.
     pub flows: u64,
-    /// Flows that were answered.
+    /// Flows that were answered, if only by a refusal.
     pub answered: u64,
     /// Ends of flows at addresses that somebody in the cluster should hold.
     pub inside_ends: u64,
