@@ -335,9 +335,7 @@ impl DbBulkRead {
         if profile.is_some_and(|one| one.knows_word(Vocabulary::Statement, Role::Client, &word)) {
             return;
         }
-        let elsewhere = context
-            .acquaintances
-            .serves_else(flow.orig.ip, flow.resp_port);
+        let elsewhere = context.has_other_work_than(&flow.orig, flow.resp_port);
         let bits = match (elsewhere, statement.verb) {
             (true, NOTHING_BUT_THE_COPY) => NO_REPLICA_BITS,
             (true, _) => REPLICA_ELSEWHERE_BITS,
@@ -444,7 +442,7 @@ impl DbBulkRead {
     }
 
     fn judge(&mut self, flow: &FlowInfo, context: &Context<'_>, out: &mut Findings) {
-        let serves = context.acquaintances.serves(flow.orig.ip);
+        let serves = context.has_other_work(&flow.orig);
         let learned = context.profile(&flow.orig).is_some();
         let thresholds = self.thresholds;
         let Some(reader) = self.sources.peek_mut(&source_key(&flow.orig)) else {
@@ -558,7 +556,7 @@ impl Detector for DbBulkRead {
         // In the order in which they were last heard of, so that it is the same each time.
         let reported = self.sources.iter().rev().map(|(_, reader)| reader);
         out.extend(reported.filter(|reader| reader.mark > 0.0).map(|reader| {
-            let serves = context.acquaintances.serves(reader.actor.ip);
+            let serves = context.has_other_work(&reader.actor);
             let learned = context.profile(&reader.actor).is_some();
             reader.finding(weigh::Weighed::of(
                 reader,

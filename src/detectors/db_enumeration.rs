@@ -240,7 +240,7 @@ impl DbEnumeration {
     }
 
     fn judge(&mut self, flow: &FlowInfo, context: &Context<'_>, out: &mut Findings) {
-        let serves = context.acquaintances.serves(flow.orig.ip);
+        let serves = context.has_other_work(&flow.orig);
         let Some(visitor) = self.sources.peek_mut(&source_key(&flow.orig)) else {
             return;
         };
@@ -455,7 +455,7 @@ impl Detector for DbEnumeration {
         // In the order in which they were last heard of, so that it is the same each time.
         let reported = self.sources.iter().rev().map(|(_, visitor)| visitor);
         out.extend(reported.filter(|visitor| visitor.mark > 0).map(|visitor| {
-            let serves = context.acquaintances.serves(visitor.actor.ip);
+            let serves = context.has_other_work(&visitor.actor);
             visitor.finding(serves)
         }));
     }

@@ -84,6 +84,9 @@ pub use trace::{Remark, Trace};
 /// A program that is started turns to its servers within this time.
 const SETTLED: Duration = Duration::from_secs(20);
 
+/// Who has asked other services so often does so for a living.
+const BUSY: u64 = 16;
+
 /// What a detector may look at while it judges.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -172,6 +175,17 @@ impl<'a> Context<'a> {
     pub fn is_stranger(&self, flow: &FlowInfo, now: Timestamp) -> bool {
         let first = self.debuts.seen(flow.orig.ip);
         first.is_some_and(|first| now.since(first) >= SETTLED) && !self.is_known(flow)
+    }
+
+    /// Whether a pod has other work than to copy data: it serves others, or asks services inside all the time.
+    pub fn has_other_work(&self, pod: &Endpoint) -> bool {
+        self.acquaintances.serves(pod.ip) || self.habits.asked(pod) >= BUSY
+    }
+
+    /// The same, of a pod that doesn't answer on a port itself.
+    pub fn has_other_work_than(&self, pod: &Endpoint, port: u16) -> bool {
+        self.acquaintances.serves_else(pod.ip, port)
+            || !self.acquaintances.serves(pod.ip) && self.habits.asked(pod) >= BUSY
     }
 
     /// Whether somebody is known to be at an end: a pod that is named, or who has held a conversation. Any other address may be

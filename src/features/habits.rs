@@ -2,13 +2,14 @@
 //!
 //! A pod that has answered a thousand questions and then asks a registry for its catalogue has changed its job; a builder
 //! that has said nothing else hasn't. Counted in turns, as client and as server, so that it holds for any protocol, in clear
-//! or not. Look-ups of names don't count.
+//! or not. Look-ups of names don't count. What it asks of other services inside, that keep no data, is counted apart: a job
+//! that copies a database has no use for them.
 
 use lru::LruCache;
 
 use super::bounded;
-use super::{SourceKey, source_key};
-use crate::event::{Endpoint, Event, EventKind};
+use super::{SourceKey, database_product, source_key};
+use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Direction;
 use crate::identity::IdentityKind;
 
@@ -18,7 +19,14 @@ const MAX_PODS: usize = 16 * 1024;
 /// Turns spoken, per pod.
 #[derive(Debug)]
 pub struct Habits {
-    spoken: LruCache<SourceKey, u64>,
+    spoken: LruCache<SourceKey, Turns>,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Turns {
+    all: u64,
+    /// Those said to other services inside.
+    asked: u64,
 }
 
 impl Default for Habits {
@@ -40,12 +48,33 @@ impl Habits {
             Direction::Resp => &flow.resp,
         };
         if speaker.who.identity.kind == IdentityKind::Pod {
-            *self.spoken.get_or_insert_mut(source_key(speaker), || 0) += 1;
+            let turns = self
+                .spoken
+                .get_or_insert_mut(source_key(speaker), Turns::default);
+            turns.all += 1;
+            turns.asked += u64::from(turn.direction == Direction::Orig && is_service(flow));
         }
     }
 
     /// In how many turns a pod has spoken so far.
     pub fn spoken(&self, pod: &Endpoint) -> u64 {
-        self.spoken.peek(&source_key(pod)).copied().unwrap_or(0)
+        self.turns(pod).all
     }
+
+    /// In how many turns a pod has asked other services of the cluster, databases apart.
+    pub fn asked(&self, pod: &Endpoint) -> u64 {
+        self.turns(pod).asked
+    }
+
+    fn turns(&self, pod: &Endpoint) -> Turns {
+        let turns = self.spoken.peek(&source_key(pod));
+        turns.copied().unwrap_or_default()
+    }
+}
+
+fn is_service(flow: &FlowInfo) -> bool {
+    matches!(
+        flow.resp.who.identity.kind,
+        IdentityKind::Pod | IdentityKind::Service
+    ) && database_product(flow.resp_port).is_none()
 }

@@ -4,7 +4,7 @@ use super::super::testing::{Bench, end, pod};
 use super::super::testing_db::Talk;
 use super::*;
 use crate::dissect::{DatabaseEvent, HttpRequest};
-use crate::flow::Protocol;
+use crate::flow::{Direction, Protocol, Turn};
 use crate::identity::{IdentityKind, WorkloadId};
 
 const CATALOGUE: StatementClass = StatementClass::Catalogue;
@@ -317,6 +317,17 @@ fn who_is_asked_for_measurements_alone_serves_nobody() {
     let mut bench = Bench::new("db-bulk-read");
     scrape(&mut bench, &backup, "/metrics");
     scrape(&mut bench, &backup, "/orders");
+    assert!(dump(&mut bench, &backup));
+    // A worker that nobody asks, but that asks other services itself.
+    let mut bench = Bench::new("db-bulk-read");
+    scrape(&mut bench, &backup, "/metrics");
+    let api = pod("10.244.1.12", "api");
+    for n in 0..20 {
+        let at = 10.0 + f64::from(n) * 5.0;
+        let flow = bench.begin(at, (&backup, &api), Protocol::Tcp, 8080);
+        let turn = Turn::new(Direction::Orig, Timestamp::from_secs_f64(at), 200);
+        bench.event(at, EventKind::Turn { flow, turn });
+    }
     assert!(dump(&mut bench, &backup));
     let mut bench = Bench::new("db-bulk-read");
     scrape(&mut bench, &backup, "/metrics");
