@@ -1,8 +1,8 @@
 //! `http-bruteforce`: passwords or keys of web applications are guessed, by HTTP's own logins or through a form.
 //!
 //! HTTP's own (basic, digest) answer 401. A form is a POST to a path that is called like a login; it is refused with an
-//! error, with the page again, or with a redirection back to it. What is in a form isn't read, but a form of another length
-//! is another guess. A token or key that is refused may have run out: it is the same each time, or comes from who was let in
+//! error, with the page again, or with a redirection back to it. What is in a form isn't read, but one that is the same as
+//! before is no new guess; of a long one it is known whether it has another length. A token or key that is refused may have run out: it is the same each time, or comes from who was let in
 //! by another before.
 
 use std::collections::VecDeque;
@@ -172,10 +172,13 @@ impl HttpBruteforce {
         if response.status < 200 {
             return;
         }
-        let Some(asked) = self.asked.get_mut(&flow.id).and_then(VecDeque::pop_front) else {
+        let Some(mut asked) = self.asked.get_mut(&flow.id).and_then(VecDeque::pop_front) else {
             return;
         };
         let Some(by) = asked.by else { return };
+        if by == By::Form {
+            asked.secret = response.asked.or(asked.secret);
+        }
         let key = (flow.orig.ip, flow.resp.ip, flow.resp_port);
         match verdict(by, response) {
             Verdict::In => {

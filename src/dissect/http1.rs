@@ -244,10 +244,11 @@ impl Http1 {
         let direction = segment.direction;
         let answers = trim_blank_lines(head).starts_with(b"HTTP/");
         let place = if answers {
-            let Some(head) = head::response(head) else {
+            let Some(mut head) = head::response(head) else {
                 return Progress::Desynced;
             };
             let status = head.response.status;
+            head.response.asked = self.exchange.mark();
             let length = head.response.content_length;
             out.push(Transaction::HttpResponse(head.response));
             // RFC 9110 15.2: an interim response answers nothing yet; but 101 hands the connection over.

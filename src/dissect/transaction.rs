@@ -150,6 +150,9 @@ pub struct HttpResponse {
     pub content_length: Option<u64>,
     /// Media type without parameters, lower-case.
     pub content_type: Option<Arc<str>>,
+    /// Mark of the body of the request that this answers, if there was one, and it was short: whether a form is the same as
+    /// one before.
+    pub asked: Option<SecretMark>,
 }
 
 /// A step of a conversation with a database, of whatever product. No password, key, literal or row is ever kept.

@@ -59,11 +59,24 @@ fn ask(
     request: HttpRequest,
     answer: &Answer,
 ) {
+    answered(bench, at, ends, request, answer, None);
+}
+
+/// The same, of a form that says something.
+fn answered(
+    bench: &mut Bench,
+    at: f64,
+    ends: (&Endpoint, &Endpoint),
+    request: HttpRequest,
+    answer: &Answer,
+    form: Option<&str>,
+) {
     let flow = bench.open(at, ends, Protocol::Tcp, 8080);
     bench.says(at, &flow, Transaction::HttpRequest(request));
     let response = HttpResponse {
         status: answer.status,
         content_type: answer.media.map(Into::into),
+        asked: form.map(|form| SecretMark::of(form.as_bytes())),
         ..HttpResponse::default()
     };
     bench.says(at + 0.02, &flow, Transaction::HttpResponse(response));
@@ -167,6 +180,36 @@ fn a_loop_that_waits_is_told_from_a_retry_by_the_lengths_of_its_forms() {
     };
     assert!(at_a_steady_pace(&|n| 31 + n * 7 % 5), "words of a list");
     assert!(!at_a_steady_pace(&|_| 31), "a program with a stale secret");
+}
+
+#[test]
+fn a_form_that_says_the_same_again_is_no_guess() {
+    let said = |form_of: &dyn Fn(u64) -> String| {
+        let (web, app) = ends();
+        let mut bench = Bench::new("http-bruteforce");
+        let mut rng = Rng::new(5);
+        let mut at = 0.0;
+        for n in 0..40 {
+            at += 0.5 + rng.below(1500) as f64 / 1e3;
+            let request = HttpRequest {
+                content_length: Some(31),
+                ..form("/api/login")
+            };
+            let said = form_of(n);
+            answered(
+                &mut bench,
+                at,
+                (&web, &app),
+                request,
+                &UNAUTHORIZED,
+                Some(&said),
+            );
+        }
+        bench.finish(1000.0);
+        bench.alerts()
+    };
+    assert!(said(&|n| format!("user=svc&password=word{n:03}")));
+    assert!(!said(&|_| "user=svc&password=stale".to_owned()));
 }
 
 #[test]

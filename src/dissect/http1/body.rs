@@ -92,6 +92,12 @@ impl First {
         self.have = self.have.saturating_add(data.len()).min(Self::MOST);
     }
 
+    /// All of a body of so many bytes, if it isn't longer, nor empty.
+    pub(super) fn whole(&self, bytes: u64) -> Option<&[u8]> {
+        let all = self.bytes.get(..self.have)?;
+        (!all.is_empty() && all.len() as u64 == bytes).then_some(all)
+    }
+
     /// What they look like.
     pub(super) fn looks(&self, declared: Declared) -> BodyLooks {
         let data = self.bytes.get(..self.have).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::body::{BodyLooks, Declared, First};
+use crate::dissect::SecretMark;
 use crate::time::Timestamp;
 
 /// A request that had a body or was to have one, or took long, with its answer; reported when it is over, and at doubling intervals before.
@@ -138,6 +139,13 @@ impl Exchange {
             Some(running) => **running = fresh,
             none => *none = Some(Box::new(fresh)),
         }
+    }
+
+    /// Mark of the request's body, if it is whole and short.
+    pub(super) fn mark(&self) -> Option<SecretMark> {
+        let running = self.running.as_ref()?;
+        let whole = running.request.first.whole(running.so_far.request.bytes)?;
+        running.request.ended.then(|| SecretMark::of(whole))
     }
 
     /// A final response's head has come.

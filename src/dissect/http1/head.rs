@@ -282,6 +282,7 @@ pub(super) fn response(head: &[u8]) -> Option<ResponseHead> {
         server: fields.server.map(|server| text(server, MAX_TEXT)),
         content_length: fields.length.declared(),
         content_type: fields.content_type.map(media_type),
+        asked: None,
     };
     Some(ResponseHead {
         declared: Declared::of(fields.content_type, fields.content_encoding),

@@ -221,6 +221,7 @@ fn response_fields() {
         server: Some("nginx/1.25".into()),
         content_length: Some(12),
         content_type: Some("text/html".into()),
+        asked: None,
     };
     assert_eq!((response, body), (expected, Body::Length(12)));
 }
@@ -419,6 +420,43 @@ fn exchanges_with_bodies_are_summed_up() {
         })
         .collect();
     assert_eq!(told, [(5, 2, true), (0, 2, true)]);
+}
+
+#[test]
+fn a_short_form_has_a_mark_and_a_long_one_has_none() {
+    let long = "x".repeat(200);
+    let post = |body: &str| {
+        format!(
+            "POST /login HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let refused: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
+    let forms = [
+        "user=a&password=one",
+        "user=a&password=two",
+        "user=a&password=one",
+        &long,
+    ]
+    .map(post);
+    let turns: Vec<(Direction, &[u8])> = forms
+        .iter()
+        .flat_map(|form| [(Orig, form.as_bytes()), (Resp, refused)])
+        .chain([(Orig, &b"GET / HTTP/1.1\r\n\r\n"[..]), (Resp, refused)])
+        .collect();
+    let (out, _) = feed(&turns);
+    let marks: Vec<_> = out
+        .iter()
+        .filter_map(|transaction| match transaction {
+            Transaction::HttpResponse(response) => Some(response.asked),
+            _ => None,
+        })
+        .collect();
+    let [one, two, again, long, none] = marks[..] else {
+        panic!("{}", marks.len())
+    };
+    assert!(one.is_some() && one == again && two.is_some() && one != two);
+    assert_eq!((long, none), (None, None));
 }
 
 #[test]
