@@ -1,7 +1,7 @@
 //! `http-bruteforce`: passwords or keys of web applications are guessed, by HTTP's own logins or through a form.
 //!
-//! HTTP's own (basic, digest) answer 401. A form is a POST to a path that is called like a login; it is refused with an
-//! error, with the page again, or with a redirection back to it. What is in a form isn't read, but one that is the same as
+//! HTTP's own (basic, digest) answer 401. A form is a POST to a path that is called like a login, or with a field for
+//! a password; it is refused with an error, with the page again, or with a redirection back to it. What is in a form isn't read, but one that is the same as
 //! before is no new guess; of a long one it is known whether it has another length. A token or key that is refused may have run out: it is the same each time, or comes from who was let in
 //! by another before.
 
@@ -84,6 +84,8 @@ struct Asked {
     by: Option<By>,
     secret: Option<SecretMark>,
     as_tool: bool,
+    /// Where to.
+    path: Arc<str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,10 +124,11 @@ impl HttpBruteforce {
         let to_login = is_login(&path);
         let key = (flow.orig.ip, flow.resp.ip, flow.resp_port);
         if let Some(login) = self.sent_away.pop(&key) {
+            let back = to_login || login.asked.path == request.path;
             self.decide(
                 &login.flow,
                 &login.asked,
-                (login.answered, !to_login),
+                (login.answered, !back),
                 context,
                 out,
             );
@@ -154,6 +157,7 @@ impl HttpBruteforce {
             by,
             secret,
             as_tool: TOOLS.iter().any(|tool| agent.contains(tool)),
+            path: Arc::clone(&request.path),
         };
         let queue = self.asked.get_or_insert_mut(flow.id, VecDeque::new);
         if queue.len() < MAX_ASKED {
@@ -175,7 +179,9 @@ impl HttpBruteforce {
         let Some(mut asked) = self.asked.get_mut(&flow.id).and_then(VecDeque::pop_front) else {
             return;
         };
-        let Some(by) = asked.by else { return };
+        // A form shows what it is by its fields, whatever it is called.
+        let by = asked.by.or(response.to_login.then_some(By::Form));
+        let Some(by) = by else { return };
         if by == By::Form {
             asked.secret = response.asked.or(asked.secret);
         }

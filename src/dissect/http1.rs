@@ -249,6 +249,7 @@ impl Http1 {
             };
             let status = head.response.status;
             head.response.asked = self.exchange.mark();
+            head.response.to_login = self.exchange.has_password();
             let length = head.response.content_length;
             out.push(Transaction::HttpResponse(head.response));
             // RFC 9110 15.2: an interim response answers nothing yet; but 101 hands the connection over.

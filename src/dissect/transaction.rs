@@ -153,6 +153,8 @@ pub struct HttpResponse {
     /// Mark of the body of the request that this answers, if there was one, and it was short: whether a form is the same as
     /// one before.
     pub asked: Option<SecretMark>,
+    /// Whether that body had a field for a password.
+    pub to_login: bool,
 }
 
 /// A step of a conversation with a database, of whatever product. No password, key, literal or row is ever kept.

@@ -213,6 +213,40 @@ fn a_form_that_says_the_same_again_is_no_guess() {
 }
 
 #[test]
+fn a_form_with_a_password_is_a_login_wherever_it_goes() {
+    let guessed = |to_login: bool, answer: &Answer| {
+        let (web, app) = ends();
+        let mut bench = Bench::new("http-bruteforce");
+        for n in 0..25_u32 {
+            let at = f64::from(n);
+            let flow = bench.open(at, (&web, &app), Protocol::Tcp, 8080);
+            bench.says(at, &flow, Transaction::HttpRequest(form("/form")));
+            let response = HttpResponse {
+                status: answer.status,
+                content_type: answer.media.map(Into::into),
+                asked: Some(SecretMark::of(&n.to_le_bytes())),
+                to_login,
+                ..HttpResponse::default()
+            };
+            bench.says(at + 0.02, &flow, Transaction::HttpResponse(response));
+        }
+        bench.finish(1000.0);
+        bench.alerts()
+    };
+    let page = Answer {
+        status: 200,
+        media: Some("text/html"),
+    };
+    // A redirection back to the form.
+    let back = Answer {
+        status: 303,
+        media: None,
+    };
+    assert!(guessed(true, &page) && guessed(true, &UNAUTHORIZED) && guessed(true, &back));
+    assert!(!guessed(false, &page));
+}
+
+#[test]
 fn a_right_guess_is_said() {
     let (web, app) = ends();
     let mut bench = Bench::new("http-bruteforce");

@@ -1,5 +1,7 @@
 //! What the first bytes of a body look like, held against what its head declares it to be. Never the bytes.
 
+use memchr::memmem;
+
 use crate::dissect::opening::ByteMix;
 use crate::dissect::tunnel::marks;
 
@@ -98,6 +100,20 @@ impl First {
         (!all.is_empty() && all.len() as u64 == bytes).then_some(all)
     }
 
+    /// Whether there is a field for a password, in a form of whatever coding.
+    pub(super) fn has_password(&self) -> bool {
+        let mut lower = self.bytes;
+        lower.make_ascii_lowercase();
+        let lower = lower.get(..self.have).unwrap_or_default();
+        PASSWORD_FIELDS.iter().any(|name| {
+            memmem::find_iter(lower, name).any(|at| {
+                let rest = lower.get(at..).unwrap_or_default();
+                let end = rest.iter().find(|byte| !is_of_name(**byte));
+                matches!(end, Some(b'=' | b'"'))
+            })
+        })
+    }
+
     /// What they look like.
     pub(super) fn looks(&self, declared: Declared) -> BodyLooks {
         let data = self.bytes.get(..self.have).unwrap_or_default();
@@ -124,6 +140,13 @@ impl First {
             _ => BodyLooks::Plain,
         }
     }
+}
+
+/// How fields for passwords are called, or begin or end.
+const PASSWORD_FIELDS: [&[u8]; 2] = [b"pass", b"pwd"];
+
+const fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']')
 }
 
 /// Whether there is nothing but letters, digits, and what encodings use beside them.
@@ -154,6 +177,33 @@ mod tests {
             (state >> 56) as u8
         };
         (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn fields_for_passwords() {
+        let has = |body: &[u8]| {
+            let mut first = First::default();
+            first.take(body);
+            first.has_password()
+        };
+        for body in [
+            &b"username=admin&password=x"[..],
+            b"user=a&pass=x",
+            b"log=a&pwd=x&wp-submit=Log+In",
+            b"user[password]=x",
+            br#"{"user":"a","Passwd":"x"}"#,
+            b"--b\r\nContent-Disposition: form-data; name=\"j_password\"\r\n\r\nx",
+        ] {
+            assert!(has(body), "{}", body.escape_ascii());
+        }
+        for body in [
+            &b"q=compass+reading"[..],
+            br#"{"text":"pass the salt"}"#,
+            b"",
+            b"passenger",
+        ] {
+            assert!(!has(body), "{}", body.escape_ascii());
+        }
     }
 
     #[test]

@@ -148,6 +148,12 @@ impl Exchange {
         running.request.ended.then(|| SecretMark::of(whole))
     }
 
+    /// Whether the request's body has a field for a password.
+    pub(super) fn has_password(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.brings && running.request.first.has_password())
+    }
+
     /// A final response's head has come.
     pub(super) fn answered(&mut self, status: u16, declared: Declared) {
         if let Some(running) = &mut self.running {

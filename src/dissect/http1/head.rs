@@ -283,6 +283,7 @@ pub(super) fn response(head: &[u8]) -> Option<ResponseHead> {
         content_length: fields.length.declared(),
         content_type: fields.content_type.map(media_type),
         asked: None,
+        to_login: false,
     };
     Some(ResponseHead {
         declared: Declared::of(fields.content_type, fields.content_encoding),

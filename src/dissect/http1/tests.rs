@@ -222,6 +222,7 @@ fn response_fields() {
         content_length: Some(12),
         content_type: Some("text/html".into()),
         asked: None,
+        to_login: false,
     };
     assert_eq!((response, body), (expected, Body::Length(12)));
 }
