@@ -9,6 +9,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::{Context, Evidence, Family, StateSize, Target};
+use crate::baseline::Maturity;
 use crate::event::{Endpoint, FlowInfo};
 use crate::features::{Role, SourceKey, bounded, source_key};
 use crate::identity::IdentityKind;
@@ -214,8 +215,11 @@ fn surprise(
     let spoken = context.habits.spoken(&flow.orig).max(calls);
     let share = (calls as f64 + 0.5) / (spoken as f64 + 1.0);
     let own = -share.min(1.0).log2();
-    let (bits, expected, text) = match context.profile(&flow.orig) {
-        None if is_builder(&flow.orig, builder_words) => (
+    let profile = context.profile(&flow.orig);
+    // What was watched for less than a day may not have been built in that time.
+    let settled = profile.is_some_and(|profile| profile.maturity() == Maturity::Stable);
+    let (bits, expected, text) = match profile {
+        _ if !settled && is_builder(&flow.orig, builder_words) => (
             0.0,
             "a builder, by its name".into(),
             "the workload is named like one that builds or inspects images".into(),

@@ -401,7 +401,7 @@ mod tests {
     use super::*;
     use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::event::Endpoint;
-    use crate::flow::{Protocol, Turn};
+    use crate::flow::{Outcome, Protocol, Turn};
 
     fn get(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), path: &str) {
         let flow = bench.open(secs, ends, Protocol::Tcp, 5000);
@@ -552,6 +552,23 @@ mod tests {
             "/v2/base/manifests/latest",
         );
         assert!(!bench.alerts(), "{} bits", bench.bits());
+        // So it is with a baseline of a few minutes in which nothing was built; of another workload that is strange.
+        for (name, alerts) in [("ci-runner", false), ("web", true)] {
+            let (mut bench, runner, registry) = scene(name, 0);
+            let db = pod("10.244.1.3", "db");
+            for n in 0..60 {
+                bench.tcp(f64::from(n), (&runner, &db), 5432, Outcome::Answered, 500);
+            }
+            let mut bench = bench.learned("registry-pull");
+            for (n, path) in (0..).zip([
+                "/v2/_catalog",
+                "/v2/base/manifests/latest",
+                "/v2/app/manifests/latest",
+            ]) {
+                get(&mut bench, 60.0 + f64::from(n), (&runner, &registry), path);
+            }
+            assert_eq!(bench.alerts(), alerts, "{name}: {} bits", bench.bits());
+        }
     }
 
     #[test]

@@ -94,8 +94,9 @@ pub fn attack(seed: u64) -> Vec<u8> {
             .after(scene.rng.about(Duration::from_millis(45)));
     }
     let mut now = at(SLOW_BEGINS);
-    for _ in 0..16 {
-        log_in(&mut scene, cluster.pod(SLOW), cluster.pod(27), false, now);
+    for number in 0..16 {
+        let ends = (cluster.pod(SLOW), cluster.pod(27));
+        log_in(&mut scene, ends, &format!("word{number:04}"), false, now);
         now = now.after(
             scene
                 .rng
@@ -131,13 +132,9 @@ pub fn benign(seed: u64) -> Vec<u8> {
     }
     for n in 0..20 {
         let now = at(20 + n * 7);
-        log_in(
-            &mut scene,
-            cluster.pod(28),
-            cluster.pod(27),
-            n % 5 != 0,
-            now,
-        );
+        // Through the front end: somebody's own password each time, or nearly.
+        let (ends, right) = ((cluster.pod(28), cluster.pod(27)), n % 5 != 0);
+        log_in(&mut scene, ends, &format!("mine{n:04}"), right, now);
     }
     for n in 0..25 {
         let token = format!("Bearer {}", n / 5);
@@ -192,14 +189,21 @@ fn manager(
 }
 
 /// Sends a login form, and goes where the answer leads.
-fn log_in(scene: &mut Scene, client: &Pod, server: &Pod, right: bool, at: Timestamp) {
+fn log_in(
+    scene: &mut Scene,
+    (client, server): (&Pod, &Pod),
+    password: &str,
+    right: bool,
+    at: Timestamp,
+) {
+    let said = format!("{{\"user\":\"admin\",\"password\":\"{password}\"}}");
     let mut session = Session::open(scene, Route::direct(client.host, server.host, PORT), at);
     let form = Request {
         method: "POST",
         path: "/login",
         host: "admin.shop",
         agent: "python-requests/2.32.3",
-        body: "{\"user\":\"admin\",\"password\":\"12345678\"}",
+        body: &said,
         close: false,
     };
     let away = http::response("302 Found", "gunicorn", "text/html", "");
