@@ -406,12 +406,28 @@ impl Spanwatch {
             assert!(Instant::now() < until, "it keeps its rights");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let tasks = fs::read_dir(tasks)
-            .unwrap()
-            .map(|task| task.unwrap().path());
-        tasks
-            .map(|task| (read(&task, "comm").trim().to_owned(), read(&task, "status")))
-            .collect()
+        // A thread that has only begun still bears the name of the one that began it.
+        let now = || -> Vec<(String, String)> {
+            let tasks = fs::read_dir(&tasks).unwrap();
+            let tasks = tasks.map(|task| task.unwrap().path());
+            tasks
+                .map(|task| (read(&task, "comm").trim().to_owned(), read(&task, "status")))
+                .collect()
+        };
+        let names = |threads: &[(String, String)]| -> Vec<String> {
+            threads.iter().map(|(name, _)| name.clone()).collect()
+        };
+        let mut before = now();
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            let threads = now();
+            let known = names(&threads);
+            if known == names(&before) && known.iter().any(|name| name == "capture") {
+                return threads;
+            }
+            assert!(Instant::now() < until, "its threads come and go: {known:?}");
+            before = threads;
+        }
     }
 
     /// Runs a command among the files that it sees.
