@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::asking;
 use super::view::View;
 use crate::identity::{Sandboxes, Unreadable};
 
@@ -33,8 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After a failure: at first, and at most.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How soon the thread sees that it is to end.
-const GLANCE: Duration = Duration::from_millis(200);
 /// Bytes of one answer; the runtimes' own bound.
 const MAX_ANSWER: usize = 16 << 20;
 /// gRPC's "unimplemented": whoever listens is no container runtime for Kubernetes.
@@ -147,27 +146,7 @@ impl Asker {
 
     /// Asks until `stop`.
     pub(super) fn run(self, stop: &AtomicBool) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                warn!("the container runtime is not asked: {error}");
-                return;
-            }
-        };
-        let stopped = async {
-            while !stop.load(Ordering::Relaxed) {
-                sleep(GLANCE).await;
-            }
-        };
-        runtime.block_on(async {
-            tokio::select! {
-                () = self.follow() => {}
-                () = stopped => {}
-            }
-        });
+        asking::until(stop, "the container runtime", self.follow());
     }
 
     /// Asks for ever, unless nobody named it and it is none.

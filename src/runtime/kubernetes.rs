@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::asking;
 use super::clock;
 use super::view::View;
 use crate::identity::{Cluster, Kind, Listing, Malformed, Told};
@@ -46,8 +47,6 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Between two attempts: at first, and at most.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How soon the thread sees that it is to end.
-const GLANCE: Duration = Duration::from_millis(200);
 
 /// Whether this is a pod with a service account's token.
 pub fn in_cluster() -> bool {
@@ -151,30 +150,10 @@ impl Watcher {
 
     /// Follows until `stop`.
     pub(super) fn run(self, stop: &AtomicBool) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                warn!("the Kubernetes API is not followed: {error}");
-                return;
-            }
-        };
-        let stopped = async {
-            while !stop.load(Ordering::Relaxed) {
-                sleep(GLANCE).await;
-            }
-        };
-        runtime.block_on(async {
+        asking::until(stop, "the Kubernetes API", async {
             let [a, b, c, d] = Kind::ALL.map(|kind| self.follow(kind));
-            tokio::select! {
-                () = async { tokio::join!(a, b, c, d); } => {}
-                () = stopped => {}
-            }
+            tokio::join!(a, b, c, d);
         });
-        // Whatever a look-up of names still does, nobody waits for it.
-        runtime.shutdown_background();
     }
 
     /// Follows one kind of object, for ever.

@@ -11,6 +11,7 @@
 //! can't; where a sink is behind, alerts are counted as not delivered.
 
 mod analyst;
+mod asking;
 mod cri;
 mod deliver;
 mod evidence;

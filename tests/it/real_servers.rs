@@ -269,6 +269,14 @@ fn database_servers_of_debian() {
     assert!(words.contains("pg_dump"), "{words}");
 }
 
+/// How long after its beginning an intrusion was told of, in seconds; says so, too.
+fn delay(alert: &Value, recorded: &Recorded) -> f64 {
+    let delay = seconds(&alert["time"]["raised"]) - recorded.began("intrusion");
+    let (signature, by) = (&alert["signature"], &alert["actor"]["workload"]);
+    say(&format!("{signature} by {by} found after {delay:.1} s"));
+    delay
+}
+
 #[test]
 fn an_image_registry_of_debian() {
     const SCRIPT: &str = "scripts/real-registry";
@@ -291,8 +299,7 @@ fn an_image_registry_of_debian() {
         ]
     );
     for alert in &alerts {
-        let delay = seconds(&alert["time"]["raised"]) - recorded.began("intrusion");
-        say(&format!("{} found after {delay:.1} s", alert["signature"]));
+        let delay = delay(alert, &recorded);
         assert!(delay < 30.0, "{delay} s");
     }
     let words = recorded.learned("host 10.244.9.50");
@@ -321,10 +328,6 @@ fn uploads_by_programs_of_debian() {
         "{alerts:#?}"
     );
     for alert in &alerts {
-        let delay = seconds(&alert["time"]["raised"]) - recorded.began("intrusion");
-        say(&format!(
-            "{} found after {delay:.1} s",
-            alert["actor"]["workload"]
-        ));
+        delay(alert, &recorded);
     }
 }
