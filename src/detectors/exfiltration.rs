@@ -13,6 +13,7 @@
 
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -27,17 +28,18 @@ use serde::Deserialize;
 use super::newness::{bare_address, total_bits};
 use super::registries::is_registry;
 use super::stores::is_object_store;
-use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
-};
+use super::{Context, Detector, DetectorSpec, Evidence, Findings, StateSize, Target};
 use crate::baseline::Maturity;
 use crate::dissect::{FtpMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, SourceKey, bounded, database_product, is_outside, source_key};
+use crate::features::{
+    SourceKey, bounded, database_product, is_monitoring, is_outside, source_key,
+};
 use crate::flow::{Direction, FlowId, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
+use weigh::{size, surprise};
 
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
@@ -61,12 +63,6 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
 const MAX_SOURCES: usize = 16 * 1024;
 /// Example flows kept per destination.
 const MAX_SAMPLES: usize = 4;
-/// More surprise, or volume, than this says no more.
-const MAX_BITS: f64 = 12.0;
-/// That nearly all bytes went up: one conversation with the outside in sixteen.
-const BITS_ONE_WAY: f64 = 4.0;
-/// That files are stored by a protocol that is for nothing else: one new place outside in sixty-four.
-const BITS_STORED: f64 = 6.0;
 /// Places at which pods wait for servers to call them back.
 const MAX_CALLBACKS: usize = 4096;
 /// Connections that begin by TLS, at a time.
@@ -77,18 +73,6 @@ const LONGEST_GREETING: u64 = 16 * 1024;
 const SERVES_FROM: u64 = 2;
 /// Whoever calls so many servers on one port goes the rounds: a monitor asks everybody.
 const ROUNDS: usize = 3;
-/// What monitors ask for, the last part of the path.
-const MONITORED: &[&str] = &[
-    "health",
-    "healthcheck",
-    "healthz",
-    "live",
-    "livez",
-    "metrics",
-    "ping",
-    "ready",
-    "readyz",
-];
 /// The share of what is sent that others must have brought before, for it to be theirs.
 const BROUGHT: f64 = 0.5;
 
@@ -353,50 +337,6 @@ impl Exfiltration {
                 .is_none_or(|source| !source.serves() || source.brought >= BROUGHT * destination.up)
     }
 
-    fn evidence(&self, destination: &Destination) -> Vec<Evidence> {
-        let Thresholds {
-            typical_bytes,
-            min_ratio,
-            ..
-        } = self.thresholds;
-        let (up, down) = (destination.up, destination.down);
-        let volume = (up / typical_bytes).max(1.0).log2().min(MAX_BITS);
-        let mut evidence = vec![
-            destination.surprise.clone(),
-            Evidence {
-                feature: "exfiltration.bytes_out",
-                family: Family::Volume,
-                observed: up.round(),
-                expected: format!("≤ {} in one visit", size(typical_bytes)),
-                bits: volume,
-                signature_grade: false,
-                text: format!("{} went out", size(up)),
-            },
-            Evidence {
-                feature: "exfiltration.ratio",
-                family: Family::Outcome,
-                observed: (up / down.max(1.0)).round(),
-                expected: format!("< {min_ratio}: most conversations bring more than they send"),
-                bits: BITS_ONE_WAY,
-                signature_grade: false,
-                text: format!("{} came back", size(down)),
-            },
-        ];
-        evidence.extend(destination.bare.clone());
-        if destination.stored > 0 {
-            evidence.push(Evidence {
-                feature: "exfiltration.files_stored",
-                family: Family::Protocol,
-                observed: destination.stored as f64,
-                expected: "0: pods fetch files by FTP, if they use it at all".into(),
-                bits: BITS_STORED,
-                signature_grade: false,
-                text: format!("{} files were stored there by FTP", destination.stored),
-            });
-        }
-        evidence
-    }
-
     fn is_told(&self, destination: &Destination) -> bool {
         let Thresholds {
             min_ratio,
@@ -408,7 +348,7 @@ impl Exfiltration {
             && up >= min_ratio * down
             && destination.surprise.bits >= min_surprise
             && !destination.domain.as_deref().is_some_and(is_registry)
-            && total_bits(&self.evidence(destination)) >= self.alert_bits
+            && total_bits(&destination.evidence(&self.thresholds)) >= self.alert_bits
     }
 
     /// Reports a destination that has waited for its answer, if there is something to tell.
@@ -419,7 +359,7 @@ impl Exfiltration {
         };
         if self.is_told(destination) && !self.is_ordinary(key, destination, context) {
             let up = destination.up;
-            out.push(self.finding(destination));
+            out.push(destination.finding(&self.thresholds));
             if let Some(destination) = self.destinations.peek_mut(key) {
                 destination.reported = up;
             }
@@ -436,74 +376,6 @@ impl Exfiltration {
             });
         }
     }
-
-    fn finding(&self, destination: &Destination) -> Finding {
-        let place = match (&destination.domain, &destination.target.endpoint) {
-            (Some(domain), _) => domain.to_string(),
-            (None, Some(end)) => end.ip.to_string(),
-            (None, None) => String::new(),
-        };
-        Finding {
-            signature: SPEC.id,
-            subject: place.clone(),
-            actor: destination.actor.clone(),
-            first: destination.first,
-            last: destination.last,
-            targets: vec![destination.target.clone()],
-            target_count: 1,
-            evidence: self.evidence(destination),
-            flows: destination.flows.clone(),
-            summary: format!(
-                "sent {} to {place}, and got {} back",
-                size(destination.up),
-                size(destination.down)
-            ),
-        }
-    }
-}
-
-/// How unlikely the destination was for this pod, as of its first visit: by the baseline where there is one, else −log2 of
-/// the share that first visits to places outside have had in what the pod has said so far, of which there are `known`. A
-/// job's pod is made for its errand, so that nothing it does first surprises.
-fn surprise(flow: &FlowInfo, known: u64, context: &Context<'_>) -> Evidence {
-    let spoken = context.habits.spoken(&flow.orig);
-    let workload = &flow.orig.who.identity.workload;
-    let job = workload
-        .as_ref()
-        .is_some_and(|workload| matches!(&*workload.kind, "Job" | "CronJob"));
-    let own = if job {
-        0.0
-    } else {
-        -((known as f64 + 0.5) / (spoken as f64 + 1.0))
-            .min(1.0)
-            .log2()
-    };
-    let (bits, expected, text) = match context.profile(&flow.orig) {
-        Some(_) if context.is_learned(flow) => (
-            0.0,
-            "known from the baseline".to_owned(),
-            "the workload's baseline knows this destination".to_owned(),
-        ),
-        Some(profile) if profile.novelty_bits(Role::Client) > own => (
-            profile.novelty_bits(Role::Client),
-            format!("one of {} peers known", profile.peer_count(Role::Client)),
-            "the workload's baseline knows no such destination".to_owned(),
-        ),
-        _ => (
-            own,
-            format!("one of {known} places outside"),
-            format!("none of the {spoken} turns in which the pod had spoken had gone there"),
-        ),
-    };
-    Evidence {
-        feature: "exfiltration.new_destination",
-        family: Family::Novelty,
-        observed: 1.0,
-        expected,
-        bits: bits.min(MAX_BITS),
-        signature_grade: false,
-        text,
-    }
 }
 
 /// Whether a flow may ask a pod for what it is there for: not as nodes do, nor as a database's clients do, for whoever keeps
@@ -512,22 +384,6 @@ fn may_ask(flow: &FlowInfo) -> bool {
     flow.resp.who.identity.kind == IdentityKind::Pod
         && flow.orig.who.identity.kind != IdentityKind::Node
         && database_product(flow.resp_port).is_none()
-}
-
-fn is_monitored(path: &str) -> bool {
-    let last = path.rsplit('/').find(|part| !part.is_empty());
-    last.is_some_and(|last| MONITORED.contains(&last))
-}
-
-/// Bytes for people, with decimal prefixes.
-fn size(bytes: f64) -> String {
-    if bytes >= 1e6 {
-        format!("{:.1} MB", bytes / 1e6)
-    } else if bytes >= 1e3 {
-        format!("{:.1} kB", bytes / 1e3)
-    } else {
-        format!("{bytes:.0} bytes")
-    }
 }
 
 impl Detector for Exfiltration {
@@ -548,7 +404,7 @@ impl Detector for Exfiltration {
                 EventKind::Transaction {
                     transaction: Transaction::HttpRequest(request),
                     ..
-                } if !is_monitored(&request.path) => self.asked(flow, 1, 0, event.time),
+                } if !is_monitoring(&request.path) => self.asked(flow, 1, 0, event.time),
                 _ => {}
             }
         }
@@ -616,7 +472,7 @@ impl Detector for Exfiltration {
         }
         for (_, destination) in self.destinations.iter().rev() {
             if destination.reported > 0.0 {
-                out.push(self.finding(destination));
+                out.push(destination.finding(&self.thresholds));
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
+use super::is_monitoring;
 use super::recollection::Recollection;
 use crate::dissect::Transaction;
 use crate::event::{Event, EventKind, FlowInfo};
@@ -27,7 +28,7 @@ pub struct Acquaintances {
     spoken: Recollection<()>,
     /// Addresses that serve others.
     serving: Recollection<Serving>,
-    /// Pairs of addresses of which the one has asked the other for its measurements, and for nothing else.
+    /// Pairs of addresses of which the one has asked the other how it is, and for nothing else.
     scrapers: Recollection<bool>,
     /// The last answer of `met`: several ask of the same flow, one after the other.
     last: Cell<Option<(FlowId, bool)>>,
@@ -108,10 +109,10 @@ impl Acquaintances {
         }
     }
 
-    /// Takes back what was noted of a server when it turns out that it was asked for its measurements (as Prometheus does),
-    /// which every kind of program gives; notes it if something else is asked for later.
+    /// Takes back what was noted of a server when it turns out that it was asked how it is (as Prometheus does),
+    /// which every kind of program tells; notes it if something else is asked for later.
     fn asked(&mut self, flow: &FlowInfo, path: &str) {
-        let measurements = is_scrape(path);
+        let measurements = is_monitoring(path);
         let found_by_it = |serving: &&mut Serving| serving.by == flow.id;
         if measurements
             && let Some(serving) = self.serving.get_mut(&flow.resp.ip).filter(found_by_it)
@@ -135,8 +136,8 @@ impl Acquaintances {
         self.servers.get(&server(flow)).is_some()
     }
 
-    /// Whether an address has answered others, on whatever port but SSH's. Nodes don't count as others, nor does who asks
-    /// for measurements alone.
+    /// Whether an address has answered others, on whatever port but SSH's. Nodes don't count as others, nor do those
+    /// who only ask how it is.
     pub fn serves(&self, ip: IpAddr) -> bool {
         let serving = self.serving.get(&ip);
         serving.is_some_and(|serving| serving.ports.iter().any(Option::is_some))
@@ -169,15 +170,6 @@ impl Acquaintances {
     pub fn said(&self, flow: &FlowInfo) -> u64 {
         self.said.get(&key(flow)).copied().unwrap_or(0)
     }
-}
-
-/// Whether a path is one at which programs give their measurements.
-fn is_scrape(path: &str) -> bool {
-    let last = path.trim_end_matches('/').rsplit('/').next();
-    matches!(
-        last,
-        Some("metrics" | "prometheus" | "federate" | "probe" | "scrape")
-    )
 }
 
 /// Originator, responder, its port, IANA protocol number.

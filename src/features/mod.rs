@@ -49,7 +49,7 @@ pub use refusals::refuses_credentials;
 pub use regularity::{Regularity, regularity};
 pub use releases::Releases;
 pub use sequential::SequentialTest;
-pub use services::{DatabaseProduct, database_product, is_session_port};
+pub use services::{DatabaseProduct, database_product, is_monitoring, is_session_port};
 pub use siblings::{Replicas, Siblings};
 pub use throng::Throng;
 pub use vocabulary::{Vocabulary, statement_word, words};

@@ -1,4 +1,5 @@
-//! Which ports belong to which databases and long sessions: the prior that flows are judged by until content says more.
+//! Which ports belong to which databases and long sessions, and which paths to monitoring: the prior that flows are judged by
+//! until content says more.
 
 /// A database product (or a store that is attacked like one).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -52,6 +53,29 @@ const SESSION_PORTS: &[u16] = &[
 /// say anything.
 pub fn is_session_port(port: u16) -> bool {
     SESSION_PORTS.binary_search(&port).is_ok()
+}
+
+/// What monitors ask for, the last part of the path.
+const MONITORED: &[&str] = &[
+    "federate",
+    "health",
+    "healthcheck",
+    "healthz",
+    "live",
+    "livez",
+    "metrics",
+    "ping",
+    "probe",
+    "prometheus",
+    "ready",
+    "readyz",
+    "scrape",
+];
+
+/// Whether a path is one at which every kind of program tells how it is: that it is asked there makes no server of it.
+pub fn is_monitoring(path: &str) -> bool {
+    let last = path.rsplit('/').find(|part| !part.is_empty());
+    last.is_some_and(|last| MONITORED.contains(&last))
 }
 
 #[cfg(test)]
