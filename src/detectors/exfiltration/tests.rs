@@ -152,7 +152,8 @@ fn one_large_upload_and_many_small_ones() {
 #[test]
 fn a_pod_that_says_little_must_send_the_more() {
     for (asked, bytes, alerts) in [
-        (12, 600_000, true),
+        (20, 600_000, true),
+        (12, 600_000, false),
         (6, 300_000, false),
         (6, 2_000_000, true),
         (2, 2_000_000, false),
