@@ -70,6 +70,16 @@ const STEADY_VISITS: u32 = 3;
 const STEADY_PAUSES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(90);
 /// So long it takes to see that, where nothing else speaks for a sweep.
 const PATIENCE: Duration = Duration::from_secs(35);
+/// Who comes back to a few endpoints, round after round, has them from its configuration: a client whose cluster is down, a
+/// probe of health. A sweep goes on to others.
+const FEW: u64 = 8;
+/// As many visits in vain are rounds, if they are so far apart (scanners and TCP repeat themselves sooner),
+const ROUNDS: u32 = 3;
+const ROUND_TAKES: Duration = Duration::from_millis(1500);
+/// and as large a share of the endpoints sees them.
+const RETURNS: f64 = 0.75;
+/// In rounds nothing is said, or a word: a line's end, `PING`, `ruok`.
+const A_WORD: u64 = 8;
 /// Endpoints remembered with their last visits.
 const MAX_VISITS: usize = 16 * 1024;
 
@@ -78,12 +88,14 @@ fn may_be_a_node(source: &Endpoint) -> bool {
     source.who.identity.kind != IdentityKind::Pod
 }
 
-/// Visits to an endpoint in which nothing was said.
+/// Visits to an endpoint in which next to nothing was said.
 #[derive(Clone, Copy, Debug)]
 struct Visits {
     last: Timestamp,
     pause: Duration,
     steady: u32,
+    /// Those that aren't repetitions.
+    rounds: u32,
 }
 
 impl Visits {
@@ -92,10 +104,14 @@ impl Visits {
             last: time,
             pause: Duration::ZERO,
             steady: 1,
+            rounds: 1,
         }
     }
 
     fn again(&mut self, time: Timestamp) {
+        if time == self.last {
+            return;
+        }
         let pause = time.since(self.last);
         // On a busy node a pause may be twice another one.
         let alike = self.pause.is_zero() || pause <= self.pause * 3 && self.pause <= pause * 3;
@@ -104,6 +120,7 @@ impl Visits {
         } else {
             1
         };
+        self.rounds = self.rounds.saturating_add((pause >= ROUND_TAKES).into());
         (self.last, self.pause) = (time, pause);
     }
 }
@@ -129,7 +146,7 @@ impl DbSweep {
         }
     }
 
-    /// Whether a visit in which nothing was said is one of many at a steady pace.
+    /// Notes a visit in which next to nothing was said; whether it is one of many at a steady pace.
     fn is_steady(&mut self, flow: &FlowInfo) -> bool {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
         if let Some(visits) = self.visits.get_mut(&key) {
@@ -150,7 +167,8 @@ impl DbSweep {
         {
             let settle = Duration::from_secs(self.thresholds.settle_secs);
             let patient = line.first.after(PATIENCE).before(settle);
-            let since = if line.failed == 0 && may_be_a_node(actor) {
+            let may_return = returns(&self.visits, &key, line).is_some();
+            let since = if may_return || line.failed == 0 && may_be_a_node(actor) {
                 time.max(patient)
             } else {
                 time
@@ -169,7 +187,8 @@ impl DbSweep {
         };
         let bits = line.bits + breadth_bits(line) + novelty_bits(&source.actor, context);
         // What looked like probes may have turned out to be visits.
-        if source.mark == 0 && bits < self.alert_bits {
+        let visits = returns(&self.visits, key, line) == Some(true);
+        if source.mark == 0 && (bits < self.alert_bits || visits) {
             return;
         }
         let (probed, products) = (line.probed(), products(line));
@@ -239,6 +258,25 @@ impl DbSweep {
     }
 }
 
+/// Whether next to nothing was ever said to the few endpoints that came to nothing, so that rounds will show what the source
+/// is; and whether they do.
+fn returns(
+    visits: &LruCache<(SourceKey, Member), Visits>,
+    key: &SourceKey,
+    line: &Line,
+) -> Option<bool> {
+    if line.probed() > FEW {
+        return None;
+    }
+    let rounds: Vec<u32> = line
+        .guesses()
+        .filter_map(|guess| Some(visits.peek(&(key.clone(), guess))?.rounds))
+        .collect();
+    let most = |count: usize| count as f64 >= RETURNS * line.probed() as f64;
+    let returned = rounds.iter().filter(|rounds| **rounds >= ROUNDS).count();
+    most(rounds.len()).then(|| most(returned))
+}
+
 /// The source's line over databases, if databases are what it is after.
 fn databases(source: &Source<Aim>, min_endpoints: u64) -> Option<&Line> {
     let line = source.lines.get(&Aim::Databases)?;
@@ -303,6 +341,9 @@ impl Detector for DbSweep {
                     .lines
                     .contact(&flow.orig, theta0, aim, &contact);
                 if !success {
+                    if aim == Aim::Databases {
+                        self.is_steady(flow);
+                    }
                     self.judge(&flow.orig, event.time, context);
                 }
             }
@@ -323,7 +364,10 @@ impl Detector for DbSweep {
                     ..FirstContact::of(flow, true, event.time)
                 };
                 let theta0 = self.thresholds.theta0;
-                if said == 0 && may_be_a_node(&flow.orig) && self.is_steady(flow) {
+                if said > A_WORD {
+                    let member = (flow.resp.ip, flow.resp_port);
+                    self.visits.pop(&(source_key(&flow.orig), member));
+                } else if self.is_steady(flow) && said == 0 && may_be_a_node(&flow.orig) {
                     self.suspects.lines.excuse(&flow.orig, aim, &contact);
                     return;
                 }
@@ -467,6 +511,56 @@ mod tests {
         }
         bench.finish(1000.0);
         assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+
+    #[test]
+    fn who_comes_back_to_a_few_endpoints_has_them_from_its_configuration() {
+        let store = |n: u16| {
+            let workload = format!("store-{n}");
+            pod(&format!("10.244.3.{}", n + 1), &workload)
+        };
+        // Seeds of a cluster that is down; a service whose stores are not up yet; a probe of health in a pod.
+        let seeds: Vec<_> = (0..7).map(|n| (store(n), 7000)).collect();
+        let stores: Vec<_> = (0..4)
+            .zip(PORTS)
+            .map(|(n, port)| (store(n), port))
+            .collect();
+        for (places, pause, outcome) in [
+            (&seeds, 3.0, Outcome::Refused),
+            (&seeds, 9.0, Outcome::Silent),
+            (&stores, 2.0, Outcome::Refused),
+            (&stores, 10.0, Outcome::Answered),
+        ] {
+            let client = pod("10.244.1.8", "ratings");
+            let mut bench = Bench::new("db-sweep");
+            for round in 0..12 {
+                for (place, port) in places {
+                    let at = f64::from(round) * pause;
+                    bench.tcp(at, (&client, place), *port, outcome, 0);
+                }
+            }
+            bench.finish(200.0);
+            assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+        }
+        // Once, or twice as scanners repeat themselves, and with words, again and again: a sweep.
+        let all: Vec<_> = (0..8)
+            .map(|n| (store(n), PORTS[usize::from(n) % 4]))
+            .collect();
+        for (places, rounds, pause, said) in
+            [(&seeds, 1, 0.0, 0), (&seeds, 3, 1.0, 0), (&all, 9, 5.0, 60)]
+        {
+            let attacker = pod("10.244.1.8", "ratings");
+            let mut bench = Bench::new("db-sweep");
+            for round in 0..rounds {
+                for (place, port) in places {
+                    let at = f64::from(round) * pause;
+                    let outcome = [Outcome::Refused, Outcome::Answered][usize::from(said > 0)];
+                    bench.tcp(at, (&attacker, place), *port, outcome, said);
+                }
+            }
+            bench.finish(200.0);
+            assert!(bench.alerts(), "{rounds} rounds");
+        }
     }
 
     #[test]

@@ -224,6 +224,7 @@ impl HttpBruteforce {
             service: "http",
             user: None,
             secret: asked.secret,
+            size: None,
             code: None,
             began: asked.time,
             decided,

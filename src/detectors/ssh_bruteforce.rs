@@ -52,40 +52,92 @@ const SESSION_BYTES: u64 = 6 * 1024;
 const SESSION_TURNS: u32 = 40;
 /// A password is thought about: by the server, which answers a wrong one late, or by somebody who types it.
 const PASSWORD_TAKES: Duration = Duration::from_millis(300);
+/// How much longer than the request for the service (17 bytes, as its answer) a request is that offers a key: an Ed25519
+/// key, the shortest there is, takes 107 bytes and the user's name, padded to blocks of 8 or 16.
+const KEY_IS_LONGER: u64 = 96;
+/// From here on it is no password either: OpenSSH pads them to 128 bytes, if they are long.
+const NO_PASSWORD: u64 = 128;
+/// How much longer it is than that when it can't ask merely what may be tried: that takes 31 bytes and a name.
+const MORE_THAN_ASKED: u64 = 32;
+/// How much longer it is when it is no such question, unless the name has thirty letters.
+const NO_QUESTION: u64 = 48;
+/// As often OpenSSH says the same again where nobody is there to type: it tries an empty password thrice.
+const EMPTY: u32 = 2;
+/// Clients that ask first what may be tried.
+const ASKS_FIRST: &[&str] = &["openssh", "dropbear", "putty"];
 
 /// What goes on in a connection after keys were agreed on.
 ///
 /// RFC 4252: the client asks for the service (answered by 17 bytes), then tries methods one after the other. A refusal
 /// lists the methods that may go on (24 bytes and more), success is a message of one byte. Sizes differ by cipher, their
-/// order doesn't.
+/// order doesn't, nor by how much one message is longer than another: a request with a key is longer than one with a
+/// password.
 pub(super) struct Dialogue {
     began: Timestamp,
-    as_tool: bool,
+    client: Client,
     encrypted: bool,
     answers: u32,
     answer_bytes: u64,
     /// The shortest answer so far.
     shortest: u32,
+    /// The first answer: 17 bytes.
+    service: u32,
     asked: Option<Turn>,
     let_in: Option<Timestamp>,
-    /// Tries that look like passwords: when each began and was answered.
-    tries: Vec<(Timestamp, Timestamp)>,
+    /// The first request, if it may bear a password: a try if none follows.
+    only: Option<Try>,
+    /// Requests that bear passwords.
+    tries: Vec<Try>,
+    /// Those that came at once, as long as the one before.
+    repeated: u32,
     /// When the last answer ended.
     answered: Timestamp,
 }
 
+/// A password that was refused.
+#[derive(Clone, Copy, Debug)]
+struct Try {
+    began: Timestamp,
+    decided: Timestamp,
+    /// Bytes of the request: another number is another password, or another user.
+    bytes: u64,
+}
+
+/// What kind of program the client says it is.
+#[derive(Clone, Copy, Default, Debug)]
+struct Client {
+    /// A library that guessing tools are built on.
+    tool: bool,
+    /// One that asks first what may be tried.
+    asks_first: bool,
+}
+
+impl Client {
+    fn of(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let among = |names: &[&str]| names.iter().any(|part| name.contains(part));
+        Self {
+            tool: among(TOOLS),
+            asks_first: among(ASKS_FIRST),
+        }
+    }
+}
+
 impl Dialogue {
-    const fn new(began: Timestamp, as_tool: bool) -> Self {
+    const fn new(began: Timestamp, client: Client) -> Self {
         Self {
             began,
-            as_tool,
+            client,
             encrypted: false,
             answers: 0,
             answer_bytes: 0,
             shortest: u32::MAX,
+            service: 0,
             asked: None,
             let_in: None,
+            only: None,
             tries: Vec::new(),
+            repeated: 0,
             answered: began,
         }
     }
@@ -94,7 +146,13 @@ impl Dialogue {
     pub(super) fn after_keys(began: Timestamp) -> Self {
         Self {
             encrypted: true,
-            ..Self::new(began, false)
+            ..Self::new(
+                began,
+                Client {
+                    tool: false,
+                    asks_first: false,
+                },
+            )
         }
     }
 
@@ -122,21 +180,73 @@ impl Dialogue {
             return;
         }
         self.shortest = self.shortest.min(turn.smallest);
-        let thought = turn.start.since(asked.end) >= PASSWORD_TAKES
-            || asked.start.since(self.answered) >= PASSWORD_TAKES;
-        self.answered = turn.end;
-        // A server without delay refuses passwords as soon as keys. A guessing tool offers no keys, but asks what may be
-        // tried first.
-        let guessed = self.as_tool && self.answers > 2;
-        if self.answers > 1 && (thought || guessed) && self.tries.len() < MAX_TRIES {
-            self.tries.push((asked.start, turn.end));
+        let before = std::mem::replace(&mut self.answered, turn.end);
+        let this = Try {
+            began: asked.start,
+            decided: turn.end,
+            bytes: asked.bytes,
+        };
+        let longer = asked.bytes.saturating_sub(self.service.into());
+        match self.answers {
+            1 => self.service = turn.smallest,
+            2 => {
+                // Some say that they are OpenSSH and don't ask first.
+                self.client.asks_first &= longer < NO_QUESTION;
+                if self.client.asks_first || longer >= NO_PASSWORD {
+                    return;
+                }
+                if thought(&asked, turn, before) {
+                    self.tried(this, before);
+                } else {
+                    let bears = (MORE_THAN_ASKED..KEY_IS_LONGER).contains(&longer);
+                    self.only = bears.then_some(this);
+                }
+            }
+            _ => {
+                let short = longer < KEY_IS_LONGER;
+                // Keys are offered before passwords.
+                let later = !self.tries.is_empty();
+                let late = thought(&asked, turn, before) || self.client.tool;
+                if short || (later || late) && longer < NO_PASSWORD {
+                    self.tried(this, before);
+                }
+            }
         }
+    }
+
+    /// Takes a try.
+    fn tried(&mut self, this: Try, before: Timestamp) {
+        self.only = None;
+        let at_once = self.client.asks_first && this.began.since(before) < PASSWORD_TAKES;
+        let few = self.tries.len() <= 1;
+        // What a program without anybody to type says at once is no other password, but perhaps another method.
+        if at_once
+            && let Some(last) = self.tries.last_mut()
+            && (few || last.bytes == this.bytes)
+        {
+            self.repeated += u32::from(last.bytes == this.bytes);
+            (last.decided, last.bytes) = (this.decided, this.bytes);
+        } else if self.tries.len() < MAX_TRIES {
+            self.tries.push(this);
+        }
+    }
+
+    /// All that was tried, if nobody was let in.
+    fn refused(&self) -> impl Iterator<Item = &Try> {
+        let empty = self.tries.len() == 1 && self.repeated >= EMPTY;
+        let tries = self.tries.iter().filter(move |_| !empty);
+        tries.chain(&self.only)
     }
 
     /// Whether it came to more than a login.
     const fn is_session(&self) -> bool {
         self.answer_bytes > SESSION_BYTES || self.answers > SESSION_TURNS
     }
+}
+
+/// Whether the server thought about it, or somebody typed it.
+fn thought(asked: &Turn, answer: &Turn, before: Timestamp) -> bool {
+    answer.start.since(asked.end) >= PASSWORD_TAKES || asked.start.since(before) >= PASSWORD_TAKES
 }
 
 struct SshBruteforce {
@@ -148,14 +258,13 @@ impl SshBruteforce {
     fn message(&mut self, flow: &Arc<FlowInfo>, message: &SshMessage, time: Timestamp) {
         match message {
             SshMessage::Client(name) => {
-                let name = name.to_ascii_lowercase();
-                let as_tool = TOOLS.iter().any(|tool| name.contains(tool));
-                self.open.put(flow.id, Dialogue::new(time, as_tool));
+                self.open
+                    .put(flow.id, Dialogue::new(time, Client::of(name)));
             }
             SshMessage::Encrypted => {
                 let dialogue = self
                     .open
-                    .get_or_insert_mut(flow.id, || Dialogue::new(time, false));
+                    .get_or_insert_mut(flow.id, || Dialogue::new(time, Client::default()));
                 dialogue.encrypted = true;
             }
             SshMessage::Server(_) => {}
@@ -179,8 +288,16 @@ impl SshBruteforce {
         if let Some(time) = time
             && let Some(dialogue) = self.open.pop(&flow.id)
         {
-            self.refusals(flow, &dialogue, context, out);
-            self.decide(flow, &dialogue, (dialogue.began, time, true), context, out);
+            // What came before a session may be the request that was granted.
+            for this in &dialogue.tries {
+                self.decide(flow, &dialogue, (this, false), context, out);
+            }
+            let whole = Try {
+                began: dialogue.began,
+                decided: time,
+                bytes: 0,
+            };
+            self.decide(flow, &dialogue, (&whole, true), context, out);
         }
     }
 
@@ -189,25 +306,13 @@ impl SshBruteforce {
         let Some(dialogue) = self.open.pop(&flow.id) else {
             return;
         };
-        if dialogue.answers < 2 {
-            return;
+        if dialogue.answers > 1 && dialogue.refused().next().is_none() {
+            context.remark(SPEC.id, flow, || {
+                "nothing was refused but keys or empty passwords: nobody guesses those".into()
+            });
         }
-        self.refusals(flow, &dialogue, context, out);
-        if dialogue.tries.is_empty() {
-            let times = (dialogue.began, dialogue.answered, false);
-            self.decide(flow, &dialogue, times, context, out);
-        }
-    }
-
-    fn refusals(
-        &mut self,
-        flow: &Arc<FlowInfo>,
-        dialogue: &Dialogue,
-        context: &Context<'_>,
-        out: &mut Findings,
-    ) {
-        for &(began, decided) in &dialogue.tries {
-            self.decide(flow, dialogue, (began, decided, false), context, out);
+        for this in dialogue.refused() {
+            self.decide(flow, &dialogue, (this, false), context, out);
         }
     }
 
@@ -215,7 +320,7 @@ impl SshBruteforce {
         &mut self,
         flow: &Arc<FlowInfo>,
         dialogue: &Dialogue,
-        (began, decided, success): (Timestamp, Timestamp, bool),
+        (this, success): (&Try, bool),
         context: &Context<'_>,
         out: &mut Findings,
     ) {
@@ -224,11 +329,12 @@ impl SshBruteforce {
             service: "ssh",
             user: None,
             secret: None,
+            size: Some(this.bytes),
             code: None,
-            began,
-            decided,
+            began: this.began,
+            decided: this.decided,
             success,
-            as_tool: dialogue.as_tool,
+            as_tool: dialogue.client.tool,
         };
         self.guessing.take(&attempt, context, out);
     }

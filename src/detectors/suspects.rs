@@ -97,9 +97,10 @@ impl<K: Ord + Copy> Suspects<K> {
         }
     }
 
-    /// A source's evidence is enough, as of `time`.
+    /// A source's evidence is enough, as of `time`, or as of when that was noted before, if it is earlier.
     pub(super) fn note(&mut self, key: SourceKey, time: Timestamp) {
-        self.waiting.entry(key).or_insert(time);
+        let since = self.waiting.entry(key).or_insert(time);
+        *since = time.min(*since);
     }
 
     /// Whether a source is to be reported soon anyway.

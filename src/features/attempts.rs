@@ -53,6 +53,9 @@ pub struct Attempt<'a> {
     pub user: Option<&'a Arc<str>>,
     /// A mark of the secret that was offered, where it is in clear.
     pub secret: Option<SecretMark>,
+    /// How long what hides user and secret is, where they are not in clear: another length is another user or secret,
+    /// the same says nothing.
+    pub size: Option<u64>,
     /// The server's word for a refusal.
     pub code: Option<&'a Arc<str>>,
     /// When the client began to log in.

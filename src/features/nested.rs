@@ -28,6 +28,9 @@ const KEYS_FROM_CLIENT: std::ops::RangeInclusive<u32> = 40..=6000;
 const KEYS_FROM_SERVER: std::ops::RangeInclusive<u32> = 150..=6000;
 /// The packet that takes new keys into use.
 const NEW_KEYS: u32 = 16;
+/// It is mostly zeros: a carrier that compresses (WebSockets do, unless told otherwise) makes so much of it, its own frame
+/// included.
+const NEW_KEYS_COMPRESSED: u32 = 10;
 /// How far apart the requests for a service and its grant may be: what carries one direction may add more.
 const SERVICE_SLACK: u32 = 16;
 /// SSH requests its service in a packet of this many bytes, whatever the cipher.
@@ -44,10 +47,13 @@ pub fn begins_ssh(records: &[Sized]) -> Option<usize> {
     let mut numbered = records.iter().enumerate();
     let found = numbered.find(|&(at, &(direction, bytes))| {
         direction == Orig
-            && (NEW_KEYS..=NEW_KEYS + MAX_OVERHEAD).contains(&bytes)
+            && (NEW_KEYS_COMPRESSED..=NEW_KEYS + MAX_OVERHEAD).contains(&bytes)
             && starts_run(records, at)
             && exchanged_keys(&runs, at)
-            && service_granted(records.get(at + 1..).unwrap_or_default(), bytes - NEW_KEYS)
+            && service_granted(
+                records.get(at + 1..).unwrap_or_default(),
+                bytes.saturating_sub(NEW_KEYS),
+            )
     });
     found.map(|(at, _)| at)
 }
@@ -132,7 +138,9 @@ fn service_granted(after: &[Sized], overhead: u32) -> bool {
 /// Different sizes from which a grid can be told.
 const MIN_SIZES: usize = 8;
 /// Carriers' headers grow with what they carry: frames of WebSockets at 126 bytes, and nothing else below 64 kB.
-const SIZE_CLASS: u32 = 140;
+const SIZE_CLASS: u32 = 132;
+/// A carrier's own signs of life are shorter; a packet with its check is not.
+const SMALLEST_PACKET: u32 = 16;
 const GRID: u32 = 4;
 
 /// Bits by which sizes lie on a grid of four bytes, as those of SSH's padded packets do: −log2 of the probability that as
@@ -149,6 +157,7 @@ pub fn grid_bits(records: &[Sized]) -> f64 {
                 .iter()
                 .filter(|(from, bytes)| *from == direction && (*bytes < SIZE_CLASS) == small)
                 .map(|(_, bytes)| *bytes)
+                .filter(|bytes| *bytes >= SMALLEST_PACKET)
                 .collect();
             different += sizes.len();
             let mut remainders = [0_usize; GRID as usize];
@@ -294,6 +303,44 @@ mod tests {
         for cut in 0..11 {
             assert_eq!(begins_ssh(&inside[..cut]), None, "{cut}");
         }
+    }
+
+    #[test]
+    fn ssh_begins_inside_a_carrier_that_compresses() {
+        // The lists of algorithms and the packet of zeros shrink; what is encrypted grows, mostly by the same.
+        let said: [(Direction, &[u32]); 24] = [
+            (Orig, &[260]),
+            (Resp, &[303]),
+            (Orig, &[49]),
+            (Resp, &[45]),
+            (Orig, &[375]),
+            (Resp, &[316]),
+            (Orig, &[1222]),
+            (Resp, &[1574]),
+            (Orig, &[14, 56]),
+            (Resp, &[52]),
+            (Orig, &[72]),
+            (Resp, &[84]),
+            (Orig, &[154]),
+            (Resp, &[108]),
+            (Orig, &[322]),
+            (Resp, &[34]),
+            (Orig, &[124]),
+            (Resp, &[674, 194]),
+            (Orig, &[190]),
+            (Resp, &[80]),
+            (Orig, &[48]),
+            (Resp, &[1862, 1862, 6]),
+            (Orig, &[10]),
+            (Resp, &[1862, 134]),
+        ];
+        let each = said.into_iter();
+        let records: Vec<Sized> = each
+            .flat_map(|(end, sizes)| sizes.iter().map(move |&bytes| (end, bytes)))
+            .collect();
+        assert_eq!(begins_ssh(&records), Some(8));
+        let bits = grid_bits(&records[8..]);
+        assert!(bits >= 8.0, "{bits}");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::time::Timestamp;
 const MAX_PATHS: usize = 4;
 /// Different sizes told apart.
 const MAX_SIZES: usize = 32;
-/// Sizes as various as this, in both directions, are those of content and not of a form.
-const MIN_SIZES: usize = 6;
+/// Sizes as various as this, in each direction and in both together, are those of content and not of a form.
+const MIN_SIZES: usize = 4;
+const MIN_ALL_SIZES: usize = 12;
 /// Bodies judged from which their looks count.
 const MIN_JUDGED: u64 = 8;
 /// Most of them.
@@ -149,7 +150,9 @@ impl Poll {
     fn evidence(&self, thresholds: &Thresholds) -> Vec<Evidence> {
         let span = self.last.since(self.first).as_secs_f64();
         let every = span / self.exchanges.max(1) as f64;
-        let various = self.up.sizes.len() >= MIN_SIZES && self.down.sizes.len() >= MIN_SIZES;
+        let sizes = [self.up.sizes.len(), self.down.sizes.len()];
+        let various = sizes.iter().all(|count| *count >= MIN_SIZES)
+            && sizes.iter().sum::<usize>() >= MIN_ALL_SIZES;
         let (up, down) = (self.up.looks(), self.down.looks());
         if self.exchanges < thresholds.min_polls
             || every > thresholds.slowest_poll_secs

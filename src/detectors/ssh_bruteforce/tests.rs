@@ -26,6 +26,16 @@ const CIPHERS: [Cipher; 3] = [chacha, gcm, ctr];
 /// Client's and server's messages of a login before anything is tried, and what a refusal takes.
 const SERVICE: (u32, u32) = (17, 17);
 const REFUSAL: u32 = 24;
+/// Letters of a user's name.
+const USER: u32 = 6;
+/// What a key, and what any other method takes in a request, besides the name.
+const KEY: u32 = 107;
+const INTERACTIVE: u32 = 55;
+
+/// A password as OpenSSH pads it: to 64 or 128 bytes with what every packet has.
+fn padded(letters: u32) -> u32 {
+    (40 + USER + letters + 9).div_ceil(64) * 64 - 9
+}
 
 struct Login<'a> {
     client: &'a str,
@@ -71,7 +81,9 @@ fn log_in(
         }
     };
     exchange(SERVICE.0, 0.01, 0.001, SERVICE.1);
-    exchange(45, 0.001, 0.001, REFUSAL);
+    if !login.client.starts_with("paramiko") {
+        exchange(31 + USER, 0.001, 0.001, REFUSAL);
+    }
     for (number, &(asks, think, takes)) in (1..).zip(login.tries) {
         let right = login.let_in && number == login.tries.len();
         exchange(asks, think, takes, if right { 1 } else { REFUSAL });
@@ -190,5 +202,75 @@ fn people_and_programs_that_get_in_are_left_alone() {
         }
         bench.finish(1e5);
         assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+    }
+}
+
+/// One login after the other by `client`, refused as soon as it is tried, `pause` seconds apart: how many findings.
+fn at_once(
+    cipher: Cipher,
+    client: &str,
+    tries: impl Fn(u32) -> Vec<u32>,
+    pause: impl Fn(u32) -> f64,
+) -> usize {
+    let (web, bastion) = ends();
+    let mut bench = Bench::new("ssh-bruteforce");
+    let mut now = 0.0;
+    for n in 0..16 {
+        let tries: Vec<_> = tries(n).iter().map(|&asks| (asks, 0.001, 0.01)).collect();
+        let login = Login {
+            client,
+            tries: &tries,
+            let_in: false,
+            then: &[],
+        };
+        now = log_in(&mut bench, now + pause(n), (&web, &bastion), cipher, &login);
+    }
+    bench.finish(1e4);
+    bench.findings.len()
+}
+
+/// Between half a second and four.
+fn irregular(n: u32) -> f64 {
+    0.5 + f64::from(n * 7 % 11) / 3.0
+}
+
+#[test]
+fn a_server_that_refuses_at_once_is_no_hiding_place() {
+    for cipher in CIPHERS {
+        let one = |n: u32| vec![padded(4 + n % 5)];
+        assert!(at_once(cipher, "OpenSSH_9.6", one, irregular) > 0);
+        let two = |n: u32| vec![INTERACTIVE + USER, padded(4 + n % 5)];
+        assert!(at_once(cipher, "OpenSSH_9.6", two, irregular) > 0);
+        // A library goes straight to the password; so does a tool that says it is OpenSSH.
+        let plain = |n: u32| vec![40 + USER + 5 + n % 9];
+        assert!(at_once(cipher, "paramiko_3.4.0", plain, irregular) > 0);
+        let many = |n: u32| (0..5).map(|k| 40 + USER + 3 + (n + k) % 9).collect();
+        assert!(at_once(cipher, "paramiko_3.4.0", many, |_| 0.05) > 0);
+        // Whom the pace would excuse, the lengths of what it says don't.
+        let users = |n: u32| vec![40 + 3 + n * 5 % 27 + 8];
+        assert!(at_once(cipher, "paramiko_3.4.0", users, |_| 1.0) > 0);
+        assert_eq!(at_once(cipher, "paramiko_3.4.0", |_| vec![54], |_| 1.0), 0);
+    }
+}
+
+#[test]
+fn programs_whose_keys_are_refused_guess_nothing_whenever_they_retry() {
+    for cipher in CIPHERS {
+        let ed25519 = |_: u32| vec![KEY + USER];
+        assert_eq!(at_once(cipher, "OpenSSH_9.6", ed25519, irregular), 0);
+        let three = |_: u32| vec![KEY + USER, 460 + USER, 168 + USER];
+        assert_eq!(at_once(cipher, "OpenSSH_9.6", three, irregular), 0);
+        let none = |_: u32| Vec::new();
+        assert_eq!(at_once(cipher, "OpenSSH_9.6", none, irregular), 0);
+        assert_eq!(at_once(cipher, "Go", none, irregular), 0);
+        let signed = |_: u32| vec![194 + USER];
+        assert_eq!(at_once(cipher, "paramiko_3.4.0", signed, irregular), 0);
+        // Nobody is there to type: three empty passwords.
+        let empty = |_: u32| {
+            let mut all = vec![KEY + USER, INTERACTIVE + USER];
+            all.extend([padded(0); 3]);
+            all
+        };
+        assert_eq!(at_once(cipher, "OpenSSH_9.6", empty, irregular), 0);
     }
 }

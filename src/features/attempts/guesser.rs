@@ -23,6 +23,8 @@ const MAX_SAMPLES: usize = 4;
 const MAX_CODES: usize = 4;
 /// Refusals whose times are kept, to see how soon the next attempt follows.
 const MAX_TIMES: usize = 16;
+/// Changes of length that one program explains: a secret renewed that is wrong as well.
+const MOST_SIZES: u64 = 1;
 /// Refusals elsewhere that make a first success a break-in.
 const MANY_REFUSALS: u64 = 6;
 
@@ -79,6 +81,8 @@ pub struct Guesser {
     accounts: BTreeMap<(Server, User), Account>,
     /// Refusals of another secret than the one before.
     others: u64,
+    /// Refusals of something of another length than the one before.
+    sizes: u64,
     /// When each user's first refusal of the current volley was known.
     users: BTreeMap<User, Timestamp>,
     servers: BTreeSet<Server>,
@@ -108,6 +112,7 @@ impl Guesser {
             mark: 0,
             accounts: BTreeMap::new(),
             others: 0,
+            sizes: 0,
             users: BTreeMap::new(),
             servers: BTreeSet::new(),
             refusals: VecDeque::new(),
@@ -132,15 +137,17 @@ impl Guesser {
         }
         // Behind a node's or an outside address there may be anybody.
         let discount = self.actor.who.identity.kind == IdentityKind::Pod;
-        let mut another = false;
+        let (mut another, mut size) = (false, false);
         let counts = match self.account(attempt) {
             Some(account) => {
                 another = account.is_offered_another(attempt) == Some(true);
+                size = account.is_of_another_size(attempt);
                 account.refuse(attempt, informed, discount)
             }
             None => true,
         };
         self.others = self.others.saturating_add(another.into());
+        self.sizes = self.sizes.saturating_add(size.into());
         if counts {
             self.counted = self.counted.saturating_add(1);
         }
@@ -217,7 +224,8 @@ impl Guesser {
     /// Whether it tries one user again and again as a program does that waits between retries: at a steady pace, or with
     /// growing pauses.
     pub fn is_paced(&self) -> bool {
-        self.users.len() <= 1 && self.others == 0 && self.pauses.are_paced()
+        let same = self.others == 0 && self.sizes <= MOST_SIZES;
+        self.users.len() <= 1 && same && self.pauses.are_paced()
     }
 
     /// How long it usually waits before the next attempt.

@@ -44,6 +44,7 @@ fn attempt<'a>(
         service: "ssh",
         user,
         secret: secret.map(|secret| SecretMark::of(&[secret])),
+        size: None,
         code: None,
         began: Timestamp::from_secs_f64(secs),
         decided: Timestamp::from_secs_f64(secs + 0.1),
