@@ -128,10 +128,7 @@ fn answered(number: u64, time: Timestamp, orig: &Endpoint, resp: Endpoint) -> Ev
         masquerade: None,
     });
     let outcome = Outcome::Answered;
-    Event {
-        time,
-        kind: EventKind::FlowOutcome { flow, outcome },
-    }
+    Event::new(time, EventKind::FlowOutcome { flow, outcome })
 }
 
 fn client(number: u32) -> Endpoint {

@@ -51,9 +51,20 @@ pub struct Event {
     pub time: Timestamp,
     /// What.
     pub kind: EventKind,
+    /// What its flow has shown before.
+    pub before: EventKinds,
 }
 
 impl Event {
+    /// The first of its flow, or one that no flow has.
+    pub const fn new(time: Timestamp, kind: EventKind) -> Self {
+        Self {
+            time,
+            kind,
+            before: EventKinds::NONE,
+        }
+    }
+
     /// The flow it happened to.
     pub const fn flow(&self) -> Option<&Arc<FlowInfo>> {
         match &self.kind {
@@ -149,10 +160,13 @@ pub enum EventKind {
 }
 
 /// A set of event kinds, so that nobody is shown what he would pass over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct EventKinds(u32);
 
 impl EventKinds {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+
     /// How many kinds there are.
     pub const COUNT: usize = 18;
 
@@ -202,6 +216,11 @@ impl EventKinds {
     /// Whether all kinds of another set are in this one.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any kind is in both sets.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// The set of one event's kind alone.

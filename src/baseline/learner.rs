@@ -343,13 +343,11 @@ mod tests {
         for n in numbers {
             let name = format!("db{n}");
             let db = pod("shop", &name, "k2l9q", &format!("10.244.2.{n}"));
-            let event = Event {
-                time: at(60 * n as i64),
-                kind: EventKind::FlowOutcome {
-                    flow: flow(n, &cart, &db, 5432),
-                    outcome: Outcome::Answered,
-                },
+            let kind = EventKind::FlowOutcome {
+                flow: flow(n, &cart, &db, 5432),
+                outcome: Outcome::Answered,
             };
+            let event = Event::new(at(60 * n as i64), kind);
             learner.observe(&event, &PeerNamer::default());
         }
     }

@@ -129,34 +129,41 @@ impl<'a> Deref for Input<'_, 'a> {
 
 /// Reads a frame, opening every tunnel.
 pub fn decode<'a>(frame: &Frame<'a>) -> Packet<'a> {
-    decode_trusting(frame, &|_, _| true)
+    let mut packet = Packet::unread(frame);
+    packet.read(frame, &|_, _| true);
+    packet
 }
 
-/// Reads a frame, opening only the tunnels whose ends `trusts` accepts. A pod that wraps a packet of its own making could
-/// otherwise speak in any other's name.
-pub fn decode_trusting<'a>(frame: &Frame<'a>, trusts: Trust<'_>) -> Packet<'a> {
-    let mut anomalies = Anomalies::default();
-    if (frame.data.len() as u64) < u64::from(frame.wire_len) {
-        anomalies.insert(Anomalies::SNAPLEN);
+impl<'a> Packet<'a> {
+    /// A frame of which nothing was read yet.
+    pub fn unread(frame: &Frame<'a>) -> Self {
+        let mut anomalies = Anomalies::default();
+        if (frame.data.len() as u64) < u64::from(frame.wire_len) {
+            anomalies.insert(Anomalies::SNAPLEN);
+        }
+        Self {
+            time: frame.time,
+            wire_len: frame.wire_len,
+            frames: 1,
+            network: NetworkId::default(),
+            tunnel: None,
+            interface: u64::from(frame.interface) << 32,
+            link: &[],
+            content: Content::Undecodable,
+            anomalies,
+        }
     }
-    let mut packet = Packet {
-        time: frame.time,
-        wire_len: frame.wire_len,
-        frames: 1,
-        network: NetworkId::default(),
-        tunnel: None,
-        interface: u64::from(frame.interface) << 32,
-        link: &[],
-        content: Content::Undecodable,
-        anomalies,
-    };
-    let input = Input {
-        frame: *frame,
-        whole: frame.data,
-        trusts,
-    };
-    link::decode(&input, &mut packet);
-    packet
+
+    /// Reads the frame, opening only the tunnels whose ends `trusts` accepts. A pod that wraps a packet of its own making
+    /// could otherwise speak in any other's name. In place, for what comes of it is large.
+    pub fn read(&mut self, frame: &Frame<'a>, trusts: Trust<'_>) {
+        let input = Input {
+            frame: *frame,
+            whole: frame.data,
+            trusts,
+        };
+        link::decode(&input, self);
+    }
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn no_number_of_strangers_fills_a_detector() {
     for n in 0..STRANGERS {
         let time = began.after(Duration::from_millis(1) * n);
         for kind in events(n, time) {
-            let event = Event { time, kind };
+            let event = Event::new(time, kind);
             peers.observe(&event);
             debuts.observe(&event, &peers);
             let context = Context {

@@ -11,7 +11,8 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
+    Target,
 };
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -349,6 +350,13 @@ fn list(names: &BTreeSet<&'static str>) -> String {
 }
 
 impl Detector for CrackingRig {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::FLOW_ENDED,
+            after: EventKinds::HTTP.and(EventKinds::TLS),
+        }
+    }
+
     fn observe(&mut self, event: &Event, _: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction { flow, transaction } => match transaction {

@@ -5,7 +5,7 @@
 
 use super::db_deeds::{Deed, Kind, Thresholds, Watch};
 use super::db_session::{Answer, Statement};
-use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::StatementClass;
 use crate::event::{Event, EventKinds};
 use crate::telemetry::LossCounts;
@@ -67,6 +67,13 @@ fn judge(product: &'static str, statement: &Statement, answer: &Answer, out: &mu
 struct CredentialDump(Watch);
 
 impl Detector for CredentialDump {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::FLOW_ENDED,
+            after: EventKinds::DATABASE,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         self.0.observe(event, context, out);
     }

@@ -3,7 +3,7 @@
 
 use super::db_deeds::{Deed, Kind, Thresholds, Watch};
 use super::db_session::{Answer, Statement};
-use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::Marks;
 use crate::event::{Event, EventKinds};
 use crate::telemetry::LossCounts;
@@ -87,6 +87,13 @@ fn judge(_: &'static str, statement: &Statement, answer: &Answer, out: &mut Vec<
 struct DbAbuse(Watch);
 
 impl Detector for DbAbuse {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::FLOW_ENDED,
+            after: EventKinds::DATABASE,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         self.0.observe(event, context, out);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::guessing::{Guessing, Thresholds};
-use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{DatabaseEvent, DatabaseMessage, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Attempt, bounded, refuses_credentials};
@@ -224,6 +224,13 @@ fn is_as_tool(user: Option<&str>, database: Option<&str>) -> bool {
 }
 
 impl Detector for DbBruteforce {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::TURN.and(EventKinds::FLOW_ENDED),
+            after: EventKinds::DATABASE,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction {

@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::db_session::{Sessions, Statement, Step};
 use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
+    Target,
 };
 use crate::dissect::{DatabaseMessage, HttpRequest, Marks, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -398,6 +399,13 @@ impl Pair {
 }
 
 impl Detector for DbInjection {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::FLOW_ENDED,
+            after: EventKinds::DATABASE.and(EventKinds::HTTP),
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction { flow, transaction } => match transaction {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::guessing::{Guessing, Thresholds};
-use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{HttpRequest, HttpResponse, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Attempt, bounded};
@@ -255,6 +255,13 @@ fn is_login(path: &str) -> bool {
 }
 
 impl Detector for HttpBruteforce {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::FLOW_ENDED,
+            after: EventKinds::HTTP,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction { flow, transaction } => match transaction {

@@ -18,7 +18,8 @@ use super::newness::newness;
 use super::ssh_bruteforce::Dialogue;
 use super::watch::{Watch, Watched, at_least, weigh};
 use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
+    Target,
 };
 use crate::dissect::{SshMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -315,6 +316,15 @@ fn finding(source: &Watched<Logins>) -> Finding {
 }
 
 impl Detector for LateralLogin {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::TURN
+                .and(EventKinds::EXCHANGE)
+                .and(EventKinds::FLOW_ENDED),
+            after: EventKinds::SSH,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction {

@@ -216,8 +216,30 @@ pub struct StateSize {
     pub limit: usize,
 }
 
+/// Kinds of events that mean something only in flows that have shown something else before.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Follows {
+    /// These kinds are shown
+    pub kinds: EventKinds,
+    /// once the flow has had one of these.
+    pub after: EventKinds,
+}
+
+impl Follows {
+    /// Whether an event is of such a kind, and of a flow that has shown nothing of what it must follow.
+    pub const fn passes_over(self, event: &Event) -> bool {
+        self.kinds.contains(EventKinds::of(&event.kind)) && !event.before.meets(self.after)
+    }
+}
+
 /// One detection method with its state.
 pub trait Detector: Send {
+    /// What it need not be shown of every flow. Most flows are none of a detector's business, and their turns and their ends
+    /// are the most frequent events.
+    fn follows(&self) -> Follows {
+        Follows::default()
+    }
+
     /// Looks at an event.
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings);
 

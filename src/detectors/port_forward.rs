@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::watch::{Watch, Watched, weigh};
 use super::{
-    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
+    Target,
 };
 use crate::baseline::Maturity;
 use crate::dissect::{HttpRequest, Transaction, TunnelOpened};
@@ -494,6 +495,13 @@ fn takes_streams(flow: &FlowInfo, context: &Context<'_>) -> Option<Component> {
 }
 
 impl Detector for PortForward {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::EXCHANGE.and(EventKinds::FLOW_ENDED),
+            after: EventKinds::TUNNEL.and(EventKinds::TLS),
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::FlowOutcome {

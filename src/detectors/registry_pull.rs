@@ -12,7 +12,9 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::registries::{Visit, Visits, is_registry, registry_inside};
-use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
+};
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::bounded;
@@ -346,6 +348,13 @@ fn finding(visit: &Visit<Facts>, evidence: Vec<Evidence>) -> Finding {
 }
 
 impl Detector for RegistryPull {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::TURN,
+            after: EventKinds::HTTP.and(EventKinds::TLS),
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction {

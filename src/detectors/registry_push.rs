@@ -13,7 +13,9 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::registries::{Visit, Visits, is_registry, registry_inside};
-use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
+use super::{
+    Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
+};
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{SourceKey, bounded, source_key};
@@ -390,6 +392,13 @@ fn finding(visit: &Visit<Facts>, evidence: Vec<Evidence>) -> Finding {
 }
 
 impl Detector for RegistryPush {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::TURN,
+            after: EventKinds::HTTP.and(EventKinds::TLS),
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::guessing::{Guessing, Thresholds};
-use super::{Context, Detector, DetectorSpec, Findings, StateSize};
+use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{SshMessage, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Attempt, bounded};
@@ -341,6 +341,13 @@ impl SshBruteforce {
 }
 
 impl Detector for SshBruteforce {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::TURN.and(EventKinds::FLOW_ENDED),
+            after: EventKinds::SSH,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         match &event.kind {
             EventKind::Transaction {

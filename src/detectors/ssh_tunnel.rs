@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::channels::{Channel, Channels, Verdict, channel_key};
 use super::newness::{bare_address, newness};
-use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, StateSize};
+use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, Follows, StateSize};
 use crate::dissect::{SshMessage, TlsRecords, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{begins_ssh, bounded, goes_out, grid_bits};
@@ -275,6 +275,13 @@ impl SshTunnel {
 }
 
 impl Detector for SshTunnel {
+    fn follows(&self) -> Follows {
+        Follows {
+            kinds: EventKinds::TURN,
+            after: EventKinds::SSH,
+        }
+    }
+
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         let (flow, news) = match &event.kind {
             EventKind::Transaction {

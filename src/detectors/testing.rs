@@ -1,5 +1,6 @@
 //! Events written by hand, and a detector to show them to.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -80,6 +81,8 @@ pub(super) struct Bench {
     baseline: Option<Baseline>,
     learner: Learner,
     flows: u64,
+    /// What each flow has shown.
+    had: HashMap<FlowId, EventKinds>,
     pub(super) alert_bits: f64,
     pub(super) findings: Vec<Finding>,
 }
@@ -102,6 +105,7 @@ impl Bench {
             baseline: None,
             learner: Learner::default(),
             flows: 0,
+            had: HashMap::new(),
             alert_bits: signature.alert_bits,
             findings: Vec::new(),
         }
@@ -122,7 +126,13 @@ impl Bench {
 
     pub(super) fn event(&mut self, secs: f64, kind: EventKind) {
         let time = Timestamp::from_secs_f64(secs);
-        let event = Event { time, kind };
+        let mut event = Event::new(time, kind);
+        if let Some(flow) = event.flow() {
+            let had = self.had.entry(flow.id).or_default();
+            let before = *had;
+            *had = before.and(EventKinds::of(&event.kind));
+            event.before = before;
+        }
         self.peers.observe(&event);
         self.releases.observe(&event);
         self.learner.observe(&event, &self.peers);
@@ -138,7 +148,8 @@ impl Bench {
             replicas: &self.replicas,
             trace: None,
         };
-        if self.sees.contains(EventKinds::of(&event.kind)) {
+        let follows = self.detector.follows();
+        if self.sees.contains(EventKinds::of(&event.kind)) && !follows.passes_over(&event) {
             self.detector.observe(&event, &context, &mut self.findings);
         }
         self.detector.tick(time, &context, &mut self.findings);

@@ -198,10 +198,7 @@ mod tests {
             service: None,
             masquerade: None,
         };
-        Event {
-            time,
-            kind: EventKind::FlowOpened(Arc::new(flow)),
-        }
+        Event::new(time, EventKind::FlowOpened(Arc::new(flow)))
     }
 
     #[test]

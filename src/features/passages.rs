@@ -103,12 +103,17 @@ impl Passage {
     }
 
     fn add(&mut self, turn: &Turn, pod: Direction) {
-        let way = usize::from(turn.direction == pod);
-        if let (Some(bytes), Some(packets)) = (self.bytes.get_mut(way), self.packets.get_mut(way)) {
-            *bytes = bytes.saturating_add(turn.bytes);
-            *packets = packets.saturating_add(turn.packets);
-        }
+        count(&mut self.bytes, &mut self.packets, turn, pod);
         self.answer = self.answer.max(turn.end);
+    }
+}
+
+/// A turn adds to what the pod heard, or to what it said.
+fn count(bytes: &mut [u64; 2], packets: &mut [u32; 2], turn: &Turn, pod: Direction) {
+    let way = usize::from(turn.direction == pod);
+    if let (Some(bytes), Some(packets)) = (bytes.get_mut(way), packets.get_mut(way)) {
+        *bytes = bytes.saturating_add(turn.bytes);
+        *packets = packets.saturating_add(turn.packets);
     }
 }
 
@@ -237,15 +242,15 @@ impl Passages {
 
     /// The curve goes on.
     fn rise(&mut self, turn: &Turn) {
-        let mut sums = self.sums(Timestamp::MAX);
-        sums.add(turn, self.pod);
-        let burst = Burst {
+        let last = self.curve.last();
+        let mut burst = Burst {
             start: turn.start,
             // In order, whatever the stamps.
             end: turn.end.max(self.known()),
-            bytes: sums.bytes,
-            packets: sums.packets,
+            bytes: last.map_or([0, 0], |last| last.bytes),
+            packets: last.map_or([0, 0], |last| last.packets),
         };
+        count(&mut burst.bytes, &mut burst.packets, turn, self.pod);
         match self.curve.last_mut() {
             Some(last)
                 if turn.start.since(last.end) <= BURST
@@ -261,10 +266,12 @@ impl Passages {
         }
         if self.curve.len() > MOST_BURSTS {
             // What lies far back may be coarse; a silence stays as long as it can.
+            let nanos =
+                |one: Timestamp, other: Timestamp| one.nanos().saturating_sub(other.nanos());
             let cost = |at: &usize| {
                 let (one, next) = (&self.curve[*at], &self.curve[at + 1]);
-                let age = burst.end.since(next.end) + LONGEST_BURST;
-                next.end.since(one.start).as_nanos() / age.as_millis().max(1)
+                let age = nanos(burst.end, next.end).max(0) / 1_000_000;
+                nanos(next.end, one.start).max(0) / (age + LONGEST_BURST.as_millis() as i64)
             };
             if let Some(at) = (0..MOST_BURSTS).min_by_key(cost) {
                 let first = self.curve.remove(at);

@@ -65,10 +65,19 @@ impl Knowledge {
 struct Detection {
     signatures: SignatureSet,
     detectors: Vec<(EventKinds, Box<dyn Detector>)>,
-    /// By kind of event, the places of the detectors that it is shown to.
-    shown: [Vec<u16>; EventKinds::COUNT],
+    /// By kind of event, to whom it is shown.
+    shown: [Vec<Shown>; EventKinds::COUNT],
     correlator: Correlator,
     findings: Findings,
+}
+
+/// A detector that is shown a kind of event.
+#[derive(Clone, Copy)]
+struct Shown {
+    /// Its place.
+    at: u16,
+    /// Only of flows that have shown one of these; of all if it is empty.
+    after: EventKinds,
 }
 
 /// What the analysis comes to.
@@ -152,9 +161,11 @@ impl Analysis {
         };
         let detection = &mut self.detection;
         let kind = EventKinds::of(&event.kind).place();
-        for at in &detection.shown[kind] {
-            let (_, detector) = &mut detection.detectors[usize::from(*at)];
-            detector.observe(event, &context, &mut detection.findings);
+        for shown in &detection.shown[kind] {
+            if shown.after == EventKinds::NONE || event.before.meets(shown.after) {
+                let (_, detector) = &mut detection.detectors[usize::from(shown.at)];
+                detector.observe(event, &context, &mut detection.findings);
+            }
         }
         detection.accept(losses, packets);
         if let Some(explainer) = &mut self.explainer {
@@ -453,11 +464,18 @@ impl Detection {
     }
 }
 
-fn shown(detectors: &[(EventKinds, Box<dyn Detector>)]) -> [Vec<u16>; EventKinds::COUNT] {
+fn shown(detectors: &[(EventKinds, Box<dyn Detector>)]) -> [Vec<Shown>; EventKinds::COUNT] {
     let mut shown = [const { Vec::new() }; EventKinds::COUNT];
-    for (at, (sees, _)) in (0..).zip(detectors) {
+    for (at, (sees, detector)) in (0..).zip(detectors) {
+        let follows = detector.follows();
         for kind in sees.places() {
-            shown[kind].push(at);
+            let after = EventKinds::NONE;
+            shown[kind].push(Shown { at, after });
+        }
+        for kind in follows.kinds.places() {
+            for shown in shown[kind].iter_mut().filter(|shown| shown.at == at) {
+                shown.after = follows.after;
+            }
         }
     }
     shown

@@ -37,10 +37,10 @@ impl Back {
         } = self;
         batch.take(|event, packets, losses| {
             if let Some(analysis) = analysis {
-                analysis.observe(&event, journal, losses, packets);
+                analysis.observe(event, journal, losses, packets);
             }
             if let Some(messages) = messages {
-                messages.observe(&event);
+                messages.observe(event);
             }
             if let Some(flows) = flows {
                 flows.observe(event);

@@ -50,10 +50,10 @@ impl Batch {
         self.events.len() >= ENOUGH
     }
 
-    /// Hands out all events, each with the packets and losses there were by then.
-    pub(super) fn take(&mut self, mut each: impl FnMut(Event, u64, &LossCounts)) {
+    /// Shows all events, each with the packets and losses there were by then, and forgets them.
+    pub(super) fn take(&mut self, mut each: impl FnMut(&Event, u64, &LossCounts)) {
         let mut marks = self.marks.iter().peekable();
-        for (at, event) in self.events.drain(..).enumerate() {
+        for (at, event) in self.events.iter().enumerate() {
             while marks.next_if(|mark| mark.end <= at).is_some() {}
             if let Some(mark) = marks.peek()
                 && let Some(losses) = self.losses.get(mark.losses)
@@ -61,6 +61,7 @@ impl Batch {
                 each(event, mark.packets, losses);
             }
         }
+        self.events.clear();
         self.marks.clear();
         self.losses.clear();
     }
@@ -85,16 +86,14 @@ mod tests {
                 source: Source::None,
             },
         };
-        Event {
-            time: Timestamp::from_secs(secs),
-            kind: EventKind::Resolution {
-                actor: end.clone(),
-                target: end,
-                network: NetworkId::default(),
-                hardware: None,
-                reply: false,
-            },
-        }
+        let kind = EventKind::Resolution {
+            actor: end.clone(),
+            target: end,
+            network: NetworkId::default(),
+            hardware: None,
+            reply: false,
+        };
+        Event::new(Timestamp::from_secs(secs), kind)
     }
 
     #[test]

@@ -7,9 +7,9 @@ use super::Stats;
 use super::translation::{self, Unsettled};
 use crate::address::{Mac, NetworkId, is_group};
 use crate::capture::Frame;
-use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport, decode_trusting};
+use crate::decode::{Anomalies, Content, Datagram, MAX_DEPTH, Packet, Transport};
 use crate::dissect::{Carrier, Echoes, FlowDissector, Progress, Segment, Transaction};
-use crate::event::{Endpoint, Event, EventKind, FlowInfo};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::flow::{
     Chunk, Defrag, Dialogue, Ending, Exchange, FlowConfig, FlowId, FlowRecord, FlowSink, FlowStart,
     FlowTable, Inspection, Interest, Outcome, Protocol, Translation, Turn, View,
@@ -41,6 +41,8 @@ const ENDINGS: usize = 256;
 #[derive(Debug)]
 struct FlowState {
     info: Arc<FlowInfo>,
+    /// What was told of it.
+    told: EventKinds,
     dissector: Option<Box<FlowDissector>>,
     echoes: Option<Box<Echoes>>,
     app: Option<&'static str>,
@@ -72,7 +74,8 @@ impl Front {
     ) -> Option<FlowId> {
         self.latest = None;
         self.stats.frame(frame.time, frame.wire_len);
-        let packet = decode_trusting(frame, &|src, dst| carries(journal, frame.time, src, dst));
+        let mut packet = Packet::unread(frame);
+        packet.read(frame, &|src, dst| carries(journal, frame.time, src, dst));
         if packet.anomalies.contains(Anomalies::FORGED) {
             self.losses.add(Loss::TunnelRefused);
         }
@@ -282,16 +285,14 @@ fn resolution(
         ip,
         who: journal.resolve(packet.network, ip, packet.time),
     };
-    events.push(Event {
-        time: packet.time,
-        kind: EventKind::Resolution {
-            actor: end(actor),
-            target: end(target),
-            network: packet.network,
-            hardware,
-            reply,
-        },
-    });
+    let kind = EventKind::Resolution {
+        actor: end(actor),
+        target: end(target),
+        network: packet.network,
+        hardware,
+        reply,
+    };
+    events.push(Event::new(packet.time, kind));
 }
 
 /// Hears the flow table, asks the journal, feeds the dissectors, writes events.
@@ -305,31 +306,33 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn event(&mut self, time: Timestamp, kind: EventKind) {
-        self.events.push(Event { time, kind });
+    /// Tells something of a flow, of which so much was told before.
+    fn event(&mut self, told: &mut EventKinds, time: Timestamp, kind: EventKind) {
+        let before = *told;
+        *told = before.and(EventKinds::of(&kind));
+        self.events.push(Event { time, kind, before });
     }
 
-    fn exchange(&mut self, state: &FlowState, time: Timestamp, exchange: Exchange) {
-        let flow = Arc::clone(&state.info);
-        let app = state.app;
-        self.event(
-            time,
-            EventKind::Exchange {
-                flow,
-                exchange,
-                app,
-            },
-        );
+    fn exchange(&mut self, state: &mut FlowState, time: Timestamp, exchange: Exchange) {
+        let kind = EventKind::Exchange {
+            flow: Arc::clone(&state.info),
+            exchange,
+            app: state.app,
+        };
+        self.event(&mut state.told, time, kind);
     }
 
     /// What the dissector understood becomes events.
-    fn tell(&mut self, flow: &Arc<FlowInfo>, time: Timestamp) {
-        let event = |transaction| Event {
-            time,
-            kind: EventKind::Transaction {
-                flow: Arc::clone(flow),
+    fn tell(&mut self, state: &mut FlowState, time: Timestamp) {
+        let FlowState { info, told, .. } = state;
+        let event = |transaction| {
+            let kind = EventKind::Transaction {
+                flow: Arc::clone(info),
                 transaction,
-            },
+            };
+            let before = *told;
+            *told = before.and(EventKinds::of(&kind));
+            Event { time, kind, before }
         };
         self.events.extend(self.transactions.drain(..).map(event));
     }
@@ -367,9 +370,12 @@ impl FlowSink for Sink<'_> {
             service: None,
             masquerade: None,
         });
-        self.event(start.time, EventKind::FlowOpened(Arc::clone(&info)));
+        let mut told = EventKinds::NONE;
+        let opened = EventKind::FlowOpened(Arc::clone(&info));
+        self.event(&mut told, start.time, opened);
         FlowState {
             info,
+            told,
             dissector: None,
             echoes: None,
             app: None,
@@ -403,14 +409,16 @@ impl FlowSink for Sink<'_> {
         let heard = matches!(outcome, Outcome::Answered | Outcome::Refused);
         self.stats.answered += u64::from(heard);
         let flow = Arc::clone(&state.info);
-        self.event(time, EventKind::FlowOutcome { flow, outcome });
+        let kind = EventKind::FlowOutcome { flow, outcome };
+        self.event(&mut state.told, time, kind);
     }
 
     fn turn(&mut self, state: &mut FlowState, turn: &Turn) {
         // A look-up is two turns, and there are more of them than of anything else.
         if state.app != Some("dns") {
             let flow = Arc::clone(&state.info);
-            self.event(turn.end, EventKind::Turn { flow, turn: *turn });
+            let kind = EventKind::Turn { flow, turn: *turn };
+            self.event(&mut state.told, turn.end, kind);
             if let Some(exchange) = state.dialogue.take(turn) {
                 self.exchange(state, turn.end, exchange);
             }
@@ -422,7 +430,7 @@ impl FlowSink for Sink<'_> {
             let echoes = state.echoes.get_or_insert_default();
             let echo = echoes.feed(header, chunk.direction, chunk.data);
             self.transactions.extend(echo.map(Transaction::Echo));
-            self.tell(&state.info, chunk.time);
+            self.tell(state, chunk.time);
             return Interest::More;
         }
         let carrier = if state.info.protocol == Protocol::Tcp {
@@ -447,14 +455,12 @@ impl FlowSink for Sink<'_> {
             && let Some(app) = app
         {
             let flow = Arc::clone(&state.info);
-            self.events.push(Event {
-                time: chunk.time,
-                kind: EventKind::Recognised { flow, app },
-            });
+            let kind = EventKind::Recognised { flow, app };
+            self.event(&mut state.told, chunk.time, kind);
         }
         state.app = app;
         state.inspection = dissector.inspection();
-        self.tell(&state.info, chunk.time);
+        self.tell(state, chunk.time);
         match progress {
             Progress::More => Interest::More,
             Progress::Done => {
@@ -472,18 +478,18 @@ impl FlowSink for Sink<'_> {
     fn ended(&mut self, mut state: FlowState, record: FlowRecord) {
         let time = record.end;
         if let Some(exchange) = state.dialogue.finish() {
-            self.exchange(&state, time, exchange);
+            self.exchange(&mut state, time, exchange);
         }
-        if let Some(dissector) = state.dissector {
+        if let Some(dissector) = state.dissector.take() {
             dissector.finish(self.transactions);
-            self.tell(&state.info, time);
+            self.tell(&mut state, time);
         }
         let record = Box::new(FlowRecord {
             app: state.app,
             inspection: state.inspection,
             ..record
         });
-        let flow = state.info;
-        self.event(time, EventKind::FlowEnded { flow, record });
+        let flow = Arc::clone(&state.info);
+        self.event(&mut state.told, time, EventKind::FlowEnded { flow, record });
     }
 }

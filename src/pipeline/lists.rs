@@ -79,13 +79,14 @@ pub(super) struct FlowList {
 }
 
 impl FlowList {
-    pub(super) fn observe(&mut self, event: Event) {
-        match event.kind {
+    pub(super) fn observe(&mut self, event: &Event) {
+        match &event.kind {
             EventKind::Transaction { flow, transaction } => {
-                self.live.entry(flow.id).or_default().add(&transaction);
+                self.live.entry(flow.id).or_default().add(transaction);
             }
             EventKind::FlowEnded { flow, record } => {
                 let gist = self.live.remove(&flow.id).and_then(|gist| gist.line());
+                let (flow, record) = (Arc::clone(flow), record.clone());
                 self.ended.push(EndedFlow { flow, record, gist });
             }
             _ => {}

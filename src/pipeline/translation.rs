@@ -166,19 +166,15 @@ mod tests {
 
     fn opened(id: u64, resp: &Endpoint) -> Event {
         let client = pod("shop", "cart", "x2x9k", "10.244.1.7");
-        Event {
-            time: Timestamp::from_secs(1),
-            kind: EventKind::FlowOpened(flow(id, &client, resp, 53)),
-        }
+        let kind = EventKind::FlowOpened(flow(id, &client, resp, 53));
+        Event::new(Timestamp::from_secs(1), kind)
     }
 
     fn outcome(of: &Event) -> Event {
         let flow = Arc::clone(of.flow().unwrap());
         let outcome = Outcome::Answered;
-        Event {
-            time: of.time.after(Duration::from_millis(1)),
-            kind: EventKind::FlowOutcome { flow, outcome },
-        }
+        let time = of.time.after(Duration::from_millis(1));
+        Event::new(time, EventKind::FlowOutcome { flow, outcome })
     }
 
     fn told(events: &[Event]) -> Vec<(u64, String)> {
