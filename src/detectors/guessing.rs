@@ -4,7 +4,8 @@
 //! in series, so a refusal counts for less than the log2(0.8/0.02) = 5.3 bits that it were worth alone. Breadth
 //! (several users, several servers), attempts that follow a refusal at once, and attempts made as tools make them add
 //! theirs. A source that retries one account as a program waits is not reported at all, unless it comes as tools come, or
-//! was there for long before it ever called that server: a program with a wrong secret tries it from its start.
+//! was there for long before it ever called that server: a program with a wrong secret tries it from its start. Nor is it
+//! left alone if its workload's baseline, when a day old, knows no such server, and it is no new release.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Context, Evidence, Family, Finding, Findings, SETTLED, StateSize, Target};
+use crate::baseline::Maturity;
 use crate::event::Endpoint;
 use crate::features::{
     Attempt, Attempts, Callee, Crowd, Guesser, GuesserKey, Role, Server, Taken, source_key,
@@ -158,7 +160,8 @@ impl Guessing {
         let excused = source.mark == 0
             && source.is_paced()
             && source.as_tool < MIN_AS_TOOL
-            && began_late(source, context).is_none();
+            && began_late(source, context).is_none()
+            && !is_new_business(source, context);
         if excused || sum(&evidence) < self.alert_bits {
             return;
         }
@@ -224,6 +227,16 @@ fn began_late(source: &Guesser, context: &Context<'_>) -> Option<Duration> {
     let callee = Callee::of(flow, context.peers);
     let watched = context.debuts.watched_before(flow.orig.ip, &callee)?;
     (watched >= SETTLED.max(source.pause() * 3) && !context.is_learned(flow)).then_some(watched)
+}
+
+/// Whether a workload known for a day and more never had business with the server that refuses it, and no new release of
+/// it explains that it has now.
+fn is_new_business(source: &Guesser, context: &Context<'_>) -> bool {
+    let profile = context.profile(&source.actor);
+    profile.is_some_and(|profile| profile.maturity() == Maturity::Stable)
+        && source.samples.first().is_some_and(|flow| {
+            !context.is_learned(flow) && context.release(&flow.orig, source.last).is_none()
+        })
 }
 
 /// Bits over families, as they will be counted.

@@ -367,6 +367,34 @@ fn an_exact_pace_excuses_only_who_kept_it_from_the_start() {
     }
 }
 
+#[test]
+fn an_exact_pace_excuses_no_workload_that_never_had_business_there() {
+    for (business, alerts) in [(6379, true), (5432, false)] {
+        let mut bench = Bench::new("db-bruteforce");
+        let store = pod("10.244.1.30", "cache");
+        for n in 0..400_u32 {
+            let at = f64::from(n) * 400.0;
+            let server = if business == 5432 {
+                db()
+            } else {
+                store.clone()
+            };
+            let outcome = crate::flow::Outcome::Answered;
+            let ends = (&web(), &server);
+            bench.flow(at, ends, crate::flow::Protocol::Tcp, business, outcome, 500);
+        }
+        let mut bench = bench.learned("db-bruteforce");
+        // The first that is seen of it in this run.
+        for n in 0..60_u32 {
+            let at = 200_000.0 + f64::from(n) * 7.0;
+            let flow = bench.begin(at, (&web(), &db()), crate::flow::Protocol::Tcp, 5432);
+            start(&mut bench, at, &flow, "app", "shop");
+            decide(&mut bench, at + 0.02, &flow, Some(DENIED));
+        }
+        assert_eq!(bench.alerts(), alerts, "{business}: {:?}", bench.findings);
+    }
+}
+
 /// An encrypted conversation on a flow: who speaks how much.
 fn veiled(bench: &mut Bench, at: f64, ends: (&Endpoint, &Endpoint), bytes: &[u64]) {
     let flow = bench.open(at, ends, crate::flow::Protocol::Tcp, 5432);
