@@ -380,16 +380,22 @@ impl Exfiltration {
 
 /// Whether a flow may ask a pod for what it is there for: not as nodes do, nor as a database's clients do, for whoever keeps
 /// data makes copies of it.
-fn may_ask(flow: &FlowInfo) -> bool {
-    flow.resp.who.identity.kind == IdentityKind::Pod
+fn may_ask(flow: &FlowInfo, context: &Context<'_>) -> bool {
+    context.may_be_pod(&flow.resp)
         && flow.orig.who.identity.kind != IdentityKind::Node
         && database_product(flow.resp_port).is_none()
+}
+
+/// Whether an end is outside as seen from a pod: a private one only if the pod is known to be inside.
+fn is_away(other: &Endpoint, pod: &Endpoint) -> bool {
+    let external = other.who.identity.kind == IdentityKind::External;
+    external || is_outside(other) && !is_outside(pod)
 }
 
 impl Detector for Exfiltration {
     fn observe(&mut self, event: &Event, context: &Context<'_>, _: &mut Findings) {
         let Some(flow) = event.flow() else { return };
-        if may_ask(flow) {
+        if may_ask(flow, context) {
             match &event.kind {
                 // Requests of HTTP are judged by their paths.
                 EventKind::Exchange { app, .. }
@@ -408,8 +414,7 @@ impl Detector for Exfiltration {
                 _ => {}
             }
         }
-        let is_pod = |end: &Endpoint| end.who.identity.kind == IdentityKind::Pod;
-        if is_outside(&flow.orig) && is_pod(&flow.resp) {
+        if is_away(&flow.orig, &flow.resp) && context.may_be_pod(&flow.resp) {
             if let EventKind::Turn { turn, .. } = &event.kind
                 && let Some((server, key)) = self.callbacks.get(&(flow.resp.ip, flow.resp_port))
                 && *server == flow.orig.ip
@@ -420,7 +425,7 @@ impl Detector for Exfiltration {
             }
             return;
         }
-        if !is_pod(&flow.orig) || !is_outside(&flow.resp) {
+        if !context.may_be_pod(&flow.orig) || !is_away(&flow.resp, &flow.orig) {
             return;
         }
         match &event.kind {

@@ -70,9 +70,10 @@ mod websocket_tunnel;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::is_group;
 use crate::baseline::{Baseline, Lineage, Profile, RELEASE_WINDOW};
 use crate::event::{Endpoint, Event, EventKinds, FlowInfo};
-use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
+use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas, is_of_pods};
 use crate::identity::{Allocation, IdentityKind, Journal};
 use crate::signature::Signature;
 use crate::telemetry::LossCounts;
@@ -192,6 +193,13 @@ impl<'a> Context<'a> {
     /// made up.
     pub fn is_there(&self, end: &Endpoint) -> bool {
         end.who.identity.kind == IdentityKind::Pod || self.acquaintances.is_there(end.ip)
+    }
+
+    /// Whether an end is a pod as far as is known: one of the pods', or any private address while nothing was told of the
+    /// cluster.
+    pub fn may_be_pod(&self, end: &Endpoint) -> bool {
+        let private = end.who.identity.kind == IdentityKind::Unknown && !is_group(end.ip);
+        is_of_pods(end) || private && self.journal.is_blank()
     }
 
     /// Whether the baseline has seen the flow's originator make this very contact.

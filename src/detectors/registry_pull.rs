@@ -17,7 +17,7 @@ use super::{
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::bounded;
+use crate::features::{bounded, is_of_pods};
 use crate::flow::{Direction, FlowId};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -189,10 +189,7 @@ impl RegistryPull {
 
 /// Whether calls of a flow's originator are looked at: nodes pull by right, but not just anything.
 fn may_be_odd(flow: &FlowInfo) -> bool {
-    matches!(
-        flow.orig.who.identity.kind,
-        IdentityKind::Pod | IdentityKind::Node
-    )
+    is_of_pods(&flow.orig) || flow.orig.who.identity.kind == IdentityKind::Node
 }
 
 fn note(names: &mut BTreeSet<Arc<str>>, name: &str) {
@@ -406,11 +403,12 @@ impl Detector for RegistryPull {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, end, pod};
+    use super::super::testing::{Bench, end, nameless, pod};
     use super::*;
     use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::event::Endpoint;
     use crate::flow::{Outcome, Protocol, Turn};
+    use crate::identity::Source;
 
     fn get(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), path: &str) {
         let flow = bench.open(secs, ends, Protocol::Tcp, 5000);
@@ -540,6 +538,19 @@ mod tests {
                 get(&mut bench, f64::from(n), (&node, &registry), &path);
             }
             assert_eq!(bench.alerts(), alerts, "{paths:?}: {} bits", bench.bits());
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_name_is_known_by_the_range_of_pods_alone() {
+        for (source, alerts) in [(Source::Cidr, true), (Source::None, false)] {
+            let (mut bench, _, registry) = scene("web", 0);
+            let (client, store) = (nameless("10.244.1.7", source), pod("10.244.1.3", "db"));
+            for n in 0..40 {
+                bench.asks(f64::from(n) * 0.2, (&client, &store), 5432);
+            }
+            get(&mut bench, 60.0, (&client, &registry), "/v2/_catalog");
+            assert_eq!(bench.alerts(), alerts, "{source:?}: {} bits", bench.bits());
         }
     }
 

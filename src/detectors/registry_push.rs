@@ -18,9 +18,9 @@ use super::{
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{SourceKey, bounded, source_key};
+use crate::features::{SourceKey, bounded, is_of_pods, source_key};
 use crate::flow::{Direction, FlowId};
-use crate::identity::{IdentityKind, WorkloadId};
+use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -149,7 +149,7 @@ impl RegistryPush {
         if matches!(call.kind, OciKind::CheckManifest | OciKind::GetManifest) {
             self.asked_for(flow, call, time, out);
         }
-        if flow.orig.who.identity.kind != IdentityKind::Pod {
+        if !is_of_pods(&flow.orig) {
             return;
         }
         let words = &self.thresholds.builder_words;
@@ -415,7 +415,7 @@ impl Detector for RegistryPush {
             } => {
                 let asked = hello.sni.as_ref();
                 let by_name = asked.filter(|name| is_registry(name)).cloned();
-                let is_pod = flow.orig.who.identity.kind == IdentityKind::Pod;
+                let is_pod = is_of_pods(&flow.orig);
                 if let Some(name) = by_name.or_else(|| registry_inside(flow, asked))
                     && is_pod
                 {
@@ -459,6 +459,7 @@ mod tests {
     use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::event::Endpoint;
     use crate::flow::{Protocol, Turn};
+    use crate::identity::IdentityKind;
 
     fn call(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), method: &str, path: &str) {
         let flow = bench.open(secs, ends, Protocol::Tcp, 5000);

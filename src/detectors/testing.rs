@@ -47,6 +47,13 @@ pub(super) fn end(ip: &str, kind: IdentityKind, workload: Option<WorkloadId>) ->
     }
 }
 
+/// Somebody of whom no more is known than that the address is private, or in the pods' range.
+pub(super) fn nameless(ip: &str, source: Source) -> Endpoint {
+    let mut end = end(ip, IdentityKind::Unknown, None);
+    end.who.source = source;
+    end
+}
+
 /// Counters of a flow that both ends closed after `said` bytes each way.
 pub(super) fn record(secs: f64, said: u64) -> FlowRecord {
     FlowRecord {

@@ -30,6 +30,15 @@ pub fn is_outside(end: &Endpoint) -> bool {
     }
 }
 
+/// Whether an end is a pod, or holds an address of the pods' under no known name.
+pub fn is_of_pods(end: &Endpoint) -> bool {
+    match end.who.identity.kind {
+        IdentityKind::Pod => true,
+        IdentityKind::Unknown => end.who.source == Source::Cidr && !is_group(end.ip),
+        IdentityKind::Service | IdentityKind::Node | IdentityKind::External => false,
+    }
+}
+
 /// Whether a flow goes out: to an end beyond the cluster, and not from a public address to a private one.
 pub fn goes_out(flow: &FlowInfo) -> bool {
     let external = |end: &Endpoint| end.who.identity.kind == IdentityKind::External;

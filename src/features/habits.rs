@@ -47,7 +47,9 @@ impl Habits {
             Direction::Orig => &flow.orig,
             Direction::Resp => &flow.resp,
         };
-        if speaker.who.identity.kind == IdentityKind::Pod {
+        // Without an inventory nobody is known to be a pod, and any private address may be one.
+        let kind = speaker.who.identity.kind;
+        if matches!(kind, IdentityKind::Pod | IdentityKind::Unknown) {
             let turns = self
                 .spoken
                 .get_or_insert_mut(source_key(speaker), Turns::default);

@@ -35,7 +35,7 @@ pub use contacts::{
 };
 pub use control_plane::{Component, Wanted, is_metadata};
 pub use coupling::{Coupling, Likeness, Strength};
-pub use debuts::{Callee, Debuts, goes_out, is_outside};
+pub use debuts::{Callee, Debuts, goes_out, is_of_pods, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
 pub use names::{

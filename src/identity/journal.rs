@@ -184,6 +184,11 @@ impl Journal {
         Some(Overlooked { by_leases, once })
     }
 
+    /// Whether nothing was told of the cluster: no inventory, no range.
+    pub fn is_blank(&self) -> bool {
+        self.claims == 0 && self.networks.is_blank()
+    }
+
     /// What pods and namespaces declare of their traffic.
     pub fn declared(&self) -> &Declared {
         &self.declared

@@ -150,6 +150,17 @@ impl Networks {
         self.nodes.get(&canonical(ip)).map(|node| &node.attribution)
     }
 
+    /// Whether no range and no node is known.
+    pub fn is_blank(&self) -> bool {
+        let Self {
+            pods,
+            services,
+            named,
+            ..
+        } = self;
+        self.nodes.is_empty() && pods.is_empty() && services.is_empty() && named.is_empty()
+    }
+
     /// The pods' ranges, sorted.
     pub fn pod_cidrs(&self) -> Vec<IpNetwork> {
         self.pods

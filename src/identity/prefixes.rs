@@ -45,6 +45,10 @@ impl<T> Prefixes<T> {
         true
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub(super) fn get(&self, range: IpNetwork) -> Option<&T> {
         let range = canonical_range(range);
         self.levels

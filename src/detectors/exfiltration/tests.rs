@@ -1,10 +1,10 @@
 //! What it must tell, and what not.
 
-use super::super::testing::{Bench, end, pod};
+use super::super::testing::{Bench, end, nameless, pod};
 use super::*;
 use crate::dissect::{HttpRequest, TlsClientHello};
 use crate::flow::Protocol;
-use crate::identity::Source;
+use crate::identity::{Journal, Source};
 
 /// A pod that has asked its database `asked` times, then exchanges `(up, down)` bytes with a host outside, in as many
 /// portions as there are, `pause` seconds apart.
@@ -298,6 +298,41 @@ fn a_private_address_that_is_none_of_the_clusters_is_outside() {
         turn(&mut bench, 100.1, &flow, Direction::Orig, 2_000_000);
         bench.finish(200.0);
         assert_eq!(bench.alerts(), alerts, "{source:?}");
+    }
+}
+
+#[test]
+fn an_upload_where_no_inventory_was_given() {
+    let known = || {
+        let mut journal = Journal::default();
+        let range = "10.244.0.0/16".parse().unwrap();
+        journal.networks_mut().add_pods(range);
+        journal
+    };
+    let outside = end("203.0.113.20", IdentityKind::External, None);
+    let office = nameless("192.168.7.9", Source::None);
+    for (name, journal, source, to, alerts) in [
+        // Nothing is known: it may be a pod, and only what is public is outside.
+        ("blank", Journal::default(), Source::None, &outside, true),
+        ("blank", Journal::default(), Source::None, &office, false),
+        // The pods' range is known.
+        ("range", known(), Source::Cidr, &outside, true),
+        ("range", known(), Source::Cidr, &office, true),
+        // So whoever isn't in it is no pod.
+        ("range", known(), Source::None, &outside, false),
+    ] {
+        let mut bench = Bench::new("exfiltration").knowing(journal);
+        let (api, store) = (
+            nameless("10.244.1.7", source),
+            nameless("10.244.1.3", source),
+        );
+        for n in 0..40 {
+            bench.asks(f64::from(n) * 0.2, (&api, &store), 5432);
+        }
+        let flow = bench.open(100.0, (&api, to), Protocol::Tcp, 9000);
+        turn(&mut bench, 100.1, &flow, Direction::Orig, 2_000_000);
+        bench.finish(200.0);
+        assert_eq!(bench.alerts(), alerts, "{name} {source:?} {}", to.ip);
     }
 }
 
