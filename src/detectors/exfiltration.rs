@@ -25,7 +25,7 @@ use foldhash::quality::FixedState;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::newness::{bare_address, total_bits};
+use super::newness::{bare_address, by_hand, total_bits};
 use super::registries::is_registry;
 use super::stores::is_object_store;
 use super::{Context, Detector, DetectorSpec, Evidence, Findings, StateSize, Target};
@@ -35,7 +35,7 @@ use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
     SourceKey, bounded, database_product, is_monitoring, is_outside, source_key,
 };
-use crate::flow::{Direction, FlowId, Turn};
+use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Protocol, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -47,6 +47,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::TURN
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::RECOGNISED)
+        .and(EventKinds::FLOW_ENDED)
         .and(EventKinds::FTP)
         .and(EventKinds::TLS)
         .and(EventKinds::HTTP),
@@ -76,7 +77,15 @@ const ROUNDS: usize = 3;
 /// The share of what is sent that others must have brought before, for it to be theirs.
 const BROUGHT: f64 = 0.5;
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// A pod sends to where it always has within this time of being seen, again and again.
+const FROM_THE_START: Duration = Duration::from_secs(10);
+/// So many times, and never so large a share at once.
+const AGAIN: u64 = 8;
+const AT_ONCE: f64 = 0.25;
+/// A file that is sent as it is takes no longer than this.
+const ONE_GO: Duration = Duration::from_mins(5);
+
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Thresholds {
     /// Bytes up below which nothing is said.
@@ -94,6 +103,8 @@ struct Thresholds {
     /// What was sent fades: it halves in this time.
     half_life_secs: f64,
     max_destinations: usize,
+    /// Names of workloads and namespaces that build, deploy or inspect images.
+    builder_words: Vec<String>,
 }
 
 struct Exfiltration {
@@ -148,6 +159,13 @@ struct Destination {
     store: Option<bool>,
     /// Files that it was asked to take, and did.
     stored: u64,
+    /// Whether a connection there carried nothing but bytes in no known protocol, one way.
+    raw: bool,
+    /// Whether the pod was first seen when it began to send there.
+    from_the_start: bool,
+    /// How often something was sent there, and how much at once.
+    times: u64,
+    largest: u64,
     target: Target,
     flows: Vec<Arc<FlowInfo>>,
     /// Bytes up when it was last reported.
@@ -191,11 +209,18 @@ impl Exfiltration {
             last: flow.start,
             up: 0.0,
             down: 0.0,
-            surprise: surprise(flow, known, context),
+            surprise: surprise(flow, known, &self.thresholds.builder_words, context),
             bare: bare_address(flow, context),
             domain: domain.cloned(),
             store: None,
             stored: 0,
+            raw: false,
+            from_the_start: context
+                .debuts
+                .seen(flow.orig.ip)
+                .is_some_and(|seen| flow.start <= seen.after(FROM_THE_START)),
+            times: 0,
+            largest: 0,
             target: Target {
                 endpoint: Some(flow.resp.clone()),
                 port: Some(flow.resp_port),
@@ -239,6 +264,8 @@ impl Exfiltration {
         destination.last = destination.last.max(turn.end);
         if turn.direction == up {
             destination.up += turn.bytes as f64;
+            destination.times = destination.times.saturating_add(1);
+            destination.largest = destination.largest.max(turn.bytes);
         } else {
             destination.down += turn.bytes as f64;
         }
@@ -324,6 +351,27 @@ impl Exfiltration {
         source.asked = source.asked.saturating_add(questions);
     }
 
+    /// A connection is over: a file that was sent as it is, by no protocol, to an address that was found by no name, can be
+    /// told of pods that have done nothing else, too.
+    fn ended(&mut self, flow: &Arc<FlowInfo>, record: &FlowRecord, context: &Context<'_>) {
+        let [up, down] = record.payload_bytes;
+        let file = flow.protocol == Protocol::Tcp
+            && record.app.is_none()
+            && record.reason == EndReason::Closed
+            && record.end <= flow.start.after(ONE_GO)
+            && up >= self.thresholds.min_bytes
+            && down == 0;
+        let bare = flow.resp.who.identity.kind == IdentityKind::External
+            && context.peers.domain(flow.orig.ip, flow.resp.ip).is_none();
+        if file && bare && !context.is_learned(flow) {
+            let key = self.destination(flow, context);
+            if let Some(destination) = self.destinations.get_mut(&key) {
+                destination.raw = true;
+            }
+            self.grown(key, flow, record.end, context);
+        }
+    }
+
     /// Whether what goes to an object store is as well an ordinary copy: of a pod that answers nobody but databases' clients,
     /// or of what others brought. Where a day and more was learned of the workload, its copies are known.
     fn is_ordinary(&self, key: &Key, destination: &Destination, context: &Context<'_>) -> bool {
@@ -333,6 +381,7 @@ impl Exfiltration {
             .is_some_and(|profile| profile.maturity() == Maturity::Stable);
         destination.store == Some(true)
             && !settled
+            && !by_hand(&destination.actor)
             && source
                 .is_none_or(|source| !source.serves() || source.brought >= BROUGHT * destination.up)
     }
@@ -346,7 +395,8 @@ impl Exfiltration {
         let (up, down) = (destination.up, destination.down);
         up >= self.least(destination)
             && up >= min_ratio * down
-            && destination.surprise.bits >= min_surprise
+            && (destination.surprise.bits >= min_surprise || destination.raw)
+            && !destination.is_habit()
             && !destination.domain.as_deref().is_some_and(is_registry)
             && total_bits(&destination.evidence(&self.thresholds)) >= self.alert_bits
     }
@@ -434,6 +484,7 @@ impl Detector for Exfiltration {
                 self.turn(&key, flow, turn, Direction::Orig);
                 self.grown(key, flow, turn.end, context);
             }
+            EventKind::FlowEnded { record, .. } => self.ended(flow, record, context),
             EventKind::Recognised { app: "tftp", .. } => {
                 self.called_back(flow, flow.orig_port, context);
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Context, Evidence, Family};
-use crate::event::FlowInfo;
+use crate::event::{Endpoint, FlowInfo};
 use crate::features::{Callee, Role};
 use crate::identity::IdentityKind;
 
@@ -26,6 +26,8 @@ const BITS_WELL_KNOWN: f64 = -4.0;
 const WELL_KNOWN: usize = 3;
 /// Less than this after the first sight of a client, nothing has begun: it was only first seen by what it did.
 const SETTLING: Duration = Duration::from_secs(10);
+/// What a pod that somebody started by hand does with the outside, or with images: it wasn't made for that, one in 64 does.
+pub(super) const BITS_BY_HAND: f64 = 6.0;
 /// An address that no name led to, by a client that goes by names.
 const BITS_BARE_ADDRESS: f64 = 4.0;
 
@@ -89,6 +91,16 @@ pub(super) fn newness(flow: &FlowInfo, rhythm: Duration, context: &Context<'_>) 
         late + crowd,
         format!("first called {secs} s after the client was first seen; {others}"),
     )
+}
+
+/// Whether somebody started a pod by hand: `kubectl run` gives it a label with its name, and no controller made it.
+pub(super) fn by_hand(end: &Endpoint) -> bool {
+    let identity = &end.who.identity;
+    let alone = identity
+        .workload
+        .as_ref()
+        .is_some_and(|workload| &*workload.kind == "Pod");
+    alone && identity.name.is_some() && identity.labels.get("run") == identity.name.as_ref()
 }
 
 /// Whether the flow's originator, who finds others by their names, called a public address that no name led to.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 
+use super::newness::{BITS_BY_HAND, by_hand};
 use super::{Context, Evidence, Family, StateSize, Target};
 use crate::baseline::Maturity;
 use crate::event::{Endpoint, FlowInfo};
@@ -234,6 +235,11 @@ fn surprise(
             format!("one of {} peers known", profile.peer_count(Role::Client)),
             "the workload's baseline knows no such registry".into(),
         ),
+        _ if own < BITS_BY_HAND && by_hand(&flow.orig) => (
+            BITS_BY_HAND,
+            "a pod that a controller made".into(),
+            "somebody started this pod by hand (`kubectl run`)".into(),
+        ),
         _ => (
             own,
             format!("{calls} of {spoken} turns so far"),
@@ -254,7 +260,7 @@ fn surprise(
 }
 
 /// Whether a workload's namespace or name has one of the words by which builders, deployers and scanners of images go.
-fn is_builder(source: &Endpoint, words: &[String]) -> bool {
+pub(super) fn is_builder(source: &Endpoint, words: &[String]) -> bool {
     let Some(workload) = &source.who.identity.workload else {
         return false;
     };

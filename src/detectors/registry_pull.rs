@@ -408,7 +408,7 @@ mod tests {
     use crate::dissect::{HttpRequest, TlsClientHello};
     use crate::event::Endpoint;
     use crate::flow::{Outcome, Protocol, Turn};
-    use crate::identity::Source;
+    use crate::identity::{Source, WorkloadId};
 
     fn get(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), path: &str) {
         let flow = bench.open(secs, ends, Protocol::Tcp, 5000);
@@ -551,6 +551,29 @@ mod tests {
             }
             get(&mut bench, 60.0, (&client, &registry), "/v2/_catalog");
             assert_eq!(bench.alerts(), alerts, "{source:?}: {} bits", bench.bits());
+        }
+    }
+
+    #[test]
+    fn a_pod_that_somebody_started_by_hand_has_no_images_to_fetch() {
+        for (label, alerts) in [("run", true), ("app", false)] {
+            let mut bench = Bench::new("registry-pull");
+            let workload = WorkloadId {
+                namespace: "prod".into(),
+                kind: "Pod".into(),
+                name: "tmp".into(),
+            };
+            let mut pod_at = end("10.244.1.7", IdentityKind::Pod, Some(workload));
+            let labels = &mut Arc::make_mut(&mut pod_at.who.identity).labels;
+            labels.insert(label.into(), "tmp".into());
+            let registry = pod("10.244.1.9", "registry");
+            get(
+                &mut bench,
+                1.0,
+                (&pod_at, &registry),
+                "/v2/prod/api/manifests/v1",
+            );
+            assert_eq!(bench.alerts(), alerts, "{label}: {} bits", bench.bits());
         }
     }
 

@@ -1,10 +1,10 @@
 //! What it must tell, and what not.
 
-use super::super::testing::{Bench, end, nameless, pod};
+use super::super::testing::{Bench, end, nameless, pod, record};
 use super::*;
 use crate::dissect::{HttpRequest, TlsClientHello};
-use crate::flow::Protocol;
-use crate::identity::{Journal, Source};
+use crate::flow::Outcome;
+use crate::identity::{Journal, Source, WorkloadId};
 
 /// A pod that has asked its database `asked` times, then exchanges `(up, down)` bytes with a host outside, in as many
 /// portions as there are, `pause` seconds apart.
@@ -177,6 +177,143 @@ fn downloads_small_talk_and_newborn_pods() {
     ] {
         let bench = sent(asked, &portions, 0.0);
         assert!(bench.findings.is_empty(), "{asked} {portions:?}");
+    }
+}
+
+/// A connection that brings a file to an outside host, begun at a time by a pod that has done nothing else.
+fn file(bench: &mut Bench, at: f64, pod: &Endpoint, app: Option<&'static str>, bytes: [u64; 2]) {
+    let outside = end("203.0.113.20", IdentityKind::External, None);
+    let flow = bench.open(at, (pod, &outside), Protocol::Tcp, 9000);
+    turn(bench, at + 0.1, &flow, Direction::Orig, bytes[0]);
+    if bytes[1] > 0 {
+        turn(bench, at + 0.2, &flow, Direction::Resp, bytes[1]);
+    }
+    let record = FlowRecord {
+        payload_bytes: bytes,
+        app,
+        ..record(at + 0.5, 0)
+    };
+    let kind = EventKind::FlowEnded {
+        flow,
+        record: Box::new(record),
+    };
+    bench.event(at + 0.5, kind);
+    bench.finish(at + 10.0);
+}
+
+#[test]
+fn a_file_sent_as_it_is_to_a_bare_address_by_a_pod_that_was_born_for_it() {
+    let resolver = pod("10.244.1.2", "dns");
+    for (app, looked_up, bytes, alerts) in [
+        (None, false, [1_500_000, 0], true),
+        // Some protocol, a name, an answer, or little: so do backups, and those who ship logs.
+        (Some("tls"), false, [1_500_000, 0], false),
+        (None, true, [1_500_000, 0], false),
+        (None, false, [1_500_000, 90], false),
+        (None, false, [90_000, 0], false),
+    ] {
+        let mut bench = Bench::new("exfiltration");
+        let job = pod("10.244.1.7", "job");
+        if looked_up {
+            let found = Some("203.0.113.20".parse().unwrap());
+            bench.dns(0.5, (&job, &resolver), "graphite.example", 1, found);
+        }
+        file(&mut bench, 1.0, &job, app, bytes);
+        let shown = (app, looked_up, bytes, bench.bits());
+        assert_eq!(bench.alerts(), alerts, "{shown:?}");
+    }
+}
+
+#[test]
+fn a_file_that_goes_where_it_always_has() {
+    let mut bench = Bench::new("exfiltration");
+    let (job, outside) = (
+        pod("10.244.1.7", "job"),
+        end("203.0.113.20", IdentityKind::External, None),
+    );
+    for n in 0..20 {
+        let at = f64::from(n) * 60.0;
+        bench.tcp(at, (&job, &outside), 9000, Outcome::Answered, 500);
+    }
+    let mut bench = bench.learned("exfiltration");
+    file(&mut bench, 2000.0, &job, None, [1_500_000, 0]);
+    assert!(bench.findings.is_empty(), "{} bits", bench.bits());
+}
+
+/// A pod that is no controller's, with a label.
+fn alone(label: &str, value: &str) -> Endpoint {
+    let workload = WorkloadId {
+        namespace: "prod".into(),
+        kind: "Pod".into(),
+        name: "tmp".into(),
+    };
+    let mut end = end("10.244.1.7", IdentityKind::Pod, Some(workload));
+    let labels = &mut Arc::make_mut(&mut end.who.identity).labels;
+    labels.insert(label.into(), value.into());
+    end
+}
+
+#[test]
+fn an_upload_by_a_pod_that_somebody_started_by_hand() {
+    let job = pod("10.244.1.7", "backup");
+    for (name, pod, bytes, alerts) in [
+        ("kubectl run", alone("run", "tmp"), [1_500_000, 900], true),
+        // It fetches, sends little, or somebody wrote down what it is for.
+        ("kubectl run", alone("run", "tmp"), [900, 1_500_000], false),
+        ("kubectl run", alone("run", "tmp"), [60_000, 900], false),
+        ("a label", alone("app", "tmp"), [1_500_000, 900], false),
+        ("another", alone("run", "other"), [1_500_000, 900], false),
+        ("a controller", job, [1_500_000, 900], false),
+    ] {
+        let mut bench = Bench::new("exfiltration");
+        file(&mut bench, 1.0, &pod, Some("tls"), bytes);
+        assert_eq!(bench.alerts(), alerts, "{name} {bytes:?}: {}", bench.bits());
+    }
+}
+
+#[test]
+fn who_has_always_sent_there_little_by_little_sends_measurements() {
+    for (begins, portion, alerts) in [
+        (2.0, 20_000, false),
+        // Begun later, or all at once.
+        (60.0, 20_000, true),
+        (2.0, 600_000, true),
+    ] {
+        let mut bench = Bench::new("exfiltration");
+        let (agent, store) = (pod("10.244.1.7", "agent"), pod("10.244.1.3", "api"));
+        let first = bench.open(0.0, (&agent, &store), Protocol::Tcp, 8080);
+        bench.event(0.0, EventKind::FlowOpened(first));
+        for n in 0..40 {
+            bench.asks(f64::from(n) * 0.04, (&agent, &store), 8080);
+        }
+        let outside = end("203.0.113.20", IdentityKind::External, None);
+        let times = 1_200_000 / portion;
+        for n in 0..times {
+            let at = begins + n as f64;
+            let flow = bench.open(at, (&agent, &outside), Protocol::Tcp, 443);
+            turn(&mut bench, at, &flow, Direction::Orig, portion);
+            turn(&mut bench, at + 0.1, &flow, Direction::Resp, 100);
+        }
+        bench.finish(200.0);
+        assert_eq!(
+            bench.alerts(),
+            alerts,
+            "{begins} {portion}: {}",
+            bench.bits()
+        );
+    }
+}
+
+#[test]
+fn builders_send_what_they_built() {
+    for (name, alerts) in [("ci-runner", false), ("gitlab", false), ("web", true)] {
+        let mut bench = Bench::new("exfiltration");
+        let (builder, store) = (pod("10.244.1.7", name), pod("10.244.1.3", "db"));
+        for n in 0..40 {
+            bench.asks(f64::from(n) * 0.2, (&builder, &store), 5432);
+        }
+        file(&mut bench, 60.0, &builder, Some("tls"), [2_000_000, 900]);
+        assert_eq!(bench.alerts(), alerts, "{name}: {} bits", bench.bits());
     }
 }
 

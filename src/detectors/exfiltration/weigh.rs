@@ -1,6 +1,9 @@
 //! What speaks for a destination: how new it is, how much went there and how little came back, and how.
 
-use super::{Destination, SPEC, Thresholds};
+use super::{AGAIN, AT_ONCE, Destination, SPEC, Thresholds};
+use crate::baseline::Maturity;
+use crate::detectors::newness::{BITS_BY_HAND, by_hand};
+use crate::detectors::registries::is_builder;
 use crate::detectors::{Context, Evidence, Family, Finding};
 use crate::event::FlowInfo;
 use crate::features::Role;
@@ -9,10 +12,18 @@ use crate::features::Role;
 const MAX_BITS: f64 = 12.0;
 /// That nearly all bytes went up: one conversation with the outside in sixteen.
 const BITS_ONE_WAY: f64 = 4.0;
+/// That it went in no known protocol to an address without a name, and that not a word came back: of new places to which nearly
+/// all bytes go one in sixty-four is sent to so.
+const BITS_RAW: f64 = 6.0;
 /// That files are stored by a protocol that is for nothing else: one new place outside in sixty-four.
 const BITS_STORED: f64 = 6.0;
 
 impl Destination {
+    /// Whether it was sent to from the first moment on and again and again, never much at once: it was so before we watched.
+    pub(super) fn is_habit(&self) -> bool {
+        self.from_the_start && self.times >= AGAIN && self.largest as f64 <= AT_ONCE * self.up
+    }
+
     /// What speaks for it.
     pub(super) fn evidence(&self, thresholds: &Thresholds) -> Vec<Evidence> {
         let Thresholds {
@@ -44,6 +55,17 @@ impl Destination {
             },
         ];
         evidence.extend(self.bare.clone());
+        if self.raw {
+            evidence.push(Evidence {
+                feature: "exfiltration.raw",
+                family: Family::Protocol,
+                observed: 1.0,
+                expected: "a protocol: HTTP, TLS, SSH, one of logs".into(),
+                bits: BITS_RAW,
+                signature_grade: false,
+                text: "a connection carried it in no known protocol to an address without a name, and nothing back".into(),
+            });
+        }
         if self.stored > 0 {
             evidence.push(Evidence {
                 feature: "exfiltration.files_stored",
@@ -86,21 +108,38 @@ impl Destination {
 
 /// How unlikely the destination was for this pod, as of its first visit: by the baseline where there is one, else −log2 of
 /// the share that first visits to places outside have had in what the pod has said so far, of which there are `known`. A
-/// job's pod is made for its errand, so that nothing it does first surprises.
-pub(super) fn surprise(flow: &FlowInfo, known: u64, context: &Context<'_>) -> Evidence {
+/// job's pod is made for its errand, so that nothing it does first surprises, and a builder's does what somebody's pipeline
+/// says. One that somebody started by hand has no errand that anybody wrote down.
+pub(super) fn surprise(
+    flow: &FlowInfo,
+    known: u64,
+    builder_words: &[String],
+    context: &Context<'_>,
+) -> Evidence {
     let spoken = context.habits.spoken(&flow.orig);
     let workload = &flow.orig.who.identity.workload;
     let job = workload
         .as_ref()
         .is_some_and(|workload| matches!(&*workload.kind, "Job" | "CronJob"));
-    let own = if job {
+    let profile = context.profile(&flow.orig);
+    // What was watched for less than a day may not have built anything in that time.
+    let settled = profile.is_some_and(|profile| profile.maturity() == Maturity::Stable);
+    let builder = !settled && is_builder(&flow.orig, builder_words);
+    let own = if job || builder {
         0.0
+    } else if by_hand(&flow.orig) {
+        BITS_BY_HAND
     } else {
         -((known as f64 + 0.5) / (spoken as f64 + 1.0))
             .min(1.0)
             .log2()
     };
-    let (bits, expected, text) = match context.profile(&flow.orig) {
+    let (bits, expected, text) = match profile {
+        _ if builder => (
+            0.0,
+            "a builder, by its name".to_owned(),
+            "the workload is named like one that builds or inspects images".to_owned(),
+        ),
         Some(_) if context.is_learned(flow) => (
             0.0,
             "known from the baseline".to_owned(),
@@ -110,6 +149,11 @@ pub(super) fn surprise(flow: &FlowInfo, known: u64, context: &Context<'_>) -> Ev
             profile.novelty_bits(Role::Client),
             format!("one of {} peers known", profile.peer_count(Role::Client)),
             "the workload's baseline knows no such destination".to_owned(),
+        ),
+        _ if by_hand(&flow.orig) => (
+            own,
+            "a pod that a controller made".to_owned(),
+            "somebody started this pod by hand (`kubectl run`)".to_owned(),
         ),
         _ => (
             own,
