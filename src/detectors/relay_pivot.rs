@@ -79,29 +79,34 @@ struct Leg {
     flow: Arc<FlowInfo>,
     app: Option<&'static str>,
     side: Side,
-    last: Timestamp,
     passages: Passages,
 }
 
 impl Leg {
     /// Another connection in the place of this one.
-    fn restart(&mut self, flow: &Arc<FlowInfo>, side: Side, pod: Direction, time: Timestamp) {
+    fn restart(&mut self, flow: &Arc<FlowInfo>, side: Side, pod: Direction) {
         self.flow = Arc::clone(flow);
         self.app = None;
         self.side = side;
-        self.last = time;
         self.passages.restart(pod);
     }
 }
 
+/// A pod's legs. What every leg is asked for every piece lies close together, in lists of the same order as theirs: legs
+/// themselves are large, and mostly have nothing to say to it.
 #[derive(Debug, Default)]
 struct Pod {
     /// Each keeps its place while it is there.
     legs: Vec<Leg>,
-    /// Their flows, close together: legs are looked up by them for every piece.
+    /// Their flows.
     ids: Vec<FlowId>,
-    /// What there is to compare, close together: every leg is asked for every piece.
+    sides: Vec<Side>,
+    /// When each was last heard of.
+    lasts: Vec<Timestamp>,
+    /// What there is to compare.
     glances: Vec<Glance>,
+    /// When each last began to ask, and to be asked.
+    exchanged: Vec<[Timestamp; 2]>,
     /// When each of its ports was first used.
     served: Vec<(u16, Timestamp)>,
 }
@@ -120,7 +125,7 @@ impl Pod {
         spare: &mut Vec<Leg>,
     ) -> usize {
         if let Some(at) = self.place(flow.id) {
-            self.legs[at].last = self.legs[at].last.max(time);
+            self.lasts[at] = self.lasts[at].max(time);
             return at;
         }
         let side = Side::of(flow, pod);
@@ -132,47 +137,55 @@ impl Pod {
         }
         if self.legs.len() < MAX_LEGS {
             let leg = if let Some(mut leg) = spare.pop() {
-                leg.restart(flow, side, pod, time);
+                leg.restart(flow, side, pod);
                 leg
             } else {
                 Leg {
                     flow: Arc::clone(flow),
                     app: None,
                     side,
-                    last: time,
                     passages: Passages::new(pod),
                 }
             };
             self.ids.push(flow.id);
+            self.sides.push(side);
+            self.lasts.push(time);
             self.glances.push(leg.passages.glance());
+            self.exchanged.push([Timestamp::MIN; 2]);
             self.legs.push(leg);
             return self.legs.len() - 1;
         }
-        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.legs[at].last, self.ids[at]));
+        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.lasts[at], self.ids[at]));
         let at = oldest.unwrap_or(0);
         self.ids[at] = flow.id;
-        self.legs[at].restart(flow, side, pod, time);
-        for (leg, glance) in self.legs.iter_mut().zip(&mut self.glances) {
-            leg.passages.forget(at as u32);
-            *glance = leg.passages.glance();
+        self.sides[at] = side;
+        self.lasts[at] = time;
+        self.exchanged[at] = [Timestamp::MIN; 2];
+        self.legs[at].restart(flow, side, pod);
+        for glance in &mut self.glances {
+            glance.change(at as u32);
         }
+        self.glances[at] = self.legs[at].passages.glance();
         at
     }
 
     /// Pieces of legs that go together with what a leg has just told, each with the legs' places.
     fn spells(&mut self, at: usize) -> Vec<([usize; 2], [Passage; 2])> {
         let mut met = Vec::new();
-        self.glances[at] = self.legs[at].passages.glance();
+        let passages = &mut self.legs[at].passages;
+        passages.forget(&self.glances[at]);
+        self.glances[at] = passages.glance();
         for other in 0..self.legs.len() {
             // What it knows by now may be what others' spells have waited for, and the other way round.
             let (mine, theirs) = (self.glances[at], self.glances[other]);
             if !theirs.waits_for(at as u32, &mine) && !mine.waits_for(other as u32, &theirs)
-                || self.legs[other].side == self.legs[at].side
+                || self.sides[other] == self.sides[at]
             {
                 continue;
             }
             if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
                 let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
+                theirs.forget(&self.glances[other]);
                 theirs.beside(at as u32, mine, |spell, beside| {
                     met.push(([other, at], [spell, beside]));
                 });
@@ -188,15 +201,18 @@ impl Pod {
 
     fn exchanges(&mut self, at: usize, exchange: &Passage) -> Vec<([usize; 2], [Passage; 2])> {
         let mut met = Vec::new();
+        let since = exchange.start.before(Passage::DELAY);
         for (other, theirs) in self.legs.iter().enumerate() {
-            if theirs.side != self.legs[at].side
-                && theirs.last >= exchange.start.before(Passage::DELAY)
-            {
+            // Who was asked goes together with who asked.
+            let begun = self.exchanged[other][usize::from(!exchange.asked)];
+            if begun >= since && self.lasts[other] >= since && self.sides[other] != self.sides[at] {
                 let meeting = theirs.passages.meeting(exchange);
                 met.extend(meeting.map(|piece| ([at, other], [*exchange, *piece])));
             }
         }
         self.legs[at].passages.keep(*exchange);
+        let begun = &mut self.exchanged[at][usize::from(exchange.asked)];
+        *begun = exchange.start.max(*begun);
         met
     }
 }

@@ -145,9 +145,20 @@ pub struct Glance {
     soonest: Timestamp,
     /// Up to when it is known what passed.
     known: Timestamp,
+    /// Slots that hold other connections than those that spells were compared with.
+    changed: u64,
 }
 
 impl Glance {
+    /// A slot (of 64) holds another connection now. The spells are told ([`Passages::forget`]) once they are looked at.
+    pub const fn change(&mut self, slot: u32) {
+        // Without spells nothing was compared with anything.
+        if self.compared != u64::MAX {
+            self.compared &= !bit(slot);
+            self.changed |= bit(slot);
+        }
+    }
+
     /// Whether spells wait for what another connection, in a slot (of 64), knows by now.
     pub fn waits_for(&self, slot: u32, other: &Self) -> bool {
         self.compared & bit(slot) == 0 && other.known > self.soonest
@@ -196,13 +207,27 @@ impl Passages {
 
     /// Another connection in the place of this one, whose room it takes over.
     pub fn restart(&mut self, pod: Direction) {
-        let mut old = std::mem::replace(self, Self::new(pod));
-        old.spells.clear();
-        old.exchanges.clear();
-        old.curve.clear();
-        self.spells = old.spells;
-        self.exchanges = old.exchanges;
-        self.curve = old.curve;
+        self.spells.clear();
+        self.exchanges.clear();
+        self.curve.clear();
+        // In place, for it is large and happens with every connection.
+        let Self {
+            pod: end,
+            open,
+            spells: _,
+            compared,
+            soonest,
+            exchanges: _,
+            curve: _,
+            asked,
+            over,
+        } = self;
+        *end = pod;
+        *open = [None; SPELLS.len()];
+        *compared = u64::MAX;
+        *soonest = Timestamp::MIN;
+        *asked = [0, 0];
+        *over = false;
     }
 
     /// Which end the pod is.
@@ -327,6 +352,7 @@ impl Passages {
     /// What tells at a glance whether there is anything to compare.
     pub fn glance(&self) -> Glance {
         Glance {
+            changed: 0,
             compared: self.compared,
             soonest: self.soonest,
             known: if self.over {
@@ -376,14 +402,13 @@ impl Passages {
         }
     }
 
-    /// A slot holds another connection now.
-    pub fn forget(&mut self, slot: u32) {
-        let bit = bit(slot);
-        for spell in &mut self.spells {
-            spell.compared &= !bit;
-        }
-        if !self.spells.is_empty() {
-            self.compared &= !bit;
+    /// Slots hold other connections now, as a glance at this one has it.
+    pub fn forget(&mut self, glance: &Glance) {
+        if glance.changed != 0 && !self.spells.is_empty() {
+            for spell in &mut self.spells {
+                spell.compared &= !glance.changed;
+            }
+            self.compared &= !glance.changed;
         }
     }
 
