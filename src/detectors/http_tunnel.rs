@@ -3,10 +3,11 @@
 //! HTTP asks and answers, so a tunnel has to bend it, in one of four ways. It asks a proxy for a raw connection (CONNECT)
 //! to what no web client goes to, or speaks something else there than it should. It sends and receives at once in one
 //! exchange. It holds a request open to trickle data up, and another to trickle them down. Or it polls one address for
-//! short, with bodies that hide what they are. Some tools also give themselves away in the request.
+//! short, with bodies that hide what they are, or asks it for orders until there is one. Some tools also give themselves away in the request.
 
 mod connects;
 mod held;
+mod orders;
 mod polls;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 use connects::Connects;
 use held::Held;
+use orders::{Orders, brings};
 use polls::Polls;
 
 /// The catalogue entry.
@@ -79,6 +81,7 @@ struct Seen {
     connects: Connects,
     held: Held,
     polls: Polls,
+    orders: Orders,
 }
 
 fn judge(
@@ -115,17 +118,20 @@ fn judge(
     let connects = seen.connects.evidence(channel);
     let held = seen.held.evidence(thresholds);
     let polls = seen.polls.evidence(thresholds);
+    let orders = seen.orders.evidence(thresholds);
     let what = match (seen.tool, seen.carries) {
         (Some(tool), _) => format!("what {tool} carries"),
         (None, Some(name)) => name.to_uppercase(),
         _ if !connects.is_empty() => seen.connects.summary(),
         _ if !held.is_empty() => "a stream both ways".to_owned(),
         _ if !polls.is_empty() => "hidden data both ways".to_owned(),
+        _ if !orders.is_empty() => "orders, and hidden reports,".to_owned(),
         _ => return None,
     };
     evidence.extend(connects);
     evidence.extend(held);
     evidence.extend(polls);
+    evidence.extend(orders);
     evidence.extend(channel.novelty(context).or_else(|| began(channel, context)));
     let other = channel.other_name(seen.host.as_deref());
     let summary = if channel.outward {
@@ -141,6 +147,11 @@ fn judge(
         protocol: "http",
         summary,
     })
+}
+
+/// Whether somebody outside is asked, who may give orders.
+fn is_outside(flow: &FlowInfo) -> bool {
+    flow.resp.who.identity.kind == IdentityKind::External
 }
 
 /// Without a baseline: whether somebody outside was first called long after the client was first seen.
@@ -161,6 +172,18 @@ impl HttpTunnel {
                 seen.tool = request.tool;
                 seen.host.clone_from(&request.host);
                 true
+            }
+            Transaction::HttpRequest(request) if is_outside(flow) => {
+                let brings = brings(&request.method, request.content_length);
+                let seen = &mut self.channels.see(flow, time).seen;
+                seen.host.clone_from(&request.host);
+                seen.orders.request(flow.id, time, brings);
+                false
+            }
+            Transaction::HttpResponse(response) if is_outside(flow) => {
+                let seen = &mut self.channels.see(flow, time).seen;
+                seen.orders.answer(flow.id, response.content_length);
+                false
             }
             Transaction::HttpExchange(exchange) => self.exchange(flow, time, exchange),
             Transaction::TunnelOpened(opened) if opened.carrier == "connect" => {
@@ -192,6 +215,7 @@ impl HttpTunnel {
         }
         seen.held.take(flow.id, time, exchange);
         seen.polls.take(time, exchange);
+        seen.orders.exchange(exchange);
         true
     }
 }

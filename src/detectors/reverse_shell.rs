@@ -32,6 +32,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::OPENING)
         .and(EventKinds::TUNNEL)
         .and(EventKinds::TLS)
+        .and(EventKinds::HTTP)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
@@ -77,6 +78,7 @@ const LONGEST_COMMAND: f64 = 96.0;
 /// Standard deviation of the pauses' logarithms from which on no timer makes them: a timer with ±50 % jitter has 0.3.
 const HUMAN_SPREAD: f64 = 0.4;
 const TELNET: u16 = 23;
+const HTTP: &str = "http";
 /// What only shells say.
 const SPEAKS: u8 = ShellMarks::NO_TERMINAL | ShellMarks::WINDOWS | ShellMarks::OUTPUT;
 
@@ -158,6 +160,10 @@ struct Session {
     app: Option<&'static str>,
     /// A TLS client named no server.
     nameless: bool,
+    /// HTTP was left for a WebSocket, or for whatever else was agreed on.
+    upgraded: Option<&'static str>,
+    /// Requests of HTTP since the called end first asked: it doesn't, between those.
+    requests: u32,
     reported: Option<u32>,
 }
 
@@ -187,6 +193,8 @@ impl ReverseShell {
                 marks: Default::default(),
                 app: None,
                 nameless: false,
+                upgraded: None,
+                requests: 0,
                 reported: None,
             };
             let evicted = self.sessions.push(flow.id, session);
@@ -211,15 +219,27 @@ impl ReverseShell {
                     session.nameless = true;
                 }
             }
+            Transaction::TunnelOpened(opened) => {
+                if let Some(session) = self.session(flow, time) {
+                    session.upgraded = Some(opened.carrier);
+                }
+            }
+            Transaction::HttpRequest(_) => {
+                if let Some(session) = self.sessions.peek_mut(&flow.id) {
+                    session.requests = session.requests.saturating_add(1);
+                }
+            }
             _ => {}
         }
     }
 
-    /// Whether what only shells say was read there.
-    fn reads_as_shell(&self, id: FlowId) -> bool {
+    /// Whether a session is of interest whatever its protocol: the called end asked where HTTP was spoken, or what only
+    /// shells say was read there.
+    fn is_followed(&self, id: FlowId) -> bool {
         let speaks = |marks: &ShellMarks| marks.any(SPEAKS);
-        let session = self.sessions.peek(&id);
-        session.is_some_and(|session| session.marks.iter().any(speaks))
+        self.sessions
+            .peek(&id)
+            .is_some_and(|session| session.app == Some(HTTP) || session.marks.iter().any(speaks))
     }
 
     /// Reports a session if its evidence suffices and has grown, or if it is over.
@@ -250,9 +270,15 @@ impl ReverseShell {
     }
 }
 
-/// Whether somebody could be working a shell there: over TCP, in no protocol that is known, not over a terminal's own.
-fn is_candidate(flow: &FlowInfo, app: Option<&'static str>) -> bool {
-    flow.protocol == Protocol::Tcp && matches!(app, None | Some("tls")) && may_serve(flow)
+/// Whether somebody could be working a shell there: over TCP, in no protocol that is known, not over a terminal's own; or
+/// where the called end asks though HTTP has no way to.
+fn is_candidate(flow: &FlowInfo, app: Option<&'static str>, exchange: &Exchange) -> bool {
+    let spoken = match app {
+        None | Some("tls") => true,
+        Some(HTTP) => exchange.asker == Direction::Resp,
+        Some(_) => false,
+    };
+    flow.protocol == Protocol::Tcp && spoken && may_serve(flow)
 }
 
 /// Nodes have shells by design, and services are never who answers.
@@ -303,7 +329,7 @@ impl Session {
         let flow = &self.flow;
         let [ordinary, inverted] = &self.askers;
         let mut evidence: Vec<_> = self.marks(Direction::Resp).collect();
-        if inverted.moves == 0 && evidence.is_empty() {
+        if evidence.is_empty() && (inverted.moves == 0 || !self.may_ask()) {
             return None;
         }
         let inside = !goes_out(flow);
@@ -337,10 +363,18 @@ impl Session {
         Some(evidence)
     }
 
+    /// Whether the called end may be asking at all. Between HTTP's requests it only answers late; other upgrades than to
+    /// WebSockets are those of consoles and containers' APIs, and tunnels.
+    fn may_ask(&self) -> bool {
+        let left = self.requests == 0 && matches!(self.upgraded, None | Some("websocket"));
+        self.app != Some(HTTP) || left
+    }
+
     /// The caller asks: told from other clients by typing.
     fn bind(&self, context: &Context<'_>) -> Option<Vec<Evidence>> {
         let flow = &self.flow;
         if flow.resp_port == TELNET
+            || self.app == Some(HTTP)
             || goes_out(flow) && flow.resp.who.identity.kind == IdentityKind::External
         {
             return None;
@@ -450,6 +484,11 @@ impl Session {
                 BITS_NOBODYS_PROTOCOL,
                 "no known protocol is spoken",
             ),
+            Some(HTTP) if self.upgraded.is_none() => (
+                "session.left_http",
+                BITS_NOBODYS_PROTOCOL,
+                "it begins as HTTP and goes on as something else",
+            ),
             Some("tls") if self.nameless => (
                 "tls.no_server_name",
                 BITS_NAMELESS_TLS,
@@ -536,7 +575,7 @@ impl Detector for ReverseShell {
                 flow,
                 exchange,
                 app,
-            } if is_candidate(flow, *app) || self.reads_as_shell(flow.id) => {
+            } if is_candidate(flow, *app, exchange) || self.is_followed(flow.id) => {
                 // The first exchange is a greeting or a handshake, whoever begins it. Most flows have no other, and
                 // programs ask the next thing at once.
                 let telling = exchange.number > 0 && exchange.pause() >= KEYSTROKE.start;

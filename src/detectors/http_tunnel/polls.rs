@@ -52,7 +52,7 @@ struct Poll {
 
 /// The bodies of one direction.
 #[derive(Debug, Default)]
-struct Bodies {
+pub(super) struct Bodies {
     sizes: BTreeSet<u64>,
     judged: u64,
     hidden: u64,
@@ -61,7 +61,7 @@ struct Bodies {
 }
 
 impl Bodies {
-    fn take(&mut self, bytes: u64, looks: BodyLooks) {
+    pub(super) fn take(&mut self, bytes: u64, looks: BodyLooks) {
         if self.sizes.len() < MAX_SIZES {
             self.sizes.insert(bytes);
         }
@@ -78,17 +78,15 @@ impl Bodies {
         self.judged += 1;
     }
 
-    fn mostly(&self, count: u64) -> bool {
-        self.judged >= MIN_JUDGED && count as f64 >= SHARE * self.judged as f64
-    }
-
-    /// What the bodies mostly are, if they hide something.
-    fn looks(&self) -> Option<BodyLooks> {
-        if self.mostly(self.hidden) {
+    /// What the bodies mostly are, if they hide something and so many were judged.
+    pub(super) fn hide(&self, judged: u64) -> Option<BodyLooks> {
+        let mostly =
+            |count: u64| self.judged >= judged && count as f64 >= SHARE * self.judged as f64;
+        if mostly(self.hidden) {
             Some(BodyLooks::Hidden)
-        } else if self.mostly(self.encoded) {
+        } else if mostly(self.encoded) {
             Some(BodyLooks::Encoded)
-        } else if self.mostly(self.hidden + self.encoded + self.binary) {
+        } else if mostly(self.hidden + self.encoded + self.binary) {
             Some(BodyLooks::Binary)
         } else {
             None
@@ -153,7 +151,7 @@ impl Poll {
         let sizes = [self.up.sizes.len(), self.down.sizes.len()];
         let various = sizes.iter().all(|count| *count >= MIN_SIZES)
             && sizes.iter().sum::<usize>() >= MIN_ALL_SIZES;
-        let (up, down) = (self.up.looks(), self.down.looks());
+        let (up, down) = (self.up.hide(MIN_JUDGED), self.down.hide(MIN_JUDGED));
         if self.exchanges < thresholds.min_polls
             || every > thresholds.slowest_poll_secs
             || !various

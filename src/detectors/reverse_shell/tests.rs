@@ -361,3 +361,35 @@ fn neither_a_banner_nor_datagrams_hide_a_shells_text() {
     bench.ends(160.0, &flow);
     assert!(bench.alerts(), "{} bits", bench.bits());
 }
+
+#[test]
+fn http_that_is_left_for_a_shell() {
+    use crate::dissect::{HttpRequest, TunnelOpened};
+    let opened = |carrier| {
+        Transaction::TunnelOpened(TunnelOpened {
+            carrier,
+            ..TunnelOpened::default()
+        })
+    };
+    let talk = |before: Option<Transaction>, between: bool| {
+        let mut talk = reverse(Some("http"));
+        if let Some(before) = before {
+            talk.tells(before);
+        }
+        let mut rng = Rng::new(5);
+        for _ in 0..12 {
+            let pause = 0.6 + rng.pause(Duration::from_secs(5)).as_secs_f64();
+            talk.says(Resp, pause, (rng.within(3..30), rng.within(20..900)));
+            if between {
+                talk.tells(Transaction::HttpRequest(HttpRequest::default()));
+            }
+        }
+        talk.over()
+    };
+    assert!(talk(None, false).alerts(), "raw after the first answer");
+    let inside = talk(Some(opened("websocket")), false);
+    assert!(inside.bits() >= 10.0, "in a WebSocket: {}", inside.bits());
+    // Answers that come late, each asked for by a request; consoles of containers' APIs.
+    assert!(talk(None, true).findings.is_empty());
+    assert!(talk(Some(opened("upgrade")), false).findings.is_empty());
+}
