@@ -37,7 +37,7 @@ pub(super) struct Orders {
     same: u64,
     /// Whether the last answer was another.
     ordered: bool,
-    orders: u64,
+    given: u64,
     /// Reports, and those that followed an order.
     reports: u64,
     followed: u64,
@@ -77,7 +77,7 @@ impl Orders {
             self.votes -= 1;
         }
         self.ordered = !usual && self.asked > FEWEST_ANSWERS;
-        self.orders += u64::from(self.ordered);
+        self.given += u64::from(self.ordered);
     }
 
     pub(super) fn exchange(&mut self, exchange: &HttpExchange) {
@@ -111,7 +111,7 @@ impl Orders {
                 signature_grade: false,
                 text: format!(
                     "asked {} times, once in {every:.1} s, mostly for the same; {} times it got something else, and {} times a report followed at once",
-                    self.asked, self.orders, self.followed
+                    self.asked, self.given, self.followed
                 ),
             },
             Evidence {
