@@ -50,6 +50,8 @@ const BITS_ORDINARY: f64 = -4.0;
 const MOST_BITS_INVERTED: f64 = 10.0;
 /// Inside a cluster work is handed out so, too.
 const MOST_BITS_INVERTED_INSIDE: f64 = 6.0;
+/// WebSockets are there so that servers can ask, too.
+const MOST_BITS_INVERTED_WEBSOCKET: f64 = 5.0;
 /// Without the answers being the larger part it is rather a queue that is acknowledged.
 const MOST_BITS_ACKNOWLEDGED: f64 = 2.0;
 const BITS_TYPED: f64 = 4.0;
@@ -335,6 +337,8 @@ impl Session {
         let inside = !goes_out(flow);
         let most = if inverted.answered < inverted.asked {
             MOST_BITS_ACKNOWLEDGED
+        } else if self.upgraded.is_some() {
+            MOST_BITS_INVERTED_WEBSOCKET
         } else if inside {
             MOST_BITS_INVERTED_INSIDE
         } else {
