@@ -16,9 +16,9 @@ use super::profile::Profile;
 use super::side::key;
 use super::table::Name;
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::{Contact, PeerNamer, RateWindows, Role, Sample, bounded, words};
+use crate::features::{Contact, PeerNamer, RateWindows, Role, Sample, Vocabulary, bounded, words};
 use crate::flow::{FlowRecord, Outcome};
-use crate::identity::WorkloadId;
+use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::Loss;
 use crate::time::Timestamp;
 
@@ -94,10 +94,15 @@ impl Learner {
                     if role == Role::Server && !vocabulary.is_served() {
                         continue;
                     }
-                    self.sheet(end, event.time, |profile| {
+                    let say = |profile: &mut Profile| {
                         let side = profile.side_mut(role);
                         side.say(vocabulary, &word, event.time, || name.clone());
-                    });
+                    };
+                    if end.who.identity.kind == IdentityKind::Node {
+                        self.pulled(end, (role, vocabulary), event.time, say);
+                    } else {
+                        self.sheet(end, event.time, say);
+                    }
                 }
             }
         }
@@ -112,6 +117,22 @@ impl Learner {
             }
             EventKind::FlowEnded { flow, record } => self.ended(flow, record, peers),
             _ => {}
+        }
+    }
+
+    /// Writes on the nodes' sheet what they pull, and from where: of nodes nothing else is learned.
+    fn pulled(
+        &mut self,
+        node: &Endpoint,
+        (role, vocabulary): (Role, Vocabulary),
+        time: Timestamp,
+        say: impl FnOnce(&mut Profile),
+    ) {
+        let pulls = matches!(vocabulary, Vocabulary::Registry | Vocabulary::Pulled);
+        if role == Role::Client && pulls {
+            let sheet = self.entry(time, node.ip, &WorkloadId::nodes());
+            sheet.saw(time);
+            say(sheet);
         }
     }
 
@@ -335,7 +356,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::alert::testing::{at, flow, pod};
+    use crate::alert::testing::{at, external, flow, pod, unknown};
+    use crate::dissect::{TlsClientHello, Transaction};
+    use crate::identity::Identity;
 
     /// `shop/cart` meets so many databases, a minute apart.
     fn meet(learner: &mut Learner, numbers: std::ops::Range<u64>) {
@@ -368,6 +391,36 @@ mod tests {
         meet(&mut second, 200..250);
         second.settle(at(60 * 250), &[]);
         assert_eq!(second.finish(), whole.finish());
+    }
+
+    #[test]
+    fn of_nodes_only_what_they_pull_is_learned() {
+        let mut node = unknown("10.244.1.1");
+        node.who.identity = Arc::new(Identity::bare(IdentityKind::Node));
+        let mut learner = Learner::default();
+        let outside = external("203.0.113.20");
+        for (n, name) in (0..).zip(["ghcr.io", "www.example.com"]) {
+            let hello = TlsClientHello {
+                sni: Some(name.into()),
+                ..TlsClientHello::default()
+            };
+            let event = Event {
+                time: at(60 * n),
+                kind: EventKind::Transaction {
+                    flow: flow(n as u64, &node, &outside, 443),
+                    transaction: Transaction::TlsClient(hello),
+                },
+            };
+            learner.observe(&event, &PeerNamer::default());
+        }
+        let baseline = learner.finish();
+        let nodes = baseline.profile(&WorkloadId::nodes()).unwrap();
+        let registries = nodes.words(Vocabulary::Registry, Role::Client);
+        assert_eq!(
+            registries.map(|(name, _)| name).collect::<Vec<_>>(),
+            ["ghcr.io"]
+        );
+        assert_eq!(nodes.vocabularies(Role::Client).count(), 1);
     }
 
     #[test]

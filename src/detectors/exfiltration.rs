@@ -26,14 +26,13 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::{bare_address, by_hand, total_bits};
-use super::registries::is_registry;
 use super::stores::is_object_store;
 use super::{Context, Detector, DetectorSpec, Evidence, Findings, StateSize, Target};
 use crate::baseline::Maturity;
 use crate::dissect::{FtpMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    SourceKey, bounded, database_product, is_monitoring, is_outside, source_key,
+    SourceKey, bounded, database_product, is_monitoring, is_outside, is_registry, source_key,
 };
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Protocol, Turn};
 use crate::identity::IdentityKind;

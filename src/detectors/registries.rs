@@ -22,45 +22,6 @@ const VISIT_GAP: Duration = Duration::from_mins(10);
 const MAX_SAMPLES: usize = 8;
 /// More surprise than this says no more.
 const MAX_SURPRISE: f64 = 12.0;
-/// First labels of names that private registries go by.
-const USUAL_LABELS: &[&str] = &[
-    "registry",
-    "registry-1",
-    "docker",
-    "harbor",
-    "cr",
-    "container-registry",
-    "images",
-];
-
-/// Public registries of container images, as their operators document them.
-const PUBLIC_REGISTRIES: &[&str] = &[
-    "azurecr.io",
-    "cgr.dev",
-    "docker.com",
-    "docker.elastic.co",
-    "docker.io",
-    "gcr.io",
-    "ghcr.io",
-    "lscr.io",
-    "mcr.microsoft.com",
-    "nvcr.io",
-    "pkg.dev",
-    "public.ecr.aws",
-    "quay.io",
-    "registry.gitlab.com",
-    "registry.k8s.io",
-    "registry.redhat.io",
-];
-/// Registries of other things.
-const OTHER_REGISTRIES: &[&str] = &[
-    "registry.bower.io",
-    "registry.npmjs.org",
-    "registry.opentofu.org",
-    "registry.terraform.io",
-    "registry.yarnpkg.com",
-];
-
 /// What stands before `registry` in names of workloads and services that keep images; others keep schemas, models, names.
 const KEEPERS: &[&str] = &[
     "container",
@@ -270,19 +231,6 @@ pub(super) fn is_builder(source: &Endpoint, words: &[String]) -> bool {
         .any(|part| words.iter().any(|word| word == part))
 }
 
-/// Whether a name is a container registry's: one of the public ones (or below it), or of the form private ones have.
-pub(super) fn is_registry(name: &str) -> bool {
-    let is = |suffix: &&str| {
-        name.strip_suffix(suffix)
-            .is_some_and(|left| left.is_empty() || left.ends_with('.'))
-    };
-    let first = name.split('.').next().unwrap_or_default();
-    !OTHER_REGISTRIES.iter().any(&is)
-        && (PUBLIC_REGISTRIES.iter().any(&is)
-            || USUAL_LABELS.contains(&first)
-            || name.contains(".dkr.ecr."))
-}
-
 /// The name of the registry inside that an encrypted connection leads to: by the name that was asked for, the service's, or
 /// that of the workload that answers.
 pub(super) fn registry_inside(flow: &FlowInfo, asked: Option<&Arc<str>>) -> Option<Arc<str>> {
@@ -333,27 +281,6 @@ mod tests {
             "",
         ] {
             assert!(!keeps_images(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn names_of_registries() {
-        for name in [
-            "registry-1.docker.io",
-            "ghcr.io",
-            "registry.acme.example",
-            "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
-            "europe-west3-docker.pkg.dev",
-        ] {
-            assert!(is_registry(name), "{name}");
-        }
-        for name in [
-            "registry.npmjs.org",
-            "notdocker.io",
-            "www.registry.example",
-            "",
-        ] {
-            assert!(!is_registry(name), "{name}");
         }
     }
 }

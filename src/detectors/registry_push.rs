@@ -12,13 +12,13 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::registries::{Visit, Visits, is_registry, registry_inside};
+use super::registries::{Visit, Visits, registry_inside};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{SourceKey, bounded, is_of_pods, source_key};
+use crate::features::{SourceKey, bounded, is_of_pods, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};

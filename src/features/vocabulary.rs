@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::DomainName;
+use super::{DomainName, is_registry};
 use crate::dissect::{DatabaseEvent, DatabaseMessage, HttpRequest, SshMessage, Transaction};
 use crate::event::{Event, EventKind};
 
@@ -45,6 +45,8 @@ pub enum Vocabulary {
     Pulled,
     /// Repositories pushed to a registry.
     Pushed,
+    /// Registries of images that were called.
+    Registry,
 }
 
 /// A row of the table.
@@ -222,6 +224,22 @@ const ROWS: &[Row] = &[
         read: |kind| match repository(request(kind)?)? {
             (name, true) => Some(cut(name).into()),
             (_, false) => None,
+        },
+    },
+    Row {
+        vocabulary: Vocabulary::Registry,
+        name: "registry.called",
+        noun: "registry",
+        served: false,
+        limit: 64,
+        read: |kind| match transaction(kind)? {
+            Transaction::TlsClient(hello) => {
+                word(hello.sni.as_ref().filter(|name| is_registry(name)))
+            }
+            Transaction::HttpRequest(request) => {
+                repository(request).and(word(request.host.as_ref()))
+            }
+            _ => None,
         },
     },
 ];

@@ -46,6 +46,17 @@ pub struct WorkloadId {
     pub name: Arc<str>,
 }
 
+impl WorkloadId {
+    /// What stands for all nodes where something is known of them: which registries they pull from.
+    pub fn nodes() -> Self {
+        Self {
+            namespace: "".into(),
+            kind: "Node".into(),
+            name: "nodes".into(),
+        }
+    }
+}
+
 impl fmt::Display for WorkloadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.namespace.is_empty() {
