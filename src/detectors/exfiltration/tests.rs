@@ -110,6 +110,46 @@ fn stores_are_for_backups_and_for_loot() {
     }
 }
 
+/// A day and more of a worker that asks its database and copies to its bucket.
+fn learned_with(bucket: &str, hours: u32) -> Bench {
+    let mut bench = Bench::new("exfiltration");
+    let (api, db) = (pod("10.244.1.7", "api"), pod("10.244.1.3", "db"));
+    let (resolver, store) = (
+        pod("10.244.1.2", "dns"),
+        end("203.0.113.20", IdentityKind::External, None),
+    );
+    for n in 0..hours * 10 {
+        let at = f64::from(n) * 360.0;
+        bench.tcp(at, (&api, &db), 5432, Outcome::Answered, 500);
+        let told = Some("203.0.113.20".parse().unwrap());
+        bench.dns(at + 1.0, (&api, &resolver), bucket, 1, told);
+        bench.tcp(at + 2.0, (&api, &store), 443, Outcome::Answered, 500);
+    }
+    bench.learned("exfiltration")
+}
+
+#[test]
+fn the_bucket_of_another_account_once_a_day_was_learned() {
+    const OWN: &str = "acme-backup.s3.eu-west-1.amazonaws.com";
+    let two = [(20_000_000, 900); 2];
+    for (hours, name, alerts) in [
+        (30, "loot.s3.eu-west-1.amazonaws.com", true),
+        (30, "loot.blob.core.windows.net", true),
+        (30, OWN, false),
+        // Too young to know all its buckets.
+        (4, "exports.s3.eu-west-1.amazonaws.com", false),
+    ] {
+        let mut bench = learned_with(OWN, hours);
+        upload(&mut bench, Some(name), &two, 30.0);
+        assert_eq!(
+            bench.alerts(),
+            alerts,
+            "{hours} {name}: {} bits",
+            bench.bits()
+        );
+    }
+}
+
 #[test]
 fn a_stores_name_for_an_address_that_no_look_up_led_to_excuses_nobody() {
     let mut bench = Bench::new("exfiltration");
