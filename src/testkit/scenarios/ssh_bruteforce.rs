@@ -1,5 +1,6 @@
-//! `ssh-bruteforce`: one pod guesses at a bastion, four connections at a time, until it is let in; another takes its time.
-//! Their twins are a deployment tool that visits often, a person who mistypes, and a mirror whose key was withdrawn.
+//! `ssh-bruteforce`: one pod guesses at a bastion, four connections at a time, until it is let in; another takes its time, a third guesses
+//! at a server that refuses at once. Their twins are a deployment tool that visits often, a person who mistypes, and a mirror
+//! whose key was withdrawn.
 
 use std::time::Duration;
 
@@ -31,8 +32,16 @@ const OPENSSH: &str = "OpenSSH_9.6p1 Ubuntu-3ubuntu13.5";
 /// Who guesses fast, and who slowly.
 const FAST: u8 = 11;
 const SLOW: u8 = 14;
+/// Who is refused at once.
+const HASTY: u8 = 12;
 const FAST_BEGINS: u64 = 40;
 const SLOW_BEGINS: u64 = 20;
+const HASTY_BEGINS: u64 = 70;
+/// What requests take: a key, a dialogue, and passwords as OpenSSH pads them.
+const KEY: usize = 112;
+const DIALOGUE: usize = 61;
+const PASSWORD: usize = 55;
+const LONG_PASSWORD: usize = 119;
 
 /// The captures and what must be found.
 pub fn case() -> Case {
@@ -47,7 +56,7 @@ pub fn case() -> Case {
             Part {
                 role: "attack",
                 file: "attack.pcap",
-                story: "A web pod guesses at the bastion by a library, four connections at a time, and is let in at last. The worker tries once every 6 to 9 s with an ordinary client, in vain.",
+                story: "A web pod guesses at the bastion by a library, four connections at a time, and is let in at last. The worker tries once every 6 to 9 s with an ordinary client, in vain. Another pod tries every 1 to 3 s, and is refused at once.",
                 seed: 83,
                 record: attack,
                 inventory: Inventory::List(cluster.clone()),
@@ -55,7 +64,7 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "A deployment tool visits the bastion every 5 s with its key. Somebody gets the password right at the third try. A mirror whose key was withdrawn comes every 12 s.",
+                story: "A deployment tool visits the bastion every 5 s with its key. Somebody gets the password right at the third try. A mirror whose key was withdrawn comes every 3 to 15 s, and where nobody can type sends empty passwords, too.",
                 seed: 84,
                 record: benign,
                 inventory: Inventory::List(cluster.clone()),
@@ -64,6 +73,7 @@ pub fn case() -> Case {
         expect: vec![
             expect(FAST, FAST_BEGINS).within(35),
             expect(SLOW, SLOW_BEGINS).within(150),
+            expect(HASTY, HASTY_BEGINS).within(60),
         ],
     }
 }
@@ -108,6 +118,18 @@ pub fn attack(seed: u64) -> Vec<u8> {
                 .between(Duration::from_secs(6), Duration::from_secs(9)),
         );
     }
+    let mut now = at(HASTY_BEGINS);
+    for n in 0..18 {
+        now = visit(&mut scene, &cluster, HASTY, now, |scene| {
+            let password = if n % 4 == 1 { LONG_PASSWORD } else { PASSWORD };
+            ssh::refused(&mut scene.rng, (OPENSSH, SERVER), &[password])
+        })
+        .after(
+            scene
+                .rng
+                .between(Duration::from_secs(1), Duration::from_secs(3)),
+        );
+    }
     scene.finish()
 }
 
@@ -129,11 +151,22 @@ pub fn benign(seed: u64) -> Vec<u8> {
         steps.extend(ssh::typing(&mut scene.rng, 4));
         steps
     });
-    for n in 0..13 {
-        visit(&mut scene, &cluster, 32, at(10 + n * 12), |scene| {
+    let mut now = at(10);
+    for n in 0..18 {
+        let requests: &[usize] = match n % 3 {
             // The methods are asked for, and none will do.
-            ssh::passwords(&mut scene.rng, (OPENSSH, SERVER), 0, false, Duration::ZERO)
-        });
+            0 => &[],
+            1 => &[KEY],
+            _ => &[KEY, DIALOGUE, PASSWORD, PASSWORD, PASSWORD],
+        };
+        now = visit(&mut scene, &cluster, 32, now, |scene| {
+            ssh::refused(&mut scene.rng, (OPENSSH, SERVER), requests)
+        })
+        .after(
+            scene
+                .rng
+                .between(Duration::from_secs(3), Duration::from_secs(15)),
+        );
     }
     scene.finish()
 }

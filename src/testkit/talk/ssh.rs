@@ -77,6 +77,19 @@ pub fn passwords(
     steps
 }
 
+/// Both ends name themselves and agree on keys, and the client makes requests of these sizes, all refused at once.
+pub fn refused(rng: &mut Rng, (client, server): (&str, &str), requests: &[usize]) -> Vec<Step> {
+    let mut steps = agree(rng, client, server);
+    for size in requests {
+        steps.extend([
+            Say(Client, sealed(rng, *size)),
+            Pause(rng.about(Duration::from_millis(8))),
+            Say(Server, sealed(rng, 30)),
+        ]);
+    }
+    steps
+}
+
 /// Both ends name themselves and agree on keys; the client asks for the service, and which methods there are.
 fn agree(rng: &mut Rng, client: &str, server: &str) -> Vec<Step> {
     let lists = |more: &str| {
