@@ -1,5 +1,5 @@
 //! `db-sweep`: a pod tries every database's port on everybody, and tries its luck where one listens; its twins are
-//! an exporter and an application that have business with several databases.
+//! an exporter and an application that have business with several databases, and a client whose cluster is down.
 
 use std::time::Duration;
 
@@ -38,6 +38,10 @@ const ACTOR: u8 = 11;
 const BEGINS: u64 = 40;
 /// The ports tried, in this order.
 const PORTS: &[u16] = &[postgres::PORT, mysql::PORT, redis::PORT, mongo::PORT];
+/// Who looks for a cluster that is down, how many of its members it knows, and their port.
+const CLIENT: u8 = 14;
+const SEEDS: usize = 6;
+const CASSANDRA: u16 = 9042;
 /// When the MySQL server restarts.
 const RESTART: u64 = 100;
 
@@ -59,7 +63,7 @@ pub fn case() -> Case {
             Part {
                 role: "benign",
                 file: "benign.pcap",
-                story: "An exporter reads the statistics of four databases every 20 s. An application with connections to all four starts up; when the MySQL server restarts, its pool is refused five times, then connects again.",
+                story: "An exporter reads the statistics of four databases every 20 s. An application with connections to all four starts up; when the MySQL server restarts, its pool is refused five times, then connects again. A client of a Cassandra cluster that is down tries six of its members again and again.",
                 seed: 42,
                 record: benign,
                 inventory: Inventory::List(cluster.clone()),
@@ -96,6 +100,7 @@ pub fn benign(seed: u64) -> Vec<u8> {
     }
     start_up(&mut scene, &cluster, at(30));
     ride_out_restart(&mut scene, &cluster, at(32));
+    await_cluster(&mut scene, &cluster, at(50));
     scene.finish()
 }
 
@@ -116,6 +121,25 @@ pub fn sweep(scene: &mut Scene, cluster: &Cluster, actor: &Pod, start: Timestamp
             };
             now = now.after(scene.rng.about(Duration::from_millis(90)));
         }
+    }
+}
+
+/// A client of Cassandra that knows six members of its cluster, none of which is up, tries one after the other.
+fn await_cluster(scene: &mut Scene, cluster: &Cluster, start: Timestamp) {
+    let me = cluster.pod(CLIENT).host;
+    let alive = |pod: &&Pod| !pod.host_network && pod.is_alive(start) && pod.host != me;
+    let seeds: Vec<Host> = cluster
+        .pods
+        .iter()
+        .filter(alive)
+        .map(|pod| pod.host)
+        .collect();
+    let mut now = start;
+    for _ in 0..14 {
+        for seed in seeds.iter().take(SEEDS) {
+            now = tcp::refused(scene, Route::direct(me, *seed, CASSANDRA), now);
+        }
+        now = now.after(scene.rng.about(Duration::from_secs(6)));
     }
 }
 
