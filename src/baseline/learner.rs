@@ -404,13 +404,11 @@ mod tests {
                 sni: Some(name.into()),
                 ..TlsClientHello::default()
             };
-            let event = Event {
-                time: at(60 * n),
-                kind: EventKind::Transaction {
-                    flow: flow(n as u64, &node, &outside, 443),
-                    transaction: Transaction::TlsClient(hello),
-                },
+            let kind = EventKind::Transaction {
+                flow: flow(n as u64, &node, &outside, 443),
+                transaction: Transaction::TlsClient(hello),
             };
+            let event = Event::new(at(60 * n), kind);
             learner.observe(&event, &PeerNamer::default());
         }
         let baseline = learner.finish();
