@@ -92,28 +92,48 @@ impl Leg {
     }
 }
 
-/// A pod's legs. What every leg is asked for every piece lies close together, in lists of the same order as theirs: legs
-/// themselves are large, and mostly have nothing to say to it.
+/// Boxed, for they are large, most pods have few, and a list that grows moves what is in it.
+type Legs = Vec<Box<Leg>>;
+
+/// What every leg is asked for every piece.
+#[derive(Debug)]
+struct Card {
+    id: FlowId,
+    side: Side,
+    /// When it was last heard of.
+    last: Timestamp,
+    /// What there is to compare.
+    glance: Glance,
+    /// When it last began to ask, and to be asked.
+    exchanged: [Timestamp; 2],
+}
+
+/// A pod's legs. Their cards lie close together: legs themselves are large, and mostly have nothing to say to a piece.
 #[derive(Debug, Default)]
 struct Pod {
     /// Each keeps its place while it is there.
-    legs: Vec<Leg>,
-    /// Their flows.
-    ids: Vec<FlowId>,
-    sides: Vec<Side>,
-    /// When each was last heard of.
-    lasts: Vec<Timestamp>,
-    /// What there is to compare.
-    glances: Vec<Glance>,
-    /// When each last began to ask, and to be asked.
-    exchanged: Vec<[Timestamp; 2]>,
+    cards: Vec<Card>,
+    /// In the order of their cards.
+    legs: Legs,
     /// When each of its ports was first used.
     served: Vec<(u16, Timestamp)>,
 }
 
+impl Card {
+    fn of(leg: &Leg, time: Timestamp) -> Self {
+        Self {
+            id: leg.flow.id,
+            side: leg.side,
+            last: time,
+            glance: leg.passages.glance(),
+            exchanged: [Timestamp::MIN; 2],
+        }
+    }
+}
+
 impl Pod {
     fn place(&self, id: FlowId) -> Option<usize> {
-        self.ids.iter().position(|known| *known == id)
+        self.cards.iter().position(|card| card.id == id)
     }
 
     /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
@@ -122,10 +142,11 @@ impl Pod {
         flow: &Arc<FlowInfo>,
         pod: Direction,
         time: Timestamp,
-        spare: &mut Vec<Leg>,
+        spare: &mut Legs,
     ) -> usize {
         if let Some(at) = self.place(flow.id) {
-            self.lasts[at] = self.lasts[at].max(time);
+            let last = &mut self.cards[at].last;
+            *last = time.max(*last);
             return at;
         }
         let side = Side::of(flow, pod);
@@ -140,32 +161,26 @@ impl Pod {
                 leg.restart(flow, side, pod);
                 leg
             } else {
-                Leg {
+                Box::new(Leg {
                     flow: Arc::clone(flow),
                     app: None,
                     side,
                     passages: Passages::new(pod),
-                }
+                })
             };
-            self.ids.push(flow.id);
-            self.sides.push(side);
-            self.lasts.push(time);
-            self.glances.push(leg.passages.glance());
-            self.exchanged.push([Timestamp::MIN; 2]);
+            self.cards.push(Card::of(&leg, time));
             self.legs.push(leg);
             return self.legs.len() - 1;
         }
-        let oldest = (0..MAX_LEGS).min_by_key(|&at| (self.lasts[at], self.ids[at]));
-        let at = oldest.unwrap_or(0);
-        self.ids[at] = flow.id;
-        self.sides[at] = side;
-        self.lasts[at] = time;
-        self.exchanged[at] = [Timestamp::MIN; 2];
-        self.legs[at].restart(flow, side, pod);
-        for glance in &mut self.glances {
-            glance.change(at as u32);
+        let all = self.cards.iter().enumerate();
+        let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
+        let at = oldest.map_or(0, |(at, _)| at);
+        for card in &mut self.cards {
+            card.glance.change(at as u32);
         }
-        self.glances[at] = self.legs[at].passages.glance();
+        let leg = &mut self.legs[at];
+        leg.restart(flow, side, pod);
+        self.cards[at] = Card::of(leg, time);
         at
     }
 
@@ -173,27 +188,28 @@ impl Pod {
     fn spells(&mut self, at: usize) -> Vec<([usize; 2], [Passage; 2])> {
         let mut met = Vec::new();
         let passages = &mut self.legs[at].passages;
-        passages.forget(&self.glances[at]);
-        self.glances[at] = passages.glance();
+        passages.forget(&self.cards[at].glance);
+        self.cards[at].glance = passages.glance();
         for other in 0..self.legs.len() {
             // What it knows by now may be what others' spells have waited for, and the other way round.
-            let (mine, theirs) = (self.glances[at], self.glances[other]);
+            let (my, other_card) = (&self.cards[at], &self.cards[other]);
+            let (mine, theirs) = (my.glance, other_card.glance);
             if !theirs.waits_for(at as u32, &mine) && !mine.waits_for(other as u32, &theirs)
-                || self.sides[other] == self.sides[at]
+                || other_card.side == my.side
             {
                 continue;
             }
             if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
                 let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
-                theirs.forget(&self.glances[other]);
+                theirs.forget(&self.cards[other].glance);
                 theirs.beside(at as u32, mine, |spell, beside| {
                     met.push(([other, at], [spell, beside]));
                 });
                 mine.beside(other as u32, theirs, |spell, beside| {
                     met.push(([at, other], [spell, beside]));
                 });
-                self.glances[at] = mine.glance();
-                self.glances[other] = theirs.glance();
+                self.cards[at].glance = mine.glance();
+                self.cards[other].glance = theirs.glance();
             }
         }
         met
@@ -202,16 +218,17 @@ impl Pod {
     fn exchanges(&mut self, at: usize, exchange: &Passage) -> Vec<([usize; 2], [Passage; 2])> {
         let mut met = Vec::new();
         let since = exchange.start.before(Passage::DELAY);
-        for (other, theirs) in self.legs.iter().enumerate() {
+        let side = self.cards[at].side;
+        for (other, card) in self.cards.iter().enumerate() {
             // Who was asked goes together with who asked.
-            let begun = self.exchanged[other][usize::from(!exchange.asked)];
-            if begun >= since && self.lasts[other] >= since && self.sides[other] != self.sides[at] {
-                let meeting = theirs.passages.meeting(exchange);
+            let begun = card.exchanged[usize::from(!exchange.asked)];
+            if begun >= since && card.last >= since && card.side != side {
+                let meeting = self.legs[other].passages.meeting(exchange);
                 met.extend(meeting.map(|piece| ([at, other], [*exchange, *piece])));
             }
         }
         self.legs[at].passages.keep(*exchange);
-        let begun = &mut self.exchanged[at][usize::from(exchange.asked)];
+        let begun = &mut self.cards[at].exchanged[usize::from(exchange.asked)];
         *begun = exchange.start.max(*begun);
         met
     }
@@ -281,7 +298,7 @@ struct RelayPivot {
     pods: LruCache<SourceKey, Pod>,
     relays: LruCache<RelayKey, Relay>,
     /// Legs of a forgotten pod, for the next.
-    spare: Vec<Leg>,
+    spare: Legs,
     evicted: u64,
 }
 
@@ -344,7 +361,7 @@ impl RelayPivot {
                 let (Some(leg), Some(other_leg)) = (pod.legs.get(one), pod.legs.get(other)) else {
                     continue;
                 };
-                let (legs, pieces) = if leg.side < other_leg.side {
+                let (legs, pieces): ([&Leg; 2], _) = if leg.side < other_leg.side {
                     ([leg, other_leg], [&piece, &other_piece])
                 } else {
                     ([other_leg, leg], [&other_piece, &piece])
