@@ -11,7 +11,7 @@ use lru::LruCache;
 
 use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
-use crate::dissect::{SshMessage, Transaction};
+use crate::dissect::{SecretMark, SshMessage, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Attempt, bounded};
 use crate::flow::{Direction, FlowId, Turn};
@@ -59,6 +59,8 @@ const KEY_IS_LONGER: u64 = 96;
 const NO_PASSWORD: u64 = 128;
 /// How much longer it is than that when it can't ask merely what may be tried: that takes 31 bytes and a name.
 const MORE_THAN_ASKED: u64 = 32;
+/// The packet that takes the new keys into use.
+const NEW_KEYS: u64 = 16;
 /// How much longer it is when it is no such question, unless the name has thirty letters.
 const NO_QUESTION: u64 = 48;
 /// As often OpenSSH says the same again where nobody is there to type: it tries an empty password thrice.
@@ -84,6 +86,10 @@ pub(super) struct Dialogue {
     service: u32,
     asked: Option<Turn>,
     let_in: Option<Timestamp>,
+    /// The answer to a question what may be tried, where it was asked: every refusal is as long.
+    refusal: u32,
+    /// Whether a key was offered.
+    offered: bool,
     /// The first request, if it may bear a password: a try if none follows.
     only: Option<Try>,
     /// Requests that bear passwords.
@@ -101,6 +107,8 @@ struct Try {
     decided: Timestamp,
     /// Bytes of the request: another number is another password, or another user.
     bytes: u64,
+    /// Nobody thought about it before.
+    at_once: bool,
 }
 
 /// What kind of program the client says it is.
@@ -133,6 +141,8 @@ impl Dialogue {
             answer_bytes: 0,
             shortest: u32::MAX,
             service: 0,
+            refusal: 0,
+            offered: false,
             asked: None,
             let_in: None,
             only: None,
@@ -184,43 +194,58 @@ impl Dialogue {
         let this = Try {
             began: asked.start,
             decided: turn.end,
-            bytes: asked.bytes,
+            // What comes before it (some keep the line busy with packets that say nothing) is shorter.
+            bytes: asked.largest.into(),
+            at_once: asked.start.since(before) < PASSWORD_TAKES,
         };
-        let longer = asked.bytes.saturating_sub(self.service.into());
+        let longer = this.bytes.saturating_sub(self.service.into());
+        let late = !this.at_once || turn.start.since(asked.end) >= PASSWORD_TAKES;
         match self.answers {
-            1 => self.service = turn.smallest,
+            1 => {
+                self.service = turn.smallest;
+                // Some ask in the same breath what may be tried; before it there may be the keys' packet.
+                let both = u64::from(self.service) * 2 + NEW_KEYS;
+                let more = turn.bytes.saturating_sub(self.service.into());
+                if self.client.asks_first && asked.bytes >= both && more > 0 {
+                    self.answers = 2;
+                    self.refusal = u32::try_from(more).unwrap_or(u32::MAX);
+                }
+            }
             2 => {
                 // Some say that they are OpenSSH and don't ask first.
                 self.client.asks_first &= longer < NO_QUESTION;
-                if self.client.asks_first || longer >= NO_PASSWORD {
-                    return;
-                }
-                if thought(&asked, turn, before) {
-                    self.tried(this, before);
+                if self.client.asks_first {
+                    self.refusal = turn.smallest;
+                } else if longer >= NO_PASSWORD {
+                    self.offered = true;
+                } else if late {
+                    self.tried(this);
                 } else {
                     let bears = (MORE_THAN_ASKED..KEY_IS_LONGER).contains(&longer);
                     self.only = bears.then_some(this);
                 }
             }
+            // No refusal, but a question in return.
+            _ if self.client.asks_first && turn.smallest != self.refusal => self.only = None,
             _ => {
-                let short = longer < KEY_IS_LONGER;
+                self.only = None;
                 // Keys are offered before passwords.
                 let later = !self.tries.is_empty();
-                let late = thought(&asked, turn, before) || self.client.tool;
-                if short || (later || late) && longer < NO_PASSWORD {
-                    self.tried(this, before);
+                if longer < KEY_IS_LONGER || (later || late) && longer < NO_PASSWORD {
+                    self.tried(this);
+                } else {
+                    self.offered = true;
                 }
             }
         }
     }
 
     /// Takes a try.
-    fn tried(&mut self, this: Try, before: Timestamp) {
-        self.only = None;
-        let at_once = self.client.asks_first && this.began.since(before) < PASSWORD_TAKES;
+    fn tried(&mut self, this: Try) {
         let few = self.tries.len() <= 1;
         // What a program without anybody to type says at once is no other password, but perhaps another method.
-        if at_once
+        if this.at_once
+            && self.client.asks_first
             && let Some(last) = self.tries.last_mut()
             && (few || last.bytes == this.bytes)
         {
@@ -231,22 +256,32 @@ impl Dialogue {
         }
     }
 
-    /// All that was tried, if nobody was let in.
-    fn refused(&self) -> impl Iterator<Item = &Try> {
-        let empty = self.tries.len() == 1 && self.repeated >= EMPTY;
-        let tries = self.tries.iter().filter(move |_| !empty);
-        tries.chain(&self.only)
+    /// All that was tried, if nobody was let in, with a mark of it where the same again is no guess.
+    fn refused(&self) -> Vec<(Try, Option<SecretMark>)> {
+        let tries: Vec<Try> = self.tries.iter().chain(&self.only).copied().collect();
+        let (Some(first), Some(last)) = (tries.first(), tries.last()) else {
+            return Vec::new();
+        };
+        if tries.len() == 1 && self.repeated >= EMPTY {
+            return Vec::new();
+        }
+        // Who has a key, and falls back on something else when it is refused, does so each time in the same way.
+        if self.offered && tries.iter().all(|one| one.at_once) {
+            let bytes = tries.iter().map(|one| one.bytes).sum::<u64>();
+            let whole = Try {
+                decided: last.decided,
+                bytes,
+                ..*first
+            };
+            return vec![(whole, Some(SecretMark::of(&bytes.to_le_bytes())))];
+        }
+        tries.into_iter().map(|one| (one, None)).collect()
     }
 
     /// Whether it came to more than a login.
     const fn is_session(&self) -> bool {
         self.answer_bytes > SESSION_BYTES || self.answers > SESSION_TURNS
     }
-}
-
-/// Whether the server thought about it, or somebody typed it.
-fn thought(asked: &Turn, answer: &Turn, before: Timestamp) -> bool {
-    answer.start.since(asked.end) >= PASSWORD_TAKES || asked.start.since(before) >= PASSWORD_TAKES
 }
 
 struct SshBruteforce {
@@ -290,14 +325,15 @@ impl SshBruteforce {
         {
             // What came before a session may be the request that was granted.
             for this in &dialogue.tries {
-                self.decide(flow, &dialogue, (this, false), context, out);
+                self.decide(flow, &dialogue, (this, None, false), context, out);
             }
             let whole = Try {
                 began: dialogue.began,
                 decided: time,
                 bytes: 0,
+                at_once: false,
             };
-            self.decide(flow, &dialogue, (&whole, true), context, out);
+            self.decide(flow, &dialogue, (&whole, None, true), context, out);
         }
     }
 
@@ -306,13 +342,14 @@ impl SshBruteforce {
         let Some(dialogue) = self.open.pop(&flow.id) else {
             return;
         };
-        if dialogue.answers > 1 && dialogue.refused().next().is_none() {
+        let refused = dialogue.refused();
+        if dialogue.answers > 1 && refused.is_empty() {
             context.remark(SPEC.id, flow, || {
                 "nothing was refused but keys or empty passwords: nobody guesses those".into()
             });
         }
-        for this in dialogue.refused() {
-            self.decide(flow, &dialogue, (this, false), context, out);
+        for (this, mark) in &refused {
+            self.decide(flow, &dialogue, (this, *mark, false), context, out);
         }
     }
 
@@ -320,7 +357,7 @@ impl SshBruteforce {
         &mut self,
         flow: &Arc<FlowInfo>,
         dialogue: &Dialogue,
-        (this, success): (&Try, bool),
+        (this, secret, success): (&Try, Option<SecretMark>, bool),
         context: &Context<'_>,
         out: &mut Findings,
     ) {
@@ -328,7 +365,7 @@ impl SshBruteforce {
             flow,
             service: "ssh",
             user: None,
-            secret: None,
+            secret,
             size: Some(this.bytes),
             code: None,
             began: this.began,

@@ -274,3 +274,69 @@ fn programs_whose_keys_are_refused_guess_nothing_whenever_they_retry() {
         assert_eq!(at_once(cipher, "OpenSSH_9.6", empty, irregular), 0);
     }
 }
+
+/// A login in turns, from the service on: packets of the client's and of the server's, and how long the server thinks.
+fn counted(client: &str, turns: &[(&[u32], &[u32], f64)]) -> usize {
+    let mut dialogue = Dialogue::new(Timestamp::from_secs_f64(0.0), Client::of(client));
+    dialogue.encrypted = true;
+    let mut at = 1.0;
+    for (asks, answers, thinks) in turns {
+        for (direction, sizes, later) in [
+            (Direction::Orig, asks, 0.001),
+            (Direction::Resp, answers, *thinks),
+        ] {
+            at += later;
+            let time = Timestamp::from_secs_f64(at);
+            let sizes: Vec<u32> = sizes.iter().copied().map(chacha).collect();
+            dialogue.take(&Turn {
+                direction,
+                start: time,
+                end: time,
+                packets: sizes.len() as u32,
+                bytes: sizes.iter().copied().map(u64::from).sum(),
+                smallest: sizes.iter().copied().min().unwrap_or(0),
+                largest: sizes.iter().copied().max().unwrap_or(0),
+            });
+        }
+    }
+    dialogue.refused().len()
+}
+
+#[test]
+fn ways_of_clients_and_servers() {
+    const SLOW: f64 = 1.9;
+    const FAST: f64 = 0.01;
+    const NO: &[u32] = &[56];
+    const PROMPT: &[u32] = &[32];
+    const SERVICE: (&[u32], &[u32], f64) = (&[17], &[17], FAST);
+    const NONE: (&[u32], &[u32], f64) = (&[37], NO, FAST);
+    let key: (&[u32], &[u32], f64) = (&[KEY + USER], NO, FAST);
+    // A dialogue in which one password is given by a tool that leaves at the second prompt; by nobody, thrice.
+    let asked: (&[u32], &[u32], f64) = (&[61], PROMPT, FAST);
+    let given: (&[u32], &[u32], f64) = (&[55], NO, SLOW);
+    let openssh = "OpenSSH_9.2p1";
+    assert_eq!(counted(openssh, &[SERVICE, NONE, asked, given, asked]), 1);
+    let thrice = [SERVICE, NONE, key, asked, given, asked, given, asked, given];
+    assert_eq!(counted(openssh, &thrice), 0);
+    // Packets that say nothing before each request.
+    let idle_none: (&[u32], &[u32], f64) = (&[5, 37], NO, FAST);
+    let idle_key: (&[u32], &[u32], f64) = (&[5, KEY + USER], NO, FAST);
+    let asyncssh = "AsyncSSH_2.24.1";
+    assert_eq!(counted(asyncssh, &[SERVICE, idle_none, idle_key]), 0);
+    // What may be tried is asked in the same breath as for the service.
+    let breath: (&[u32], &[u32], f64) = (&[17, 37], &[17, 56], FAST);
+    let empty: (&[u32], &[u32], f64) = (&[46], NO, FAST);
+    let dropbear = "dropbear_2022.83";
+    assert_eq!(counted(dropbear, &[breath, key]), 0);
+    assert_eq!(counted(dropbear, &[breath, key, empty, empty, empty]), 0);
+    assert_eq!(counted(dropbear, &[breath, empty]), 1);
+}
+
+#[test]
+fn who_falls_back_in_the_same_way_each_time_guesses_nothing() {
+    let signed = 460 + USER;
+    let same = |_: u32| vec![signed, 40 + USER, INTERACTIVE + USER];
+    assert_eq!(at_once(ctr, "libssh2_1.10.0", same, irregular), 0);
+    let other = |n: u32| vec![signed, 40 + USER + n * 5 % 37, INTERACTIVE + USER];
+    assert!(at_once(ctr, "libssh2_1.10.0", other, irregular) > 0);
+}
