@@ -91,6 +91,8 @@ struct Thresholds {
     min_bytes: u64,
     /// The same where files are stored by a protocol for that.
     min_stored_bytes: u64,
+    /// The same of a file that is sent in no known protocol: measurements are, too.
+    min_raw_bytes: u64,
     /// How many times the bytes down they must be.
     min_ratio: f64,
     /// What an ordinary destination is sent in a visit.
@@ -358,7 +360,7 @@ impl Exfiltration {
             && record.app.is_none()
             && record.reason == EndReason::Closed
             && record.end <= flow.start.after(ONE_GO)
-            && up >= self.thresholds.min_bytes
+            && up >= self.thresholds.min_raw_bytes
             && down == 0;
         let bare = flow.resp.who.identity.kind == IdentityKind::External
             && context.peers.domain(flow.orig.ip, flow.resp.ip).is_none();

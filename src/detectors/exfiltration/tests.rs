@@ -250,7 +250,7 @@ fn a_file_sent_as_it_is_to_a_bare_address_by_a_pod_that_was_born_for_it() {
         (Some("tls"), false, [1_500_000, 0], false),
         (None, true, [1_500_000, 0], false),
         (None, false, [1_500_000, 90], false),
-        (None, false, [90_000, 0], false),
+        (None, false, [300_000, 0], false),
     ] {
         let mut bench = Bench::new("exfiltration");
         let job = pod("10.244.1.7", "job");
