@@ -264,7 +264,8 @@ fn datagrams_of_known_flows_allocate_nothing_per_packet() {
     for step in 0..20_000_u64 {
         let route = route((step % 16) as u8, 9999);
         let payload = scene.rng.bytes(200);
-        let at = START.after(Duration::from_micros(500 * step));
+        // Each has spoken for long, which is a turn, before counting begins.
+        let at = START.after(Duration::from_millis(2 * step));
         scene.show(
             at,
             wire::udp(

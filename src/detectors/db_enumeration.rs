@@ -61,8 +61,9 @@ const TYPED_BITS: f64 = 8.0;
 const SHORT_VISIT: u64 = 2;
 const MIN_VISITS: u64 = 3;
 const VISITS_BITS: f64 = 5.0;
-/// Redis: all keys at once, beside questions about the server.
+/// Redis: all keys at once, beside questions about the server; and beside its settings, which only its owners read.
 const KEYS_BITS: f64 = 5.0;
+const SETTINGS_BITS: f64 = 2.0;
 /// Logins refused at one of the servers before.
 const REFUSED_BITS: f64 = 6.0;
 const MIN_REFUSED: u64 = 3;
@@ -105,6 +106,8 @@ struct Visitor {
     /// Short visits with such a question.
     visits: u64,
     keys: bool,
+    /// Settings of Redis.
+    settings: bool,
     refused: u64,
     stranger: bool,
     novelty: f64,
@@ -182,6 +185,7 @@ impl DbEnumeration {
             .or_else(|| visitor.typed_at.take());
         visitor.novelty = visitor.novelty.max(novelty);
         visitor.keys |= statement.verb == "KEYS";
+        visitor.settings |= statement.verb == "CONFIG GET";
         let fresh = visitor.questions.len() < MAX_QUESTIONS
             && visitor.questions.insert((server, statement.fingerprint));
         if visitor.servers.len() < MAX_TARGETS {
@@ -231,6 +235,7 @@ impl DbEnumeration {
             fresh: None,
             visits: 0,
             keys: false,
+            settings: false,
             refused: 0,
             stranger: false,
             novelty: 0.0,
@@ -281,33 +286,53 @@ impl Visitor {
         (bits * share).min(MAX_BREADTH_BITS)
     }
 
-    /// In which ways it asks as people with a foothold do; the weightiest first.
+    /// What it is worth that it asked Redis for all that it has.
+    fn keys_bits(&self) -> f64 {
+        match (self.keys && self.questions.len() > 2, self.settings) {
+            (false, _) => 0.0,
+            (true, false) => KEYS_BITS,
+            (true, true) => KEYS_BITS + SETTINGS_BITS,
+        }
+    }
+
+    /// In which ways it asks as people with a foothold do; the weightiest first. What it asks for counts with each way.
     fn manners(&self, serves: bool) -> Vec<(&'static str, f64, String)> {
         let mut manners = Vec::new();
+        let keys = self.keys_bits();
+        let too = if keys > 0.0 {
+            "; it asked for all keys at once"
+        } else {
+            ""
+        };
         if let Some(client) = &self.typed_at
             && serves
         {
             manners.push((
                 "db.typed_in_a_server",
-                TYPED_BITS,
-                format!("{client} is typed at, and runs in a pod that serves others"),
+                TYPED_BITS + keys,
+                format!("{client} is typed at, and runs in a pod that has other work{too}"),
             ));
         }
         if self.visits >= MIN_VISITS && serves {
             manners.push((
                 "db.short_visits",
-                VISITS_BITS,
+                VISITS_BITS + keys,
                 format!(
-                    "{} visits for a question or two each, by a pod that serves others",
+                    "{} visits for a question or two each, by a pod that has other work{too}",
                     self.visits
                 ),
             ));
         }
-        if self.keys && self.questions.len() > 2 {
+        if keys > 0.0 {
+            let beside = if self.settings {
+                "settings"
+            } else {
+                "questions"
+            };
             manners.push((
                 "db.all_keys",
-                KEYS_BITS,
-                "asked for all keys at once, beside questions about the server".into(),
+                keys,
+                format!("asked for all keys at once, beside {beside} about the server"),
             ));
         }
         manners

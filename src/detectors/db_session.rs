@@ -118,6 +118,10 @@ impl Sessions {
                     verb,
                     fingerprint: *fingerprint,
                 };
+                // It says no name, but it alone asks this, once somebody types at it.
+                if *verb == "COMMAND DOCS" {
+                    session.client = Some("redis-cli".into());
+                }
                 session.statements = session.statements.saturating_add(1);
                 if std::mem::take(&mut session.answered) || session.asked.len() >= MAX_ASKED {
                     session.asked.pop_front();

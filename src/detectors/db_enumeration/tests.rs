@@ -88,6 +88,83 @@ fn somebody_with_a_shell_in_a_web_pod() {
 }
 
 #[test]
+fn somebody_who_asks_redis_for_all_it_has() {
+    let ask = |talk: &mut Talk<'_>, verb: &'static str, n: u64| {
+        talk.ask(verb, CATALOGUE, Marks::empty(), n, None, 300, None);
+    };
+    // Typed, by a pod that works with it otherwise: settings, and all keys.
+    let mut bench = Bench::new("db-enumeration");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    for (at, verbs) in [
+        (
+            5.0,
+            &["GET", "SET", "GET", "SET", "GET", "SET", "GET", "SET"][..],
+        ),
+        (
+            130.0,
+            &["COMMAND DOCS", "INFO", "CONFIG GET", "CLIENT LIST", "KEYS"],
+        ),
+    ] {
+        assert!(!bench.alerts());
+        let mut talk = Talk::open(&mut bench, at, (&web, &db()), "redis", 6379);
+        talk.log_in("default", None);
+        for (n, verb) in (0..).zip(verbs) {
+            match *verb {
+                "GET" => talk.ask("GET", READ, Marks::empty(), 90, Some(1), 60, None),
+                "SET" => talk.ask(
+                    "SET",
+                    StatementClass::Write,
+                    Marks::empty(),
+                    91,
+                    None,
+                    5,
+                    None,
+                ),
+                question => ask(&mut talk, question, n),
+            }
+        }
+        talk.close();
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
+    // One command line each, by a pod that never spoke to it.
+    let mut bench = Bench::new("db-enumeration");
+    let web = serving(&mut bench, "10.244.1.7", "web");
+    for (n, verb) in (0..).zip(["INFO", "DBSIZE", "CONFIG GET", "CLIENT LIST", "KEYS"]) {
+        let at = 200.0 + n as f64 * 3.0;
+        let mut talk = Talk::open(&mut bench, at, (&web, &db()), "redis", 6379);
+        ask(&mut talk, verb, n);
+        talk.close();
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+
+    // A console in the browser that keeps a connection; a health check that asks two things for ever; redis-cli in a toolbox.
+    let mut bench = Bench::new("db-enumeration");
+    let console = serving(&mut bench, "10.244.1.9", "redis-commander");
+    let mut talk = Talk::open(&mut bench, 130.0, (&console, &db()), "redis", 6379);
+    for (n, verb) in (0..).zip(["COMMAND", "INFO", "CONFIG GET", "CLIENT LIST", "KEYS"]) {
+        ask(&mut talk, verb, n);
+    }
+    talk.close();
+    let api = serving(&mut bench, "10.244.1.10", "api");
+    for n in 0..50 {
+        let at = 300.0 + f64::from(n) * 10.0;
+        let mut talk = Talk::open(&mut bench, at, (&api, &db()), "redis", 6379);
+        ask(&mut talk, "INFO", 1);
+        ask(&mut talk, "DBSIZE", 2);
+        talk.close();
+    }
+    let toolbox = pod("10.244.1.21", "toolbox");
+    let mut talk = Talk::open(&mut bench, 900.0, (&toolbox, &db()), "redis", 6379);
+    for (n, verb) in (0..).zip(["COMMAND DOCS", "INFO", "CONFIG GET", "CLIENT LIST", "KEYS"]) {
+        ask(&mut talk, verb, n);
+    }
+    talk.close();
+    bench.finish(1e4);
+    assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
 fn those_who_have_business_to_are_left_alone() {
     let mut bench = Bench::new("db-enumeration");
     let api = serving(&mut bench, "10.244.1.20", "api");

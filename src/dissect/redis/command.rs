@@ -296,6 +296,8 @@ const COMMANDS: &[(&str, StatementClass)] = &[
     ("SCAN", Catalogue),
     ("DBSIZE", Catalogue),
     ("RANDOMKEY", Catalogue),
+    // What redis-cli completes words by, for those who type at it.
+    ("COMMAND DOCS", Catalogue),
     ("COMMAND", Catalogue),
     ("OBJECT", Catalogue),
     ("MEMORY", Catalogue),

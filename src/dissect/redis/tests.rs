@@ -152,6 +152,8 @@ fn classes_follow_the_command() {
     use StatementClass::*;
     let cases: &[(&[&str], &str, StatementClass)] = &[
         (&["config", "get", "maxmemory"], "CONFIG GET", Catalogue),
+        (&["command", "docs"], "COMMAND DOCS", Catalogue),
+        (&["COMMAND"], "COMMAND", Catalogue),
         (
             &["config", "get", "requirepass"],
             "CONFIG GET",
