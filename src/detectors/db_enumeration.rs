@@ -323,7 +323,7 @@ impl Visitor {
                 ),
             ));
         }
-        if keys > 0.0 {
+        if keys > 0.0 && manners.is_empty() {
             let beside = if self.settings {
                 "settings"
             } else {
@@ -442,8 +442,9 @@ impl Visitor {
             evidence,
             flows: self.samples.clone(),
             summary: format!(
-                "looked around in {} database servers ({products}){user}: {questions} questions about what there is",
-                self.servers.len()
+                "looked around in {} database server{} ({products}){user}: {questions} questions about what there is",
+                self.servers.len(),
+                if self.servers.len() == 1 { "" } else { "s" }
             ),
         }
     }
