@@ -173,6 +173,18 @@ fn events(n: u32, now: Timestamp) -> Vec<EventKind> {
 }
 
 #[test]
+fn a_detector_follows_what_it_sees() {
+    let signatures = SignatureSet::builtin().unwrap();
+    for spec in DETECTORS {
+        let signature = signatures.get(spec.id).unwrap();
+        let follows = (spec.build)(signature).unwrap().follows();
+        assert!(spec.sees.contains(follows.kinds), "{}", spec.id);
+        assert!(spec.sees.contains(follows.after), "{}", spec.id);
+        assert!(!follows.kinds.meets(follows.after), "{}", spec.id);
+    }
+}
+
+#[test]
 fn no_number_of_strangers_fills_a_detector() {
     let signatures = SignatureSet::builtin().unwrap();
     let build = |spec: &&'static DetectorSpec| {
