@@ -111,7 +111,7 @@ impl Explainer {
         let kind = EventKinds::of(&event.kind);
         self.judge(context, |detectors, context, findings| {
             for (sees, detector) in detectors {
-                if sees.contains(kind) {
+                if sees.contains(kind) && !detector.follows().passes_over(event) {
                     detector.observe(event, context, findings);
                 }
             }
