@@ -6,8 +6,11 @@
 //! encoding, the record type, or the query rate. How much is usual is taken to be Pareto distributed, as per-domain
 //! volumes are. Answers that lead nowhere, record types that resolvers never need, and raw bytes in labels add to it.
 //!
+//! A name that decodes to text or to the beginning of a file is told by itself: nobody names a host so.
+//!
 //! A query forwarded by a resolver counts for the client that asked it, wherever both are seen.
 
+mod hiding;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hiding::Hiding;
 use lru::LruCache;
 use serde::Deserialize;
 
@@ -105,6 +109,8 @@ struct Domain {
     distinct: u64,
     /// Of those, how many say more than an identifier.
     dense: u64,
+    /// What names turned out to hold.
+    hiding: Hiding,
     queries: u64,
     /// Faded information in bits, as of `last`.
     bits: f64,
@@ -132,6 +138,7 @@ impl Domain {
             names: HashSet::new(),
             distinct: 0,
             dense: 0,
+            hiding: Hiding::default(),
             queries: 0,
             bits: 0.0,
             unusual_types: 0,
@@ -202,6 +209,7 @@ impl DnsTunnel {
             self.names_total += 1;
         }
         domain.distinct += 1;
+        domain.hiding.note(message.hidden);
         let share = if is_listed_address(name.left) {
             LISTED_ADDRESS_SHARE
         } else {
@@ -243,13 +251,17 @@ impl DnsTunnel {
         }
     }
 
+    fn is_known(name: &str, domain: &Domain, context: &Context<'_>) -> bool {
+        context
+            .profile(&domain.actor)
+            .is_some_and(|profile| profile.knows_domain(name))
+    }
+
     /// Whether most names carry more than an identifier, and it isn't what the workload always does, nor a block list.
     fn is_dense(name: &str, domain: &Domain, context: &Context<'_>) -> bool {
         domain.dense * 2 > domain.distinct
             && domain.verdicts == 0
-            && !context
-                .profile(&domain.actor)
-                .is_some_and(|profile| profile.knows_domain(name))
+            && !Self::is_known(name, domain, context)
     }
 
     /// A client calls an address: the names that led there were for resolving.
@@ -344,6 +356,7 @@ impl DnsTunnel {
                 ),
             );
         }
+        evidence.extend(domain.hiding.evidence(domain.distinct));
         if dense && domain.answers == 0 && domain.missing > 0 {
             evidence.push(Evidence {
                 feature: "dns.no_such_names",
@@ -397,7 +410,9 @@ impl DnsTunnel {
             return;
         };
         let (_, name) = key;
+        let hides = domain.hiding.is_any() && !Self::is_known(name, domain, context);
         let enough = domain.distinct >= self.thresholds.min_distinct_names
+            || hides
             || domain.distinct >= MIN_DENSE_NAMES && Self::is_dense(name, domain, context);
         if !enough {
             return;

@@ -7,10 +7,14 @@
 //! An FTP server may be told to call back and fetch a file there, and one of TFTP answers from another port: what a pod says
 //! on such a connection goes to the server that it called.
 //!
+//! A file that somebody stores by hand in a session of FTP is told whatever its size, and wherever it goes but to nodes: who
+//! looks round in directories and hesitates is a person, and pods have no hands.
+//!
 //! Backups go to object stores, too, and nobody knows of the first one. So a store that is called by its name is told only of
 //! a pod that is there to answer others, and sends off what none of them brought; of one that runs errands or keeps data
 //! it is told once a day or more has been learned of its workload.
 
+mod destination;
 #[cfg(test)]
 mod tests;
 mod weigh;
@@ -21,13 +25,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use destination::{Destination, Source};
 use foldhash::quality::FixedState;
 use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::{bare_address, by_hand, total_bits};
 use super::stores::is_object_store;
-use super::{Context, Detector, DetectorSpec, Evidence, Findings, StateSize, Target};
+use super::{Context, Detector, DetectorSpec, Findings, StateSize, Target};
 use crate::baseline::Maturity;
 use crate::dissect::{FtpMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -65,12 +70,12 @@ const MAX_SOURCES: usize = 16 * 1024;
 const MAX_SAMPLES: usize = 4;
 /// Places at which pods wait for servers to call them back.
 const MAX_CALLBACKS: usize = 4096;
+/// Pairs of a pod and a server between which somebody stores files by hand.
+const MAX_HANDS: usize = 1024;
 /// Connections that begin by TLS, at a time.
 const MAX_GREETINGS: usize = 4096;
 /// Certificates of a chain may take so much.
 const LONGEST_GREETING: u64 = 16 * 1024;
-/// Questions that make a pod one that is there to answer others.
-const SERVES_FROM: u64 = 2;
 /// Whoever calls so many servers on one port goes the rounds: a monitor asks everybody.
 const ROUNDS: usize = 3;
 /// The share of what is sent that others must have brought before, for it to be theirs.
@@ -117,6 +122,8 @@ struct Exfiltration {
     waiting: BTreeMap<Key, Timestamp>,
     /// Where servers outside were asked to call back: the pod's address and port, which server, and what it stands for.
     callbacks: LruCache<(IpAddr, u16), (IpAddr, Key)>,
+    /// Who stores files by hand, and where, within the cluster as far as is known.
+    hands: LruCache<(IpAddr, IpAddr), ()>,
     /// Connections whose ends, that way and the other, have yet to greet each other by TLS: that carries nothing off, and
     /// certificates would hide much that is sent little by little.
     greetings: LruCache<FlowId, [bool; 2]>,
@@ -128,51 +135,6 @@ struct Exfiltration {
 /// A source, and the hash of where it sends to.
 type Key = (SourceKey, u64);
 
-/// What is known of a pod besides where it sends to.
-#[derive(Default)]
-struct Source {
-    /// Destinations it has had.
-    destinations: u64,
-    /// Questions of others that it is there to answer: not those of nodes and monitors, nor statements to a database.
-    asked: u64,
-    /// Bytes that those brought, fading.
-    brought: f64,
-    brought_at: Timestamp,
-}
-
-impl Source {
-    fn serves(&self) -> bool {
-        self.asked >= SERVES_FROM
-    }
-}
-
-struct Destination {
-    actor: Endpoint,
-    first: Timestamp,
-    last: Timestamp,
-    up: f64,
-    down: f64,
-    surprise: Evidence,
-    /// That no name led there.
-    bare: Option<Evidence>,
-    domain: Option<Arc<str>>,
-    /// Whether it was called by the name of an object store, and by no other.
-    store: Option<bool>,
-    /// Files that it was asked to take, and did.
-    stored: u64,
-    /// Whether a connection there carried nothing but bytes in no known protocol, one way.
-    raw: bool,
-    /// Whether the pod was first seen when it began to send there.
-    from_the_start: bool,
-    /// How often something was sent there, and how much at once.
-    times: u64,
-    largest: u64,
-    target: Target,
-    flows: Vec<Arc<FlowInfo>>,
-    /// Bytes up when it was last reported.
-    reported: f64,
-}
-
 impl Exfiltration {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
@@ -180,6 +142,7 @@ impl Exfiltration {
             sources: bounded(MAX_SOURCES),
             waiting: BTreeMap::new(),
             callbacks: bounded(MAX_CALLBACKS),
+            hands: bounded(MAX_HANDS),
             greetings: bounded(MAX_GREETINGS),
             hasher: FixedState::default(),
             evicted: 0,
@@ -215,6 +178,7 @@ impl Exfiltration {
             domain: domain.cloned(),
             store: None,
             stored: 0,
+            by_hand: 0,
             raw: false,
             from_the_start: context
                 .debuts
@@ -310,7 +274,13 @@ impl Exfiltration {
     }
 
     /// A step of an FTP session between a pod and a server outside.
-    fn session(&mut self, flow: &Arc<FlowInfo>, step: &FtpMessage, context: &Context<'_>) {
+    fn session(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        step: &FtpMessage,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) {
         match step {
             FtpMessage::Data {
                 listener: Direction::Orig,
@@ -320,12 +290,44 @@ impl Exfiltration {
             FtpMessage::Transfer {
                 verb: "STOR" | "STOU" | "APPE",
                 accepted: true,
+                by_hand,
                 ..
             } => {
                 let key = self.destination(flow, context);
                 if let Some(destination) = self.destinations.get_mut(&key) {
                     destination.stored = destination.stored.saturating_add(1);
+                    if *by_hand && !context.is_learned(flow) {
+                        destination.by_hand = destination.by_hand.saturating_add(1);
+                        destination.last = destination.last.max(time);
+                        if destination.flows.is_empty() {
+                            destination.flows.push(Arc::clone(flow));
+                        }
+                        self.waiting.entry(key).or_insert(time);
+                    }
                 }
+            }
+            _ => {}
+        }
+    }
+
+    /// Between two ends that may both be inside only what is stored by hand is of interest.
+    fn inside(&mut self, flow: &Arc<FlowInfo>, event: &Event, context: &Context<'_>) {
+        let ends = (flow.orig.ip, flow.resp.ip);
+        match &event.kind {
+            EventKind::Transaction {
+                transaction: Transaction::Ftp(step),
+                ..
+            } if flow.resp.who.identity.kind != IdentityKind::Node => {
+                if let FtpMessage::Transfer { by_hand: true, .. } = step {
+                    self.hands.put(ends, ());
+                    self.session(flow, step, event.time, context);
+                }
+            }
+            EventKind::Turn { turn, .. }
+                if !self.hands.is_empty() && self.hands.contains(&ends) =>
+            {
+                let key = self.destination(flow, context);
+                self.turn(&key, flow, turn, Direction::Orig);
             }
             _ => {}
         }
@@ -394,10 +396,11 @@ impl Exfiltration {
             ..
         } = self.thresholds;
         let (up, down) = (destination.up, destination.down);
-        up >= self.least(destination)
+        let much = up >= self.least(destination)
             && up >= min_ratio * down
             && (destination.surprise.bits >= min_surprise || destination.raw)
-            && !destination.is_habit()
+            && !destination.is_habit();
+        (much || destination.by_hand > 0)
             && !destination.domain.as_deref().is_some_and(is_registry)
             && total_bits(&destination.evidence(&self.thresholds)) >= self.alert_bits
     }
@@ -476,7 +479,11 @@ impl Detector for Exfiltration {
             }
             return;
         }
-        if !context.may_be_pod(&flow.orig) || !is_away(&flow.resp, &flow.orig) {
+        if !context.may_be_pod(&flow.orig) {
+            return;
+        }
+        if !is_away(&flow.resp, &flow.orig) {
+            self.inside(flow, event, context);
             return;
         }
         match &event.kind {
@@ -497,7 +504,7 @@ impl Detector for Exfiltration {
                     }
                     Transaction::HttpRequest(request) => request.host.as_deref(),
                     Transaction::Ftp(step) => {
-                        self.session(flow, step, context);
+                        self.session(flow, step, event.time, context);
                         None
                     }
                     _ => None,

@@ -52,6 +52,8 @@ const BITS_NEVER_LOOKED_UP: f64 = 2.0;
 const BITS_OFF_PORT: f64 = 2.0;
 const BITS_OLD: f64 = 1.0;
 const BITS_NESTED: f64 = 6.0;
+/// No library in use greets so, and no client may since 2011 (RFC 6176): whoever does brought its own, or is that old.
+const BITS_SSL2: f64 = 14.0;
 const MOST_BITS_ODD: f64 = 10.0;
 /// So many must come together.
 const FEWEST_ODD: usize = 2;
@@ -85,12 +87,15 @@ struct Seen {
     /// What is odd, in words, and its bits.
     odd: BTreeMap<&'static str, f64>,
     decisions: u32,
+    /// The client greeted in the framing of SSL 2.0.
+    ssl2: bool,
 }
 
 impl Seen {
     fn client(&mut self, flow: &FlowInfo, hello: &TlsClientHello, context: &Context<'_>) {
         self.sni.clone_from(&hello.sni);
-        self.ja4 = Some(Arc::clone(&hello.ja4));
+        self.ja4 = (!hello.ja4.is_empty()).then(|| Arc::clone(&hello.ja4));
+        self.ssl2 |= hello.ssl2;
         let looked_up = context.peers.domain(flow.orig.ip, flow.resp.ip).is_some();
         if hello.sni.is_none() {
             self.odd
@@ -170,27 +175,32 @@ fn covers(name: &str, server: &str) -> bool {
 fn judge(channel: &Channel<Seen>, context: &Context<'_>) -> Option<Verdict> {
     let seen = &channel.seen;
     let flow = seen.flow.as_ref()?;
-    if seen.odd.len() < FEWEST_ODD {
+    if seen.odd.len() < FEWEST_ODD && !seen.ssl2 {
         return None;
     }
     let new = newness(flow, RHYTHM, context);
-    if new.bits <= 0.0 {
+    // An old library is odd whenever its peer was first called.
+    if new.bits <= 0.0 && !seen.ssl2 || context.is_learned(flow) {
         return None;
     }
-    let words: Vec<&str> = seen.odd.keys().copied().collect();
-    let mut evidence = vec![
-        Evidence {
-            feature: "tls.odd",
-            family: Family::Protocol,
-            observed: seen.odd.len() as f64,
-            expected: "a named server, with a certificate of an authority's, at a port of TLS"
-                .into(),
-            bits: seen.odd.values().sum::<f64>().min(MOST_BITS_ODD),
-            signature_grade: false,
-            text: words.join("; "),
-        },
-        new,
-    ];
+    let mut words: Vec<&str> = seen.odd.keys().copied().collect();
+    let mut bits = seen.odd.values().sum::<f64>().min(MOST_BITS_ODD);
+    if seen.ssl2 {
+        words.insert(0, "the client greets in the framing of SSL 2.0");
+        bits = bits.max(BITS_SSL2);
+    }
+    let mut evidence = vec![Evidence {
+        feature: "tls.odd",
+        family: Family::Protocol,
+        observed: words.len() as f64,
+        expected: "a named server, with a certificate of an authority's, at a port of TLS".into(),
+        bits,
+        signature_grade: false,
+        text: words.join("; "),
+    }];
+    if new.bits > 0.0 {
+        evidence.push(new);
+    }
     if seen.decisions >= DECISIONS {
         evidence.push(Evidence {
             feature: "tls.server_decides",
@@ -378,6 +388,36 @@ mod tests {
         let said = vec![hello(None), certificate(&["server"], true, (3650, 30))];
         let bench = call(7084, said);
         assert!(bench.alerts(), "{}", bench.bits());
+    }
+
+    #[test]
+    fn a_library_that_nobody_has_any_more_is_found_from_the_first_call_on() {
+        let (api, server) = (
+            pod("10.244.1.7", "api"),
+            end("192.0.2.50", IdentityKind::External, None),
+        );
+        let old = || {
+            Transaction::TlsClient(TlsClientHello {
+                version: 0x0301,
+                ssl2: true,
+                ..TlsClientHello::default()
+            })
+        };
+        let call = |bench: &mut Bench, secs: f64| {
+            let flow = bench.begin(secs, (&api, &server), Protocol::Tcp, 443);
+            bench.says(secs, &flow, old());
+            bench.says(secs, &flow, certificate(&["shop.example"], false, (90, 3)));
+        };
+        let mut bench = Bench::new(ID);
+        call(&mut bench, 0.0);
+        assert!(bench.alerts(), "{}", bench.bits());
+        // What it always did is what it is for.
+        for n in 0..50 {
+            call(&mut bench, f64::from(n) * 600.0);
+        }
+        let mut bench = bench.learned(ID);
+        call(&mut bench, 40_000.0);
+        assert!(!bench.alerts(), "{}", bench.bits());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The protocols are told by the structure of their handshakes, on any port; an OpenVPN that masks its bytes still has
 //! handshakes of its lengths, and what is random bytes from the first on to a bare address that is new is a tunnel whatever
-//! its name (OpenVPN with a static key, Shadowsocks). Tor's clients greet relays with a random name that nobody ever looked up. Nodes are left
+//! its name (OpenVPN with a static key, Shadowsocks). IP packets inside TLS, as SSL VPNs carry them, show in the sizes of
+//! records ([`carries_tcp`]). Tor's clients greet relays with a random name that nobody ever looked up. Nodes are left
 //! out: network plugins encrypt between them by the same protocols, but no pod has a part in that.
 
 #[cfg(test)]
@@ -20,9 +21,11 @@ use tunnel::{Kind, Tunnel};
 use super::channels::total_bits;
 use super::newness::bare_address;
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
-use crate::dissect::{ByteMix, Opening, Transaction};
+use crate::dissect::{ByteMix, Opening, TlsRecords, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{DomainName, SourceKey, bounded, randomness_bits, source_key};
+use crate::features::{
+    DomainName, Sized, SourceKey, bounded, carries_tcp, randomness_bits, source_key,
+};
 use crate::flow::{Direction, FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -59,6 +62,8 @@ const PLUGIN_PORTS: [u16; 2] = [51871, 51821];
 /// Flows whose opening waits for the other end's.
 const MAX_OPENINGS: usize = 8192;
 const MAX_CLIENTS: usize = 4096;
+/// TLS connections whose first records wait for more.
+const MAX_SEALED_RECORDS: usize = 1024;
 /// Of fewer bytes nobody can say that they are random.
 const FEWEST_SEALED: u16 = 48;
 
@@ -81,6 +86,8 @@ struct VpnTunnel {
     openings: LruCache<FlowId, Opening>,
     /// Flows whose originator's first bytes look sealed.
     sealed: LruCache<FlowId, ()>,
+    /// Sizes of the first records of TLS connections, until they are told apart.
+    records: LruCache<FlowId, Vec<Sized>>,
     /// Clients whose DNS answers are seen: what they call by a name they must have looked up.
     resolving: LruCache<IpAddr, ()>,
     evicted: u64,
@@ -145,6 +152,7 @@ impl VpnTunnel {
             flows: bounded(thresholds.max_tunnels),
             openings: bounded(MAX_OPENINGS),
             sealed: bounded(MAX_OPENINGS),
+            records: bounded(MAX_SEALED_RECORDS),
             resolving: bounded(MAX_CLIENTS),
             evicted: 0,
             reported: BTreeSet::new(),
@@ -309,6 +317,30 @@ impl VpnTunnel {
         self.tunnel(flow, kind, time).map(|(key, _)| key)
     }
 
+    /// More sizes of records are there: are they packets of a link? The flow's tunnel then.
+    fn carried(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        more: &TlsRecords,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) -> Option<Key> {
+        if is_usual(flow, context) || self.flows.contains(&flow.id) {
+            return None;
+        }
+        let mut sizes = self.records.pop(&flow.id).unwrap_or_default();
+        let more = more.records.iter();
+        sizes.extend(more.map(|record| (record.direction, u32::from(record.bytes))));
+        let Some((acks, _)) = carries_tcp(&sizes) else {
+            self.records.push(flow.id, sizes);
+            return None;
+        };
+        let (_, peer) = sides(flow)?;
+        let (key, tunnel) = self.tunnel(flow, Kind::Packets(peer.ip), time)?;
+        tunnel.acks = tunnel.acks.saturating_add(acks as u64);
+        Some(key)
+    }
+
     fn report(&mut self, key: &Key, context: &Context<'_>, out: &mut Findings) {
         let Some(tunnel) = self.tunnels.peek_mut(key) else {
             return;
@@ -399,8 +431,13 @@ impl Detector for VpnTunnel {
                     self.sealed(flow, opening, time, context)
                 }
             }
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::TlsRecords(records),
+            } => self.carried(flow, records, time, context),
             EventKind::FlowEnded { flow, record } => {
                 self.openings.pop(&flow.id);
+                self.records.pop(&flow.id);
                 self.sealed.pop(&flow.id);
                 if let Some((key, _)) = self.flows.pop(&flow.id)
                     && let Some(tunnel) = self.tunnels.peek_mut(&key)
@@ -437,8 +474,12 @@ impl Detector for VpnTunnel {
                 + self.flows.len()
                 + self.openings.len()
                 + self.sealed.len()
+                + self.records.len()
                 + self.resolving.len(),
-            limit: self.thresholds.max_tunnels * 2 + MAX_OPENINGS * 2 + MAX_CLIENTS,
+            limit: self.thresholds.max_tunnels * 2
+                + MAX_OPENINGS * 2
+                + MAX_SEALED_RECORDS
+                + MAX_CLIENTS,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns framing and recognition; `message` owns the wire form. Doesn't match responses to queries.
 
+mod hidden;
 mod message;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,12 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::text::opt_text;
 use super::{Both, Dissector, Login, Progress, Segment, Transaction, buffer};
 use crate::flow::Direction;
+use crate::time::Timestamp;
 
 /// A step that moves files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +35,8 @@ pub enum FtpMessage {
         path: Option<Arc<str>>,
         /// Whether it may.
         accepted: bool,
+        /// Whether somebody sits there: who looked round in directories and hesitated before, again and again.
+        by_hand: bool,
     },
 }
 
@@ -40,6 +44,12 @@ const MAX_USER: usize = 64;
 const MAX_PATH: usize = 128;
 /// What is kept of a line.
 const KEEP: usize = 160;
+/// Programs send the next command when the last is answered; people read first.
+const HESITATION: Duration = Duration::from_secs(1);
+/// Programs may look once where they are, and may wait once for what they are to send.
+const OFTEN: u8 = 2;
+/// Verbs that show what is there (RFC 959 4.1.3, RFC 3659 7).
+const LISTS: &[&[u8]] = &[b"LIST", b"NLST", b"MLSD"];
 /// Verbs that move a file.
 const TRANSFERS: &[&str] = &["STOR", "STOU", "APPE", "RETR"];
 
@@ -50,8 +60,30 @@ pub(super) struct Ftp {
     user: Option<Arc<str>>,
     /// What the client asked for and the server hasn't answered.
     waits: Waits,
+    hands: Hands,
     /// The number of a reply of several lines (RFC 959 4.2), until its last.
     many: Option<[u8; 3]>,
+}
+
+/// What tells a person from a program.
+#[derive(Default)]
+struct Hands {
+    answered: Option<Timestamp>,
+    hesitated: u8,
+    listed: u8,
+}
+
+impl Hands {
+    fn commands(&mut self, verb: &[u8], time: Timestamp) {
+        let answered = self.answered.take();
+        let hesitates = answered.is_some_and(|answered| time.since(answered) >= HESITATION);
+        self.hesitated = self.hesitated.saturating_add(hesitates.into());
+        self.listed = self.listed.saturating_add(LISTS.contains(&verb).into());
+    }
+
+    const fn are_there(&self) -> bool {
+        self.hesitated >= OFTEN && self.listed >= OFTEN
+    }
 }
 
 /// A line under way.
@@ -91,8 +123,9 @@ impl Dissector for Ftp {
                 continue;
             }
             match segment.direction {
-                Direction::Orig => self.command(held.trim_ascii_end()),
+                Direction::Orig => self.command(held.trim_ascii_end(), segment.time),
                 Direction::Resp => {
+                    self.hands.answered = Some(segment.time);
                     if self.reply_line(held.trim_ascii_end(), out) == Progress::Done {
                         return Progress::Done;
                     }
@@ -104,12 +137,13 @@ impl Dissector for Ftp {
 }
 
 impl Ftp {
-    fn command(&mut self, line: &[u8]) {
+    fn command(&mut self, line: &[u8], time: Timestamp) {
         let end = line.iter().position(|byte| *byte == b' ');
         let (verb, rest) = line
             .split_at_checked(end.unwrap_or(line.len()))
             .unwrap_or((line, &[]));
         let (verb, rest) = (verb.to_ascii_uppercase(), rest.trim_ascii());
+        self.hands.commands(&verb, time);
         let transfer = TRANSFERS.iter().find(|known| known.as_bytes() == verb);
         match verb.as_slice() {
             b"USER" => self.user = opt_text(rest, MAX_USER),
@@ -185,6 +219,7 @@ impl Ftp {
                 verb,
                 path,
                 accepted: !refused,
+                by_hand: self.hands.are_there(),
             }));
         }
         Progress::More

@@ -68,6 +68,7 @@ impl Gist {
                 verb,
                 path,
                 accepted,
+                ..
             }) => {
                 self.say(&format!("{verb} {}", path.as_deref().unwrap_or_default()));
                 self.answer(&verdict(*accepted, None));

@@ -1,11 +1,12 @@
 //! TLS 1.0 to 1.3 (and SSL 3.0): the two hellos, what follows them in clear, and the sizes of the first records after.
 //!
 //! Owns the record layer, across segments. In clear is a certificate (TLS 1.2 and
-//! before); of what is encrypted, sizes and order are all there is. Doesn't follow upgrades from clear text (STARTTLS),
-//! nor SSL 2.0's framing.
+//! before); of what is encrypted, sizes and order are all there is. A client's hello may come in SSL 2.0's framing. Doesn't
+//! follow upgrades from clear text (STARTTLS).
 
 mod certificate;
 mod records;
+mod ssl2;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tls_parser::{
 pub use certificate::TlsCertificate;
 use records::Records;
 pub use records::{TlsRecord, TlsRecords};
+use ssl2::Begin;
 
 use super::ja4::{Ja4, is_grease};
 use super::text::{lower_text, text};
@@ -27,6 +29,7 @@ use super::{
     Both, Carrier, Dissector, DissectorSpec, Probe, Progress, Segment, TlsClientHello,
     TlsServerHello, Transaction, buffer,
 };
+use crate::flow::Direction;
 
 /// TLS over TCP.
 pub(super) const TLS: DissectorSpec = DissectorSpec {
@@ -68,6 +71,13 @@ const MAX_PROTOCOLS: usize = 16;
 
 fn probe(segment: &Segment<'_>) -> Probe {
     let data = segment.data;
+    if segment.direction == Direction::Orig {
+        match ssl2::begin(data) {
+            Begin::Hello(..) => return Probe::Certain,
+            Begin::Maybe => return Probe::Unsure,
+            Begin::Other => {}
+        }
+    }
     let fits = |at: usize, accept: fn(u8) -> bool| data.get(at).is_none_or(|byte| accept(*byte));
     // A handshake record of some version 3.x that begins with a hello.
     let may_be = fits(0, |kind| kind == TlsRecordType::Handshake.0)
@@ -135,6 +145,15 @@ impl Tls {
             side.lost = true;
         }
         let mut data = if side.lost { &[] } else { segment.data };
+        if !side.begun
+            && segment.direction == Direction::Orig
+            && let Begin::Hello(len, hello) = ssl2::begin(data)
+        {
+            side.begun = true;
+            side.greeted = true;
+            data = data.get(len..).unwrap_or_default();
+            out.push(Transaction::TlsClient(hello));
+        }
         while let [first, rest @ ..] = data {
             let answered = self.other(segment).greeted;
             let side = self.sides.of(segment.direction);
@@ -491,6 +510,7 @@ pub(super) fn client_hello(body: &[u8]) -> Option<TlsClientHello> {
             .collect(),
         version,
         ja4: fingerprint.fingerprint(),
+        ssl2: false,
     })
 }
 

@@ -75,6 +75,23 @@ pub struct DnsMessage {
     pub ttl: Option<u32>,
     /// UDP size offered by EDNS, if any.
     pub edns_size: Option<u16>,
+    /// What a question's name hides.
+    pub hidden: Option<Hidden>,
+}
+
+/// What a name turns out to hold once decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hidden {
+    /// So many bytes that read as text.
+    Text {
+        /// Bytes decoded.
+        bytes: u8,
+    },
+    /// The beginning of a file.
+    File {
+        /// Its format.
+        kind: &'static str,
+    },
 }
 
 /// An answer that says where a name leads.
@@ -96,7 +113,10 @@ pub struct TlsClientHello {
     /// Highest version offered, as on the wire (0x0304 is TLS 1.3).
     pub version: u16,
     /// JA4 fingerprint (FoxIO, BSD-3-Clause): `t13d1516h2_8daaf6152771_e5627efa2ab1`.
+    /// Empty for a hello in the framing of SSL 2.0.
     pub ja4: Arc<str>,
+    /// Whether the hello came in the framing of SSL 2.0.
+    pub ssl2: bool,
 }
 
 /// What a TLS server chose.

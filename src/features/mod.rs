@@ -10,6 +10,7 @@ mod coupling;
 mod debuts;
 mod habits;
 mod histogram;
+mod inner_tcp;
 mod names;
 mod nested;
 mod passages;
@@ -39,6 +40,7 @@ pub use coupling::{Coupling, Likeness, Strength};
 pub use debuts::{Callee, Debuts, goes_out, is_of_pods, is_outside};
 pub use habits::Habits;
 pub use histogram::LogHistogram;
+pub use inner_tcp::carries_tcp;
 pub use names::{
     ClusterName, DomainName, information_bits, is_listed_address, randomness_bits, reverse_address,
 };

@@ -79,6 +79,8 @@ mod oracle_databases;
 mod oracle_messages;
 /// Real servers in network namespaces.
 mod real_servers;
+/// Captures of real tools.
+mod recorded;
 /// What may be renamed or moved in a capture without a word changing.
 mod renamed;
 /// What has a time of its own.

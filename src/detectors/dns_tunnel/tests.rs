@@ -2,6 +2,7 @@
 
 use super::super::testing::{Bench, end, pod};
 use super::*;
+use crate::dissect::Hidden;
 use crate::flow::{Outcome, Protocol};
 use crate::identity::IdentityKind;
 
@@ -86,6 +87,46 @@ fn a_file_sent_in_a_few_full_names_is_found() {
     }
     bench.finish(10.0);
     assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+/// A query for a name that hides something.
+fn hides(bench: &mut Bench, at: f64, name: &str, hidden: Hidden) {
+    let (web, dns) = (pod("10.244.1.7", "web"), pod("10.244.1.2", "kube-dns"));
+    let flow = bench.open(at, (&web, &dns), Protocol::Udp, 53);
+    let query = DnsMessage {
+        name: name.into(),
+        query_type: 1,
+        hidden: Some(hidden),
+        ..DnsMessage::default()
+    };
+    bench.says(at, &flow, Transaction::Dns(query));
+}
+
+#[test]
+fn one_name_is_enough_that_holds_a_file_or_long_text() {
+    let name = "h4sicn03.x.example.com";
+    let file = Hidden::File { kind: "gzip" };
+    for (hidden, alerts) in [
+        (file, true),
+        (Hidden::Text { bytes: 40 }, true),
+        // A short identifier that happens to read so.
+        (Hidden::Text { bytes: 16 }, false),
+    ] {
+        let mut bench = Bench::new("dns-tunnel");
+        hides(&mut bench, 0.0, name, hidden);
+        bench.finish(10.0);
+        assert_eq!(bench.alerts(), alerts, "{hidden:?}: {} bits", bench.bits());
+    }
+    // Some product's way of asking its maker.
+    let mut bench = Bench::new("dns-tunnel");
+    for n in 0..50 {
+        let name = format!("{n}.{name}");
+        hides(&mut bench, f64::from(n) * 600.0, &name, file);
+    }
+    let mut bench = bench.learned("dns-tunnel");
+    hides(&mut bench, 40_000.0, name, file);
+    bench.finish(40_010.0);
+    assert!(!bench.alerts(), "{} bits", bench.bits());
 }
 
 #[test]

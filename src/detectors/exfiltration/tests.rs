@@ -378,6 +378,7 @@ fn by_ftp(verb: &'static str, listener: Direction, caller: &str, bytes: u64) -> 
         verb,
         path: None,
         accepted: true,
+        by_hand: false,
     };
     bench.says(100.2, &control, step(transfer));
     let caller = end(caller, IdentityKind::External, None);
@@ -410,6 +411,57 @@ fn files_stored_by_ftp_whoever_opens_the_connection_for_them() {
         let shown = (verb, listener, caller, bytes, bench.bits());
         assert_eq!(bench.alerts(), alerts, "{shown:?}");
     }
+}
+
+/// A pod stores a small file on a server, by hand or not.
+fn stores(bench: &mut Bench, secs: f64, server: &Endpoint, by_hand: bool) {
+    let api = pod("10.244.1.7", "api");
+    let control = bench.begin(secs, (&api, server), Protocol::Tcp, 21);
+    let transfer = FtpMessage::Transfer {
+        verb: "STOR",
+        path: None,
+        accepted: true,
+        by_hand,
+    };
+    bench.says(secs + 0.2, &control, Transaction::Ftp(transfer));
+    let data = bench.open(secs + 0.3, (&api, server), Protocol::Tcp, 50_123);
+    turn(bench, secs + 0.4, &data, Direction::Orig, 20_000);
+}
+
+#[test]
+fn a_file_that_somebody_stores_by_hand_whatever_its_size() {
+    let outside = end("203.0.113.20", IdentityKind::External, None);
+    let inside = pod("10.244.2.9", "files");
+    let node = end("172.18.0.2", IdentityKind::Node, None);
+    for (server, by_hand, alerts) in [
+        (&outside, true, true),
+        (&inside, true, true),
+        (&outside, false, false),
+        (&inside, false, false),
+        (&node, true, false),
+    ] {
+        let mut bench = Bench::new("exfiltration");
+        stores(&mut bench, 0.0, server, by_hand);
+        bench.finish(100.0);
+        let shown = (server.ip, by_hand, bench.bits());
+        assert_eq!(bench.alerts(), alerts, "{shown:?}");
+        if alerts {
+            assert!(
+                bench.findings[0].summary.contains("20.0 kB"),
+                "{:?}",
+                bench.findings
+            );
+        }
+    }
+    // Somebody's habit.
+    let mut bench = Bench::new("exfiltration");
+    for n in 0..50 {
+        stores(&mut bench, f64::from(n) * 1800.0, &inside, true);
+    }
+    let mut bench = bench.learned("exfiltration");
+    stores(&mut bench, 100_000.0, &inside, true);
+    bench.finish(100_100.0);
+    assert!(!bench.alerts(), "{}", bench.bits());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What speaks for a destination: how new it is, how much went there and how little came back, and how.
 
-use super::{AGAIN, AT_ONCE, Destination, SPEC, Thresholds};
+use super::destination::Destination;
+use super::{AGAIN, AT_ONCE, SPEC, Thresholds};
 use crate::baseline::Maturity;
 use crate::detectors::newness::{BITS_BY_HAND, by_hand};
 use crate::detectors::registries::is_builder;
@@ -17,6 +18,8 @@ const BITS_ONE_WAY: f64 = 4.0;
 const BITS_RAW: f64 = 6.0;
 /// That files are stored by a protocol that is for nothing else: one new place outside in sixty-four.
 const BITS_STORED: f64 = 6.0;
+/// That somebody looked round and hesitated before: people sit at no pod's keyboard but that of one in 256 conversations.
+const BITS_HANDS: f64 = 8.0;
 
 impl Destination {
     /// Whether it was sent to from the first moment on and again and again, never much at once: it was so before we watched.
@@ -75,6 +78,17 @@ impl Destination {
                 bits: BITS_STORED,
                 signature_grade: false,
                 text: format!("{} files were stored there by FTP", self.stored),
+            });
+        }
+        if self.by_hand > 0 {
+            evidence.push(Evidence {
+                feature: "exfiltration.by_hand",
+                family: Family::Timing,
+                observed: self.by_hand as f64,
+                expected: "0: programs neither look round in directories nor hesitate".into(),
+                bits: BITS_HANDS,
+                signature_grade: false,
+                text: format!("{} of them by hand: somebody looked round in directories first, and paused as people do", self.by_hand),
             });
         }
         evidence

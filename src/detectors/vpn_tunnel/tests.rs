@@ -2,7 +2,7 @@
 
 use super::super::testing::{Bench, end, pod};
 use super::*;
-use crate::dissect::{ShellMarks, TlsClientHello};
+use crate::dissect::{ShellMarks, TlsClientHello, TlsRecord};
 
 const OUTSIDE: &str = "203.0.113.50";
 
@@ -272,4 +272,71 @@ fn random_bytes_to_a_new_bare_address_are_a_tunnel() {
     assert!(bench.alerts(), "{} bits", bench.bits());
     assert!(!speaks(ByteMix::Structured, true).alerts());
     assert!(!speaks(ByteMix::Random, false).alerts());
+}
+
+/// Records of TLS as OpenConnect's: what a server says, a handshake inside with options on its first packets, then requests
+/// and what acknowledges them. `larger` is added to each packet but the bare ones.
+fn packets(larger: u16) -> Vec<TlsRecord> {
+    use Direction::{Orig, Resp};
+    let bare = 60;
+    let mut said = vec![(Orig, 996), (Resp, 525), (Orig, 992), (Resp, 631)];
+    for _ in 0..8 {
+        said.extend([
+            (Orig, bare + 8 + larger),
+            (Resp, bare + 8 + larger),
+            (Orig, bare),
+        ]);
+        said.extend([
+            (Orig, bare + 78),
+            (Resp, bare),
+            (Resp, bare + 184),
+            (Orig, bare),
+        ]);
+        said.extend([(Orig, bare), (Resp, bare)]);
+    }
+    let each = said.into_iter();
+    each.map(|(direction, bytes)| TlsRecord { direction, bytes })
+        .collect()
+}
+
+fn shows(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), records: &[TlsRecord]) {
+    let flow = bench.begin(secs, ends, Protocol::Tcp, 443);
+    for (number, part) in records.chunks(40).enumerate() {
+        let records = TlsRecords {
+            from: number as u16 * 40,
+            records: part.to_vec(),
+        };
+        bench.says(secs, &flow, Transaction::TlsRecords(records));
+    }
+}
+
+#[test]
+fn packets_in_the_records_of_tls_are_a_tunnel() {
+    let api = pod("10.244.1.7", "api");
+    let mut bench = Bench::new("vpn-tunnel");
+    shows(&mut bench, 0.0, (&api, &outside(OUTSIDE)), &packets(0));
+    assert!(bench.alerts());
+    assert_eq!(bench.findings[0].subject, format!("tls:{OUTSIDE}"));
+    // No options are so long; nodes have their own tunnels; and what the workload always did isn't new.
+    let mut bench = Bench::new("vpn-tunnel");
+    shows(&mut bench, 0.0, (&api, &outside(OUTSIDE)), &packets(5));
+    shows(
+        &mut bench,
+        1.0,
+        (&node("172.18.0.2"), &outside(OUTSIDE)),
+        &packets(0),
+    );
+    assert!(bench.finish(9.0).is_empty());
+    let mut bench = Bench::new("vpn-tunnel");
+    for n in 0..50 {
+        shows(
+            &mut bench,
+            f64::from(n) * 600.0,
+            (&api, &outside(OUTSIDE)),
+            &packets(0),
+        );
+    }
+    let mut bench = bench.learned("vpn-tunnel");
+    shows(&mut bench, 40_000.0, (&api, &outside(OUTSIDE)), &packets(0));
+    assert!(bench.finish(50_000.0).is_empty());
 }

@@ -18,6 +18,8 @@ const BITS_HANDSHAKE: f64 = 18.0;
 const BITS_MASKED: f64 = 16.0;
 /// Random bytes both ways, to an address that no name led to. The rest must come from how new it is.
 const BITS_SEALED: f64 = 14.0;
+/// A handshake inside, and its acknowledgements over and over, of one size, and nothing larger than a packet.
+const BITS_PACKETS: f64 = 22.0;
 const BITS_ANSWERED: f64 = 6.0;
 const BITS_SERVICE: f64 = 22.0;
 /// A name that was never looked up says more than its letters.
@@ -33,6 +35,8 @@ pub(super) enum Kind {
     Protocol(&'static str, IpAddr),
     /// By what looks like nothing but a cipher from the first byte on, towards a host.
     Sealed(IpAddr),
+    /// By TLS whose records are packets, towards a host.
+    Packets(IpAddr),
     Tor,
     /// A service, by its host's registered domain.
     Service(Arc<str>),
@@ -48,6 +52,8 @@ pub(super) struct Tunnel {
     pub(super) flows: u64,
     pub(super) answered: u64,
     pub(super) masked: bool,
+    /// Acknowledgements of connections inside.
+    pub(super) acks: u64,
     /// Bytes out and in, of flows that ended.
     pub(super) bytes: [u64; 2],
     pub(super) names: BTreeSet<Arc<str>>,
@@ -69,6 +75,7 @@ impl Tunnel {
             flows: 0,
             answered: 0,
             masked: false,
+            acks: 0,
             bytes: [0, 0],
             names: BTreeSet::new(),
             name_bits: 0.0,
@@ -136,6 +143,27 @@ impl Tunnel {
                     self.flows
                 ),
             ),
+            Kind::Packets(_) => {
+                add(
+                    "vpn.packets_in_tls",
+                    Family::Protocol,
+                    self.acks as f64,
+                    "0: TLS itself sees to acknowledgements and lengths",
+                    BITS_PACKETS,
+                    format!(
+                        "what passes inside TLS ({} flows) are packets, by the sizes of its records: a TCP handshake, bare acknowledgements of one size ({} times), and nothing larger than a link takes",
+                        self.flows, self.acks
+                    ),
+                );
+                add(
+                    "vpn.answered",
+                    Family::Outcome,
+                    self.acks as f64,
+                    "0",
+                    BITS_ANSWERED,
+                    "both ends acknowledge what comes".into(),
+                );
+            }
             Kind::Tor => {
                 add(
                     "tor.random_names",
@@ -214,6 +242,15 @@ impl Tunnel {
                 None,
                 format!(
                     "opened a tunnel to {ip}, port {}, that is sealed from the first byte on{moved}",
+                    self.port
+                ),
+            ),
+            Kind::Packets(ip) => (
+                format!("tls:{ip}"),
+                "tls",
+                None,
+                format!(
+                    "opened a tunnel inside TLS to {ip}, port {}: what passes are IP packets{moved}",
                     self.port
                 ),
             ),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
+use super::hidden::hidden;
 use crate::dissect::{DnsAnswer, DnsMessage};
 
 /// Bytes of the fixed header.
@@ -157,6 +158,9 @@ impl<'a> Message<'a> {
             summary.name = text.to_shared();
             summary.name_len = question.name_len;
             summary.query_type = question.kind;
+            if !summary.response {
+                summary.hidden = hidden(plain_labels(self.data, question.name_at));
+            }
         }
         for (section, record) in self.records() {
             if section == 0 {
@@ -360,6 +364,19 @@ fn plain_name(data: &[u8], at: usize) -> Option<(usize, u16)> {
     let length = end.saturating_sub(at);
     let length = (length <= MAX_NAME).then_some(length)?;
     Some((end.saturating_add(1), length as u16))
+}
+
+/// The labels of a name without pointers.
+fn plain_labels(data: &[u8], at: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data.get(at..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (&length @ 1..=63, after) = rest.split_first()? else {
+            return None;
+        };
+        let (label, next) = after.split_at_checked(usize::from(length))?;
+        rest = next;
+        Some(label)
+    })
 }
 
 /// The end of a name that nobody wants to read.

@@ -63,13 +63,13 @@ fn files_and_the_connections_that_carry_them() {
         told,
         [
             "Ftp(Data { listener: Resp, address: Some(192.0.2.7), port: 50000 })",
-            "Ftp(Transfer { verb: \"STOR\", path: Some(\"dump.sql.gz\"), accepted: true })",
+            "Ftp(Transfer { verb: \"STOR\", path: Some(\"dump.sql.gz\"), accepted: true, by_hand: false })",
             "Ftp(Data { listener: Resp, address: None, port: 6446 })",
-            "Ftp(Transfer { verb: \"APPE\", path: Some(\"a b\"), accepted: false })",
+            "Ftp(Transfer { verb: \"APPE\", path: Some(\"a b\"), accepted: false, by_hand: false })",
             "Ftp(Data { listener: Orig, address: Some(10.244.1.7), port: 1025 })",
-            "Ftp(Transfer { verb: \"RETR\", path: Some(\"tool\"), accepted: true })",
+            "Ftp(Transfer { verb: \"RETR\", path: Some(\"tool\"), accepted: true, by_hand: false })",
             "Ftp(Data { listener: Orig, address: Some(fd00::7), port: 6275 })",
-            "Ftp(Transfer { verb: \"STOU\", path: None, accepted: true })",
+            "Ftp(Transfer { verb: \"STOU\", path: None, accepted: true, by_hand: false })",
         ]
     );
 }
@@ -162,4 +162,58 @@ fn long_lines_stay_bounded() {
 #[test]
 fn any_bytes_at_all() {
     any_bytes_return(build, |_| super::super::Probe::Unsure);
+}
+
+/// Whether a file that is stored at the end of a session was stored by hand. Between a reply and what is asked next so many
+/// seconds pass.
+fn by_hand(asked: &[(f64, &str)]) -> bool {
+    let mut ftp = Ftp::default();
+    let (mut out, mut at) = (Vec::new(), 0.0);
+    let mut said = |secs: f64, direction, text: &[u8], out: &mut Vec<Transaction>| {
+        let segment = Segment {
+            time: Timestamp::from_secs_f64(secs),
+            ..segment(direction, text)
+        };
+        ftp.feed(&segment, out);
+    };
+    for (pause, line) in asked.iter().chain([&(0.0, "STOR a.csv\r\n")]) {
+        at += pause;
+        said(at, Orig, line.as_bytes(), &mut out);
+        // A slow server is not a slow client.
+        at += 3.0;
+        said(at, Resp, b"150 Go on\r\n", &mut out);
+    }
+    let Some(Transaction::Ftp(FtpMessage::Transfer { by_hand, .. })) = out.last() else {
+        panic!("{out:?}");
+    };
+    *by_hand
+}
+
+#[test]
+fn people_look_round_and_hesitate() {
+    let list = "LIST\r\n";
+    assert!(by_hand(&[
+        (0.1, list),
+        (1.5, "CWD backup\r\n"),
+        (0.1, list),
+        (4.0, "TYPE I\r\n")
+    ]));
+    assert!(by_hand(&[
+        (0.1, "PWD\r\n"),
+        (2.0, "NLST\r\n"),
+        (5.0, "mlsd /srv\r\n")
+    ]));
+    // A mirror lists what is there; a job waits for its next file; a session without a look.
+    assert!(!by_hand(&[
+        (0.1, list),
+        (0.1, "CWD backup\r\n"),
+        (0.1, list),
+        (0.2, list)
+    ]));
+    assert!(!by_hand(&[
+        (0.1, list),
+        (30.0, "NOOP\r\n"),
+        (30.0, "NOOP\r\n")
+    ]));
+    assert!(!by_hand(&[(0.1, list), (0.1, list), (30.0, "TYPE I\r\n")]));
 }

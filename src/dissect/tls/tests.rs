@@ -119,6 +119,7 @@ fn expected_client() -> Transaction {
         alpn: vec!["h2".into(), "http/1.1".into()],
         version: 0x0304,
         ja4: fingerprint.fingerprint(),
+        ssl2: false,
     })
 }
 
@@ -476,4 +477,37 @@ fn records_are_bounded() {
         })
         .sum();
     assert_eq!((out.len(), told), (2, 80));
+}
+
+#[test]
+fn a_hello_in_the_framing_of_ssl_2_is_read_and_what_follows_it() {
+    let mut hello = vec![0x80, 46, 1, 3, 1, 0, 21, 0, 0, 0, 16];
+    hello.extend([0, 0, 0x39].repeat(7));
+    hello.extend([0x55; 16]);
+    assert_eq!(probe(&segment(Direction::Orig, &hello)), Probe::Certain);
+    assert_eq!(
+        probe(&segment(Direction::Resp, &hello)),
+        Probe::NotForUs,
+        "no server says so"
+    );
+    let answer = records(
+        TlsRecordType::Handshake.0,
+        &server_hello_message(0x0301, [7; 32], &[]),
+        1000,
+    );
+    let mut tls = Tls::default();
+    let streams = [
+        (Direction::Orig, hello.as_slice()),
+        (Direction::Resp, answer.as_slice()),
+    ];
+    let (told, _) = feed(&mut tls, &streams, 1000);
+    let expected = TlsClientHello {
+        version: 0x0301,
+        ssl2: true,
+        ..TlsClientHello::default()
+    };
+    assert_eq!(
+        told,
+        [Transaction::TlsClient(expected), server(0x0301, None)]
+    );
 }

@@ -144,6 +144,7 @@ fn ftp(message: &FtpMessage) -> FtpV1 {
             verb,
             path,
             accepted,
+            ..
         } => FtpV1::Transfer {
             verb: (*verb).to_owned(),
             path: owned(path.as_ref()),

@@ -34,6 +34,7 @@ fn every_kind() -> Vec<Transaction> {
             alpn: vec!["h2".into()],
             version: 0x0304,
             ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1".into(),
+            ..TlsClientHello::default()
         }),
         Transaction::TlsServer(TlsServerHello {
             version: 0x0303,
@@ -88,6 +89,7 @@ fn every_kind() -> Vec<Transaction> {
             verb: "STOR",
             path: Some("dump.sql".into()),
             accepted: true,
+            by_hand: false,
         }),
         Transaction::Stratum(StratumMessage::SubmitResult { accepted: true }),
         Transaction::TunnelOpened(TunnelOpened {
