@@ -440,9 +440,12 @@ impl DnsTunnel {
             evidence,
             flows: domain.samples.clone(),
             summary: format!(
-                "sent {:.0} bytes of information out in {} different names under {name}, and got {} bytes back",
+                "sent {:.0} bytes of information out in {} under {name}, and got {} bytes back",
                 domain.bits / 8.0,
-                domain.distinct,
+                match domain.distinct {
+                    1 => "a single name".to_owned(),
+                    n => format!("{n} different names"),
+                },
                 domain.answer_bytes
             ),
         });

@@ -415,7 +415,8 @@ impl Exfiltration {
             let up = destination.up;
             out.push(destination.finding(&self.thresholds));
             if let Some(destination) = self.destinations.peek_mut(key) {
-                destination.reported = up;
+                // What is stored by hand is told before its bytes are counted.
+                destination.reported = up.max(1.0);
             }
         } else if let Some(flow) = destination.flows.last() {
             context.remark(SPEC.id, flow, || {

@@ -453,6 +453,22 @@ fn a_file_that_somebody_stores_by_hand_whatever_its_size() {
             );
         }
     }
+    // What was counted only after it was told is told at the end.
+    let mut bench = Bench::new("exfiltration");
+    let api = pod("10.244.1.7", "api");
+    let control = bench.begin(0.0, (&api, &inside), Protocol::Tcp, 21);
+    let transfer = FtpMessage::Transfer {
+        verb: "STOR",
+        path: None,
+        accepted: true,
+        by_hand: true,
+    };
+    bench.says(0.2, &control, Transaction::Ftp(transfer));
+    let data = bench.open(0.3, (&api, &inside), Protocol::Tcp, 50_123);
+    bench.asks(10.0, (&api, &inside), 80);
+    turn(&mut bench, 11.0, &data, Direction::Orig, 20_000);
+    let last = bench.finish(100.0).last().unwrap();
+    assert!(last.summary.contains("20.1 kB"), "{}", last.summary);
     // Somebody's habit.
     let mut bench = Bench::new("exfiltration");
     for n in 0..50 {

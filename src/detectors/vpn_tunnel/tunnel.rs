@@ -151,7 +151,7 @@ impl Tunnel {
                     "0: TLS itself sees to acknowledgements and lengths",
                     BITS_PACKETS,
                     format!(
-                        "what passes inside TLS ({} flows) are packets, by the sizes of its records: a TCP handshake, bare acknowledgements of one size ({} times), and nothing larger than a link takes",
+                        "what passes inside TLS are packets, by the sizes of records in {} of its flows: a TCP handshake, bare acknowledgements of one size ({} times), and nothing larger than a link takes",
                         self.flows, self.acks
                     ),
                 );
