@@ -4,7 +4,8 @@
 //! stream that carries them. In clear (a node's loopback between kubelet and runtime, `kubectl proxy`) its request says
 //! what it is. To the API server and the kubelet it is TLS. There a client that will upgrade offers no HTTP/2, and what it
 //! is answered is shorter than the head of any HTTP answer: frames that open streams, echoes of keys, heartbeats. Long
-//! questions with long answers among those are a connection that is passed on.
+//! questions with long answers among those are a connection that is passed on. Where it comes out, on the pod's loopback,
+//! `inside` knows it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,13 +28,17 @@ use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
+mod inside;
 #[cfg(test)]
 mod tests;
+
+use inside::Inside;
 
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "port-forward",
     sees: EventKinds::FLOW_OUTCOME
+        .and(EventKinds::HTTP)
         .and(EventKinds::TUNNEL)
         .and(EventKinds::TLS)
         .and(EventKinds::EXCHANGE)
@@ -46,6 +51,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             clients: bounded(max),
             streams: bounded(max),
             opened: Watch::new(thresholds.max_streams, thresholds.forget_after_secs),
+            inside: Inside::new(signature.alert_bits, thresholds),
             thresholds,
             evicted: 0,
         }))
@@ -104,6 +110,8 @@ struct PortForward {
     streams: LruCache<FlowId, Stream>,
     /// Who opened streams in clear.
     opened: Watch<Opened>,
+    /// Who came out of forwarded ports.
+    inside: Inside,
     evicted: u64,
 }
 
@@ -507,14 +515,20 @@ impl Detector for PortForward {
             EventKind::FlowOutcome {
                 flow,
                 outcome: Outcome::Answered,
-            } if takes_streams(flow, context) == Some(Component::ApiServer) => {
-                let key = (flow.orig.ip, flow.resp.ip);
-                self.clients
-                    .get_or_insert(key, || context.is_stranger(flow, event.time));
+            } => {
+                self.inside.answered(flow);
+                if takes_streams(flow, context) == Some(Component::ApiServer) {
+                    let key = (flow.orig.ip, flow.resp.ip);
+                    self.clients
+                        .get_or_insert(key, || context.is_stranger(flow, event.time));
+                }
             }
             EventKind::Transaction { flow, transaction } => match transaction {
                 Transaction::TunnelOpened(opened) if is_stream(opened) => {
                     self.open_in_clear(flow, opened, event.time, context, out);
+                }
+                Transaction::HttpRequest(request) => {
+                    self.inside.asked(flow, request, event.time, out);
                 }
                 Transaction::TlsClient(hello)
                     if hello.alpn.iter().all(|protocol| &**protocol != "h2") =>
@@ -535,6 +549,7 @@ impl Detector for PortForward {
 
     fn tick(&mut self, now: Timestamp, _: &Context<'_>, out: &mut Findings) {
         out.extend(self.opened.stale(now).iter().map(opened_finding));
+        out.extend(self.inside.stale(now));
     }
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
@@ -542,19 +557,22 @@ impl Detector for PortForward {
             out.extend(self.last_word(&stream));
         }
         out.extend(self.opened.all().iter().map(opened_finding));
+        out.extend(self.inside.all());
     }
 
     fn state_size(&self) -> StateSize {
-        let opened = self.opened.state_size();
+        let (opened, inside) = (self.opened.state_size(), self.inside.state_size());
+        let own = (self.streams.len(), self.streams.cap().get());
         StateSize {
-            entries: self.streams.len() + self.clients.len() + opened.entries,
-            limit: self.streams.cap().get() + self.clients.cap().get() + opened.limit,
+            entries: own.0 + self.clients.len() + opened.entries + inside.entries,
+            limit: own.1 + self.clients.cap().get() + opened.limit + inside.limit,
         }
     }
 
     fn losses(&self) -> LossCounts {
         let mut losses = self.opened.losses();
         losses.add_n(Loss::DetectorEvicted, self.evicted);
+        losses.merge(&self.inside.losses());
         losses
     }
 }

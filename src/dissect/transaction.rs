@@ -137,6 +137,8 @@ pub struct HttpRequest {
     pub method: Arc<str>,
     /// The host asked for (the target's, else the Host header's): lower-case, without port or an IPv6 address's brackets.
     pub host: Option<Arc<str>>,
+    /// The port in the Host header, if it names one and the target isn't a proxy's.
+    pub host_port: Option<u16>,
     /// The path without its query, at most 256 bytes; for CONNECT the `host:port` asked for.
     pub path: Arc<str>,
     /// Length of the whole request target in bytes, query included.

@@ -265,3 +265,82 @@ fn other_upgrades_are_left_alone() {
     bench.finish(10.0);
     assert!(bench.findings.is_empty());
 }
+
+fn asked(host: &str, port: Option<u16>) -> Transaction {
+    Transaction::HttpRequest(HttpRequest {
+        host: Some(host.into()),
+        host_port: port,
+        ..HttpRequest::default()
+    })
+}
+
+#[test]
+fn a_port_that_is_forwarded_into_a_pod_is_called_by_another_number() {
+    for (ip, host, pause) in [
+        ("127.0.0.1", "localhost", 0.1),
+        ("127.0.0.1", "127.0.0.1", 60.0),
+        ("::1", "::1", 1800.0),
+    ] {
+        let lo = end(ip, IdentityKind::Unknown, None);
+        let mut bench = Bench::new("port-forward");
+        for n in 0..9 {
+            bench.talk(
+                f64::from(n) * pause,
+                (&lo, &lo),
+                8080,
+                [asked(host, Some(28_080))],
+            );
+        }
+        bench.finish(1e5);
+        assert!(bench.alerts(), "{ip}");
+        assert!(bench.findings.len() <= 5);
+        let last = bench.findings.last().unwrap();
+        assert_eq!((last.flows.len(), last.targets.len()), (9, 1));
+        assert!(
+            last.summary.contains(&format!("{host}:28080")),
+            "{}",
+            last.summary
+        );
+    }
+}
+
+#[test]
+fn what_a_pod_asks_itself_is_not_forwarded() {
+    let lo = end("127.0.0.1", IdentityKind::Unknown, None);
+    let (web, db) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "db"));
+    for (host, port) in [
+        // Probes, sidecars; clients that name no port; a mesh's proxy and others that pass on what they were called.
+        ("localhost", Some(8080)),
+        ("localhost", None),
+        ("cart.shop.svc", Some(80)),
+        ("10.244.1.7", Some(80)),
+        ("localhost.example", Some(28_080)),
+    ] {
+        let mut bench = Bench::new("port-forward");
+        for n in 0..9 {
+            bench.talk(f64::from(n), (&lo, &lo), 8080, [asked(host, port)]);
+        }
+        bench.finish(100.0);
+        assert!(bench.findings.is_empty(), "{host}");
+    }
+    // A proxy on port 9000 of the pod that leaves the name as it is.
+    let mut bench = Bench::new("port-forward");
+    for n in 0..9 {
+        bench.talk(
+            f64::from(n),
+            (&lo, &lo),
+            9000,
+            [asked("localhost", Some(9000))],
+        );
+        bench.talk(
+            f64::from(n),
+            (&lo, &lo),
+            8080,
+            [asked("localhost", Some(9000))],
+        );
+    }
+    // On the network a name may lead anywhere.
+    bench.talk(10.0, (&web, &db), 8080, [asked("localhost", Some(28_080))]);
+    bench.finish(100.0);
+    assert!(bench.findings.is_empty());
+}

@@ -137,6 +137,11 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         method: text(method, MAX_METHOD),
         // RFC 9112 3.2.2: an authority in the target overrides the header.
         host: target.authority.or(fields.host).and_then(host),
+        // Such a target is for a proxy, whose own port it doesn't name.
+        host_port: fields
+            .host
+            .filter(|_| target.authority.is_none())
+            .and_then(port),
         path: text(target.path, MAX_TEXT),
         target_len: u32::try_from(target.len).unwrap_or(u32::MAX),
         user_agent: fields.user_agent.map(|agent| text(agent, MAX_TEXT)),
@@ -539,6 +544,13 @@ fn host(authority: &[u8]) -> Option<Arc<str>> {
         None => authority.split(|byte| *byte == b':').next()?,
     };
     (!host.is_empty()).then(|| lower_text(host, MAX_HOST))
+}
+
+/// The port of an authority, if it names one.
+fn port(authority: &[u8]) -> Option<u16> {
+    let at = authority.iter().rposition(|byte| *byte == b':')?;
+    let port = authority.get(at.saturating_add(1)..)?;
+    std::str::from_utf8(port.trim_ascii()).ok()?.parse().ok()
 }
 
 fn media_type(value: &[u8]) -> Arc<str> {

@@ -80,6 +80,7 @@ fn request_fields() {
     let expected = HttpRequest {
         method: "POST".into(),
         host: Some("shop.example.com".into()),
+        host_port: Some(8080),
         path: "/v2/items".into(),
         target_len: 22,
         user_agent: Some("curl/8.5.0".into()),
@@ -114,6 +115,25 @@ fn keys_and_tokens_are_told_apart_and_renewed_ones_are_not() {
         assert_ne!(key("k1").1, key("k2").1);
     }
     assert_eq!(shown("Authorization: Digest x").1, None);
+}
+
+#[test]
+fn the_port_of_a_host() {
+    for (line, header, port) in [
+        ("GET /", "localhost:28080", Some(28_080)),
+        ("GET /", "[::1]:80 ", Some(80)),
+        ("GET /", "[::1]", None),
+        ("GET /", "localhost", None),
+        ("GET /", "localhost:", None),
+        ("GET /", "localhost:70000", None),
+        ("GET /", ":", None),
+        // Of a proxy.
+        ("GET http://localhost:5000/", "localhost:5000", None),
+        ("CONNECT localhost:5000", "localhost:5000", None),
+    ] {
+        let got = request(&format!("{line} HTTP/1.1\r\nHost: {header}\r\n\r\n"));
+        assert_eq!(got.host_port, port, "{line} {header}");
+    }
 }
 
 #[test]
