@@ -25,7 +25,7 @@ use crate::runtime::{
     Access, Engine, Limits, Report, Rules, RuntimeSocket, Selection, Setup, State, TapCounts,
     TapState, become_user, in_cluster, node, places,
 };
-use crate::signature::SignatureSet;
+use crate::signature::Requirement;
 use crate::sinks::ExcerptFolder;
 
 use outputs::{Sinks, writable};
@@ -272,6 +272,13 @@ fn run(
         Selection::Pods => info!("capturing on every interface that leads to a pod"),
         Selection::Interfaces(names) => info!("capturing on {}", names.join(", ")),
     }
+    // A mirror port shows whatever the switch copies.
+    let pod_side = watch_node && selection.is_pod_side();
+    if pod_side {
+        for blind in signatures.blind(&beside(Requirement::ALL)) {
+            info!("blind here: {blind}");
+        }
+    }
     let limits = Limits {
         loss: args.alarm_loss,
         silence: (args.alarm_silence > 0).then(|| Duration::from_mins(args.alarm_silence.into())),
@@ -314,7 +321,11 @@ fn run(
         left_out(&report.verdict);
     }
     if !quiet {
-        let summary = summary(&report, &signatures, report.claims > 0);
+        let mut shown = shown(&report.verdict.stats, report.claims > 0);
+        if pod_side {
+            shown = beside(&shown);
+        }
+        let summary = summary(&report, signatures.blind(&shown));
         output::note(&format!("{summary}{}", account(&report)));
     }
     Ok(End::Clean)
@@ -359,7 +370,13 @@ fn task(args: &LiveArgs, rules: Rules) -> anyhow::Result<(Task, Option<Store>)> 
     Ok((task, None))
 }
 
-fn summary(report: &Report, signatures: &SignatureSet, pods_known: bool) -> RunSummary {
+/// What is left of it where the node's own interface isn't tapped.
+fn beside(shown: &[Requirement]) -> Vec<Requirement> {
+    let all = shown.iter().copied();
+    all.filter(|&one| one != Requirement::Uplink).collect()
+}
+
+fn summary(report: &Report, blind: Vec<String>) -> RunSummary {
     let stats = &report.verdict.stats;
     RunSummary {
         files: 0,
@@ -373,7 +390,7 @@ fn summary(report: &Report, signatures: &SignatureSet, pods_known: bool) -> RunS
         alerts: Some(report.alerts),
         losses: report.losses.clone(),
         suppressed: suppressed(&report.verdict.suppressed),
-        blind: signatures.blind(&shown(stats, pods_known)),
+        blind,
     }
 }
 

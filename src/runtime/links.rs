@@ -18,6 +18,7 @@ pub(super) struct Link {
     pub(super) name: String,
     /// Whether its other end may be a pod's.
     pub(super) pair: bool,
+    pub(super) bridge: bool,
 }
 
 /// All interfaces, by index.
@@ -64,11 +65,14 @@ fn read(message: &LinkMessage) -> Link {
         index: message.header.index,
         name: String::new(),
         pair: false,
+        bridge: false,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::LinkInfo(infos) => {
+                let bridge = LinkInfo::Kind(InfoKind::Bridge);
+                link.bridge |= infos.contains(&bridge);
                 link.pair |= infos.iter().any(|info| match info {
                     LinkInfo::Kind(InfoKind::Veth) => true,
                     LinkInfo::Kind(InfoKind::Other(kind)) => kind == "netkit",

@@ -32,6 +32,21 @@ pub enum Selection {
     Pods,
 }
 
+impl Selection {
+    /// Whether it is bound to show the pods' side alone: bridges, and what leads to pods. An interface that isn't there yet, a
+    /// way out (which a pod's own interface is, too) and a loopback may show more.
+    pub fn is_pod_side(&self) -> bool {
+        let Self::Interfaces(names) = self else {
+            return true;
+        };
+        let (links, uplinks) = (links().unwrap_or_default(), uplinks());
+        names.iter().all(|name| {
+            let mut known = links.iter().filter(|link| link.name == *name);
+            known.any(|link| link.bridge || link.pair) && !uplinks.contains(name)
+        })
+    }
+}
+
 /// How far the analysis is behind the wire, where the ring holds so much: several interfaces are put in order by then, and the
 /// names of new pods, which come after their first packets, are known.
 const LAG: Duration = Duration::from_secs(1);
