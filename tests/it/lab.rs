@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -233,14 +233,13 @@ impl Lab {
 
     /// A listener on the node, for a server that is part of the test.
     pub(crate) fn listen(&self, address: &str) -> TcpListener {
-        let netns = fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
         let address = address.to_owned();
-        let there = thread::spawn(move || {
-            let network = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(netns.as_fd(), network).unwrap();
-            TcpListener::bind(address).unwrap()
-        });
-        there.join().unwrap()
+        self.there(move || TcpListener::bind(address).unwrap())
+    }
+
+    /// What is made on the node, and belongs to its network wherever it is used.
+    pub(crate) fn there<T: Send + 'static>(&self, make: impl FnOnce() -> T + Send + 'static) -> T {
+        made_in(&self.name, make)
     }
 
     /// Runs a command on the node to its end.
@@ -287,6 +286,13 @@ impl Pod {
     /// A command in the pod.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         inside(&self.netns, args)
+    }
+
+    /// A connection to a port of the pod's loopback.
+    pub(crate) fn dial(&self, port: u16) -> TcpStream {
+        made_in(&self.netns, move || {
+            TcpStream::connect(("127.0.0.1", port)).unwrap()
+        })
     }
 
     /// Runs a command in the pod to its end; returns what it printed.
@@ -473,13 +479,24 @@ fn lines(from: impl Read + Send + 'static, each: impl Fn(String) + Send + 'stati
     });
 }
 
+/// What a thread makes inside a network namespace.
+fn made_in<T: Send + 'static>(netns: &str, make: impl FnOnce() -> T + Send + 'static) -> T {
+    let netns = fs::File::open(format!("/run/netns/{netns}")).unwrap();
+    let there = thread::spawn(move || {
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(netns.as_fd(), network).unwrap();
+        make()
+    });
+    there.join().unwrap()
+}
+
 fn inside(netns: &str, args: &[&str]) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{netns}")).args(args);
     command
 }
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(

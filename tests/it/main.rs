@@ -71,6 +71,9 @@ mod live_kubernetes;
 /// Live captures under load.
 #[cfg(target_os = "linux")]
 mod live_load;
+/// Live captures of ports that are forwarded.
+#[cfg(target_os = "linux")]
+mod live_port_forward;
 /// Flows against tshark.
 mod oracle;
 /// Databases against tshark.
@@ -91,6 +94,9 @@ mod secrets;
 mod services;
 /// Catalogue, pages, checks.
 mod signatures;
+/// A stand-in for an API server that forwards ports; no tests.
+#[cfg(target_os = "linux")]
+mod streamserver;
 /// The same packets at several taps.
 mod taps;
 /// The repository's own rules.
