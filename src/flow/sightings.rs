@@ -163,7 +163,7 @@ impl Sightings {
             .wrapping_sub(1);
         let mut linked = false;
         for (_, seen) in self.of(sight, slot) {
-            if seen.place == sight.place {
+            if sight.place.is_at(seen.place) {
                 return None;
             }
             linked |= sight.place.may_follow(seen.place);
@@ -184,6 +184,11 @@ impl Sightings {
 }
 
 impl Place {
+    /// Whether it is the same stretch of the way. TTLs may differ there only between packets.
+    const fn is_at(self, there: Self) -> bool {
+        self.interface == there.interface && self.link == there.link
+    }
+
     /// Whether a packet seen here may have been addressed otherwise there: at another interface, or, at the same one, before
     /// something routed it. What passes one point of the way twice, a hop no older, is two packets.
     const fn may_follow(self, there: Self) -> bool {

@@ -218,4 +218,10 @@ fn elsewhere_is_another_interface_or_a_hop_further() {
         .0
         .look(&packet(VETH, 20), &datagram(VETH, b"the same query"));
     assert_eq!(seen.0.elsewhere(&sight), None);
+    // Whatever its TTL, too: a scanner gives each probe another, and by chance the number of one before.
+    let probe = (VETH.0, VETH.1, 41);
+    let sight = seen
+        .0
+        .look(&packet(probe, 20), &datagram(probe, b"the same query"));
+    assert_eq!(seen.0.elsewhere(&sight), None);
 }
