@@ -85,57 +85,6 @@ fn a_sidecar_sees_its_pod_and_its_loopback() {
 }
 
 #[test]
-fn a_mirror_port_tells_the_same() {
-    mirrored(false);
-}
-
-#[test]
-fn a_mirror_that_comes_through_a_tunnel_tells_the_same() {
-    mirrored(true);
-}
-
-/// Copies what every pod's port sees to a mirror port, plain or in VXLAN.
-fn mirrored(wrapped: bool) {
-    let Some(lab) = Lab::new(&["nmap", "tc"]) else {
-        return;
-    };
-    let web = lab.pod("web-7d4b9c8f5d-x2x9k");
-    let worker = lab.pod("worker-6b8f5d7c9b-4qk7z");
-    lab.on_node("ip link add span0 type veth peer name span1");
-    for end in ["span0", "span1"] {
-        lab.on_node(&format!("ip link set {end} up"));
-    }
-    let to = if wrapped { "vx0" } else { "span0" };
-    if wrapped {
-        lab.on_node("ip addr add 10.77.0.1/24 dev span0");
-        lab.on_node("ip neigh add 10.77.0.2 lladdr 02:00:00:00:00:02 dev span0");
-        lab.on_node("ip link add vx0 type vxlan id 77 remote 10.77.0.2 dstport 4789 dev span0");
-        lab.on_node("ip link set vx0 up");
-    }
-    for port in lab.ports() {
-        lab.on_node(&format!("tc qdisc add dev {port} clsact"));
-        for direction in ["ingress", "egress"] {
-            lab.on_node(&format!(
-                "tc filter add dev {port} {direction} protocol all u32 match u32 0 0 action mirred egress mirror dev {to}"
-            ));
-        }
-    }
-    let cni = lab.cni();
-    let cni = cni.to_str().unwrap();
-    let mut sensor = lab.spanwatch(&["sensor", "-i", "span1", "--promisc", "--inventory", cni]);
-    worker.exec(&["nmap", "-n", "-Pn", "-sS", "-T4", "-p1-600", &web.ip]);
-    let alert = sensor.alert(SOON, is("port-scan"));
-    assert_eq!(alert["actor"]["pod"], worker.name);
-    assert_eq!(alert["targets"][0]["pod"], web.name, "{alert}");
-    let (code, alerts, said) = sensor.stop();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(alerts.iter().all(is("port-scan")), "{alerts:#?}");
-    let (received, became) = account(&said, "span1");
-    assert_eq!(received, became.iter().sum::<u64>(), "{said}");
-    assert!(became[0] >= 2400, "{said}");
-}
-
-#[test]
 fn an_interface_may_come_later_go_and_come_back() {
     let Some(lab) = Lab::new(&["nmap"]) else {
         return;

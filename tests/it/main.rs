@@ -71,6 +71,9 @@ mod live_kubernetes;
 /// Live captures under load.
 #[cfg(target_os = "linux")]
 mod live_load;
+/// Live captures at mirror ports.
+#[cfg(target_os = "linux")]
+mod live_mirror;
 /// Live captures of ports that are forwarded.
 #[cfg(target_os = "linux")]
 mod live_port_forward;
