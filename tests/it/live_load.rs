@@ -1,11 +1,13 @@
 //! What a live run costs and changes: nothing for the pods, and every packet accounted for however many there are.
 
+use std::fmt::Write;
 use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use spanwatch::testkit::bulk;
 
-use crate::lab::{Lab, Pod};
+use crate::lab::{Lab, Pod, Running, run};
 use crate::live::{SOON, account, get, metric};
 
 /// Takes datagrams until one says `end`, and what a connection brings; prints each datagram as it came.
@@ -122,7 +124,7 @@ fn the_agent_changes_no_production_traffic() {
             // It sends nothing of its own to a pod that is quiet. What is received, but for somebody else, is not
             // counted: a bridge itself says twice, with seconds between, which multicast groups it listens to.
             let before = counters(&web, &["Ip.InDelivers"]);
-            std::thread::sleep(Duration::from_secs(2));
+            thread::sleep(Duration::from_secs(2));
             assert_eq!(counters(&web, &["Ip.InDelivers"]), before);
         }
         let before = counters(&web, &COUNTED);
@@ -134,7 +136,7 @@ fn the_agent_changes_no_production_traffic() {
         let until = Instant::now() + SOON;
         while !web.exec(&["ss", "-Hlun"]).contains(":9999") {
             assert!(Instant::now() < until);
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
         let said = worker.exec(&["python3", "-c", SENDER, &web.ip]);
         assert_eq!(said, "", "with {taps:?}");
@@ -168,11 +170,8 @@ fn sent(said: &str) -> u64 {
     line.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-#[test]
-fn replayed_packets_are_processed_or_named_as_lost_at_any_rate() {
-    let Some(lab) = Lab::new(&["tcpreplay"]) else {
-        return;
-    };
+/// A cable, and a capture to send through it.
+fn cable(lab: &Lab) -> String {
     lab.on_node("ip link add span0 type veth peer name span1");
     for end in ["span0", "span1"] {
         lab.on_node(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6=1"));
@@ -180,6 +179,129 @@ fn replayed_packets_are_processed_or_named_as_lost_at_any_rate() {
     }
     let capture = lab.path("bulk.pcap");
     std::fs::write(&capture, bulk::mixed(1, 60_000, 6_000)).unwrap();
+    capture
+}
+
+/// Sends it at so many packets a second, or as near to that as can be; how many it sent.
+fn replay(lab: &Lab, capture: &str, rate: u64) -> u64 {
+    let (rate, span) = (format!("--pps={rate}"), format!("--duration={SPAN}"));
+    let args = [
+        "tcpreplay",
+        "-q",
+        "-K",
+        "-i",
+        "span0",
+        "--loop=0",
+        &rate,
+        &span,
+        capture,
+    ];
+    let output = lab.command(&args).output().unwrap();
+    sent(&String::from_utf8(output.stdout).unwrap())
+}
+
+/// Seconds for which packets are sent at one rate.
+const SPAN: u64 = 2;
+/// The kernel's buffer: what the agent asks for unless told otherwise, in KiB.
+const BUFFER: &str = "16384";
+/// Packets a second: where the search for what tcpdump sustains begins, and where it ends at the latest.
+const RATES: [u64; 2] = [16_000, 512_000];
+
+/// What tcpdump says of packets: received by the filter, dropped by the kernel.
+fn tcpdump(lab: &Lab, during: impl FnOnce()) -> [u64; 2] {
+    let said = lab.path("tcpdump.log");
+    let args = [
+        "tcpdump",
+        "-p",
+        "-n",
+        "-i",
+        "span1",
+        "-B",
+        BUFFER,
+        "-Z",
+        "root",
+        "-w",
+        "/dev/null",
+    ];
+    let mut dump = lab.command(&args);
+    let log = std::fs::File::create(&said).unwrap();
+    let mut dump = Running(dump.stdin(Stdio::null()).stderr(log).spawn().unwrap());
+    let text = || std::fs::read_to_string(&said).unwrap();
+    let until = Instant::now() + SOON;
+    while !text().contains("listening on") {
+        assert!(Instant::now() < until, "{}", text());
+        thread::sleep(Duration::from_millis(50));
+    }
+    during();
+    let pid = dump.0.id().to_string();
+    run(std::process::Command::new("kill").args(["-INT", &pid]));
+    dump.0.wait().unwrap();
+    let text = text();
+    ["received by filter", "dropped by kernel"].map(|what| {
+        let line = text.lines().find(|line| line.ends_with(what));
+        let line = line.unwrap_or_else(|| panic!("{text}"));
+        line.split(' ').next().unwrap().parse().unwrap()
+    })
+}
+
+/// The highest rate, by doubling, at which tcpdump loses nothing of what was sent.
+fn sustained(lab: &Lab, capture: &str) -> u64 {
+    let [mut rate, most] = RATES;
+    while rate < most {
+        let mut sent = 0;
+        let next = rate * 2;
+        let [received, dropped] = tcpdump(lab, || sent = replay(lab, capture, next));
+        // Nor is anything gained where sending itself comes to its end.
+        if received < sent || dropped > 0 || sent < next * SPAN / 10 * 9 {
+            break;
+        }
+        rate = next;
+    }
+    rate
+}
+
+#[test]
+fn at_the_rate_that_tcpdump_sustains_and_twice_that_every_packet_is_accounted_for() {
+    let Some(lab) = Lab::new(&["tcpreplay", "tcpdump"]) else {
+        return;
+    };
+    let capture = cable(&lab);
+    let rate = sustained(&lab, &capture);
+    let mut told = format!("tcpdump sustains {rate} packets a second");
+    for rate in [rate, rate * 2] {
+        let agent = lab.spanwatch(&["agent", "-i", "span1", "--listen", "127.0.0.1:9474"]);
+        let (sent, page) = thread::scope(|scope| {
+            let sending = scope.spawn(|| replay(&lab, &capture, rate));
+            // It answers while it has most to do.
+            thread::sleep(Duration::from_secs(1));
+            let page = get(&lab, "/metrics");
+            (sending.join().unwrap(), page)
+        });
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        let resident = agent.resident();
+        assert!(resident < 512 << 20, "{} MiB", resident >> 20);
+        let (code, _, said) = agent.stop();
+        assert_eq!(code, Some(0), "{said}");
+        let (received, became) = account(&said, "span1");
+        assert_eq!(received, became.iter().sum::<u64>(), "{said}");
+        assert!(received <= sent && became[0] > 0, "{said}");
+        let account = said.lines().find(|line| line.starts_with("span1: "));
+        write!(
+            told,
+            "; at {rate} the agent, of {sent}: {}",
+            account.unwrap()
+        )
+        .unwrap();
+    }
+    println!("{told}");
+}
+
+#[test]
+fn replayed_packets_are_processed_or_named_as_lost_at_any_rate() {
+    let Some(lab) = Lab::new(&["tcpreplay"]) else {
+        return;
+    };
+    let capture = cable(&lab);
     let args = [
         "sensor",
         "-i",
@@ -212,7 +334,7 @@ fn replayed_packets_are_processed_or_named_as_lost_at_any_rate() {
     let sensor = lab.spanwatch(&args);
     let fast = [&replay[..], &["--topspeed", "--loop=8", &capture]].concat();
     let flood = lab.command(&fast).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1));
     let asked = Instant::now();
     let page = get(&lab, "/metrics");
     assert!(metric(&page, "spanwatch_packets_total") > 0.0, "{page}");
