@@ -173,14 +173,13 @@ fn erspan(lab: &Lab, kind: u8) -> &'static str {
 /// A frame as a switch sends it on (draft-foschiano-erspan 4.2 and 4.3), with GRE's sequence number.
 fn wrapped(kind: u8, number: u32, frame: &[u8]) -> Vec<u8> {
     let number = number.to_be_bytes();
-    let (ether_type, head) = match kind {
-        2 => ([0x88, 0xbe], vec![0x10, 1, 0, SESSION, 0, 0, 0, 7]),
+    let (ether_type, head) = if kind == 2 {
+        ([0x88, 0xbe], vec![0x10, 1, 0, SESSION, 0, 0, 0, 7])
+    } else {
         // With a time stamp, and a subheader of the platform's that the last bit announces.
-        _ => {
-            let mut head = vec![0x20, 1, 0, SESSION, 1, 2, 3, 4, 0, 0, 0, 1];
-            head.extend([0xc, 0, 0, 0, 0, 0, 0, 7]);
-            ([0x22, 0xeb], head)
-        }
+        let head = vec![0x20, 1, 0, SESSION, 1, 2, 3, 4, 0, 0, 0, 1];
+        let platform = vec![0xc, 0, 0, 0, 0, 0, 0, 7];
+        ([0x22, 0xeb], [head, platform].concat())
     };
     let content = [&[0x10, 0], &ether_type[..], &number, &head, frame].concat();
     let mut whole = Vec::new();
