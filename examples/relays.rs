@@ -4,11 +4,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use spanwatch::testkit::relays::{Manner, Rate, Use, ordinary, relay};
+use spanwatch::testkit::relays::{Manner, Simulation, Tally, Use};
 use spanwatch::testkit::rng::Rng;
-
-/// The least that sizes must tell, as the signature has it.
-const BITS: f64 = 6.0;
 
 fn main() -> anyhow::Result<()> {
     let mut numbers = std::env::args().skip(1).map(|arg| arg.parse());
@@ -16,11 +13,12 @@ fn main() -> anyhow::Result<()> {
     let pods = numbers.next().transpose()?.unwrap_or(30_000);
     let seed = numbers.next().transpose()?.unwrap_or(1);
     let mut out = std::io::stdout().lock();
-    let mut benign = Rate::default();
-    let mut all = [Rate::default(); 3];
+    let mut simulation = Simulation::default();
+    let mut benign = Tally::default();
+    let mut all = [Tally::default(); 3];
     writeln!(
         out,
-        "{:9}  {:12}  {:8}  {:5}  {:>5}  found",
+        "{:9}  {:12}  {:8}  {:5}  {:>5}  alerts   sizes",
         "use", "delay", "rechunk", "wrap", "chaff"
     )?;
     let second = Duration::from_secs(1);
@@ -54,46 +52,52 @@ fn main() -> anyhow::Result<()> {
                     load: true,
                 };
                 let mut rng = Rng::derived(seed, &format!("{what:?}{manner:?}"));
-                let mut rate = Rate::default();
+                let mut tally = Tally::default();
                 for _ in 0..each {
-                    rate.of += 1;
-                    rate.found += u64::from(relay(&mut rng, what, &manner, BITS, &mut benign));
+                    simulation.relay(&mut rng, what, &manner, &mut tally, &mut benign);
                 }
                 let held = format!("{}{:?}", if delay.1 { "" } else { "up to " }, delay.0);
+                let shown = |found| format!("{found}/{each}");
                 writeln!(
                     out,
-                    "{:9}  {held:12}  {rechunk:8}  {wrap:5}  {chaff:4}%  {}/{}",
+                    "{:9}  {held:12}  {rechunk:8}  {wrap:5}  {chaff:4}%  {:7}  {}",
                     format!("{what:?}"),
-                    rate.found,
-                    rate.of
+                    shown(tally.alerts.found),
+                    shown(tally.sizes.found),
                 )?;
-                let sum = &mut all[usize::from(wrap) + usize::from(chaff > 0)];
-                sum.of += rate.of;
-                sum.found += rate.found;
+                all[usize::from(wrap) + usize::from(chaff > 0)].add(tally);
             }
         }
     }
     let mut rng = Rng::derived(seed, "ordinary");
     for _ in 0..pods {
-        ordinary(&mut rng, BITS, &mut benign);
+        simulation.ordinary(&mut rng, &mut benign);
     }
-    for (what, rate) in ["copies", "wrapped", "wrapped, with noise"]
-        .into_iter()
-        .zip(all)
-    {
-        let share = 100.0 * rate.share();
+    let mut rng = Rng::derived(seed, "designed");
+    let mut designed = Tally::default();
+    for _ in 0..pods / 10 {
+        simulation.designed(&mut rng, &mut designed);
+    }
+    let mut relays = Tally::default();
+    for tally in all {
+        relays.add(tally);
+    }
+    let rows = ["copies", "wrapped", "wrapped, with noise"];
+    let rows = rows.into_iter().zip(all).chain([
+        ("all relays", relays),
+        ("ordinary pairs", benign),
+        ("relays that are meant to be", designed),
+    ]);
+    for (what, Tally { sizes, alerts }) in rows {
         writeln!(
             out,
-            "{what}: {} of {} found ({share:.1} %)",
-            rate.found, rate.of
+            "{what:27}  alerts {:>6} of {:>6} ({:7.3} %)   sizes alone {:>6} ({:7.3} %)",
+            alerts.found,
+            alerts.of,
+            100.0 * alerts.share(),
+            sizes.found,
+            100.0 * sizes.share()
         )?;
     }
-    writeln!(
-        out,
-        "benign pairs taken for relays: {} of {} ({:.1e})",
-        benign.found,
-        benign.of,
-        benign.share()
-    )?;
     Ok(())
 }

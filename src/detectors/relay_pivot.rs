@@ -9,10 +9,10 @@
 //! bounded whatever the number of connections.
 
 mod judge;
+mod legs;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -22,11 +22,14 @@ use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
 use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Coupling, Glance, Passage, Passages, SourceKey, bounded, source_key};
+use crate::features::{Coupling, Passage, SourceKey, Utterance, bounded, source_key};
+
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
+
+use legs::{Leg, Legs, Pod, Side};
 
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
@@ -42,10 +45,6 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     },
 };
 
-/// Connections of one pod that are looked at, the last to speak.
-const MAX_LEGS: usize = 24;
-/// Ports of one pod of which it is remembered when they first served.
-const MAX_SERVED: usize = 16;
 /// Example flows kept per relay.
 const MAX_SAMPLES: usize = 8;
 
@@ -57,184 +56,53 @@ struct Thresholds {
     min_coupling_bits: f64,
 }
 
-/// Which of a pod's connections belong together: those to one of its ports, or those that it made to one peer's port.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Side {
-    Served(u16),
-    Called(IpAddr, u16),
-}
-
-impl Side {
-    const fn of(flow: &FlowInfo, pod: Direction) -> Self {
-        match pod {
-            Direction::Orig => Self::Called(flow.resp.ip, flow.resp_port),
-            Direction::Resp => Self::Served(flow.resp_port),
-        }
-    }
-}
-
-/// One connection of a pod.
-#[derive(Debug)]
-struct Leg {
-    flow: Arc<FlowInfo>,
-    app: Option<&'static str>,
-    side: Side,
-    passages: Passages,
-}
-
-impl Leg {
-    /// Another connection in the place of this one.
-    fn restart(&mut self, flow: &Arc<FlowInfo>, side: Side, pod: Direction) {
-        self.flow = Arc::clone(flow);
-        self.app = None;
-        self.side = side;
-        self.passages.restart(pod);
-    }
-}
-
-/// Boxed, for they are large, most pods have few, and a list that grows moves what is in it.
-type Legs = Vec<Box<Leg>>;
-
-/// What every leg is asked for every piece.
-#[derive(Debug)]
-struct Card {
-    id: FlowId,
-    side: Side,
-    /// When it was last heard of.
-    last: Timestamp,
-    /// What there is to compare.
-    glance: Glance,
-    /// When it last began to ask, and to be asked.
-    exchanged: [Timestamp; 2],
-}
-
-/// A pod's legs. Their cards lie close together: legs themselves are large, and mostly have nothing to say to a piece.
-#[derive(Debug, Default)]
-struct Pod {
-    /// Each keeps its place while it is there.
-    cards: Vec<Card>,
-    /// In the order of their cards.
-    legs: Legs,
-    /// When each of its ports was first used.
-    served: Vec<(u16, Timestamp)>,
-}
-
-impl Card {
-    fn of(leg: &Leg, time: Timestamp) -> Self {
-        Self {
-            id: leg.flow.id,
-            side: leg.side,
-            last: time,
-            glance: leg.passages.glance(),
-            exchanged: [Timestamp::MIN; 2],
-        }
-    }
-}
-
-impl Pod {
-    fn place(&self, id: FlowId) -> Option<usize> {
-        self.cards.iter().position(|card| card.id == id)
-    }
-
-    /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
-    fn leg(
-        &mut self,
-        flow: &Arc<FlowInfo>,
-        pod: Direction,
-        time: Timestamp,
-        spare: &mut Legs,
-    ) -> usize {
-        if let Some(at) = self.place(flow.id) {
-            let last = &mut self.cards[at].last;
-            *last = time.max(*last);
-            return at;
-        }
-        let side = Side::of(flow, pod);
-        if let Side::Served(port) = side
-            && self.served.len() < MAX_SERVED
-            && self.served.iter().all(|(known, _)| *known != port)
-        {
-            self.served.push((port, flow.start));
-        }
-        if self.legs.len() < MAX_LEGS {
-            let leg = if let Some(mut leg) = spare.pop() {
-                leg.restart(flow, side, pod);
-                leg
-            } else {
-                Box::new(Leg {
-                    flow: Arc::clone(flow),
-                    app: None,
-                    side,
-                    passages: Passages::new(pod),
-                })
-            };
-            self.cards.push(Card::of(&leg, time));
-            self.legs.push(leg);
-            return self.legs.len() - 1;
-        }
-        let all = self.cards.iter().enumerate();
-        let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
-        let at = oldest.map_or(0, |(at, _)| at);
-        for card in &mut self.cards {
-            card.glance.change(at as u32);
-        }
-        let leg = &mut self.legs[at];
-        leg.restart(flow, side, pod);
-        self.cards[at] = Card::of(leg, time);
-        at
-    }
-
-    /// Pieces of legs that go together with what a leg has just told, each with the legs' places.
-    fn spells(&mut self, at: usize) -> Vec<([usize; 2], [Passage; 2])> {
-        let mut met = Vec::new();
-        let passages = &mut self.legs[at].passages;
-        passages.forget(&self.cards[at].glance);
-        self.cards[at].glance = passages.glance();
-        for other in 0..self.legs.len() {
-            // What it knows by now may be what others' spells have waited for, and the other way round.
-            let (my, other_card) = (&self.cards[at], &self.cards[other]);
-            let (mine, theirs) = (my.glance, other_card.glance);
-            if !theirs.waits_for(at as u32, &mine) && !mine.waits_for(other as u32, &theirs)
-                || other_card.side == my.side
-            {
-                continue;
-            }
-            if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
-                let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
-                theirs.forget(&self.cards[other].glance);
-                theirs.beside(at as u32, mine, |spell, beside| {
-                    met.push(([other, at], [spell, beside]));
-                });
-                mine.beside(other as u32, theirs, |spell, beside| {
-                    met.push(([at, other], [spell, beside]));
-                });
-                self.cards[at].glance = mine.glance();
-                self.cards[other].glance = theirs.glance();
-            }
-        }
-        met
-    }
-
-    fn exchanges(&mut self, at: usize, exchange: &Passage) -> Vec<([usize; 2], [Passage; 2])> {
-        let mut met = Vec::new();
-        let since = exchange.start.before(Passage::DELAY);
-        let side = self.cards[at].side;
-        for (other, card) in self.cards.iter().enumerate() {
-            // Who was asked goes together with who asked.
-            let begun = card.exchanged[usize::from(!exchange.asked)];
-            if begun >= since && card.last >= since && card.side != side {
-                let meeting = self.legs[other].passages.meeting(exchange);
-                met.extend(meeting.map(|piece| ([at, other], [*exchange, *piece])));
-            }
-        }
-        self.legs[at].passages.keep(*exchange);
-        let begun = &mut self.cards[at].exchanged[usize::from(exchange.asked)];
-        *begun = exchange.start.max(*begun);
-        met
-    }
-}
-
 type RelayKey = (SourceKey, Side, Side);
+
+/// Something of a connection that may meet its like on another.
+trait Piece: Copy {
+    fn start(&self) -> Timestamp;
+    fn end(&self) -> Timestamp;
+    /// Whether the peer asked, as far as it shows.
+    fn asked(&self) -> bool;
+    /// Lays it beside another one. Whether it is time to judge.
+    fn lay(&self, lines: [u32; 2], other: &Self, coupling: &mut Coupling) -> bool;
+}
+
+impl Piece for Passage {
+    fn start(&self) -> Timestamp {
+        self.start
+    }
+
+    fn end(&self) -> Timestamp {
+        self.answer
+    }
+
+    fn asked(&self) -> bool {
+        self.asked
+    }
+
+    fn lay(&self, lines: [u32; 2], other: &Self, coupling: &mut Coupling) -> bool {
+        coupling.add(lines, self, other)
+    }
+}
+
+impl Piece for Utterance {
+    fn start(&self) -> Timestamp {
+        self.start
+    }
+
+    fn end(&self) -> Timestamp {
+        self.start
+    }
+
+    fn asked(&self) -> bool {
+        false
+    }
+
+    fn lay(&self, lines: [u32; 2], other: &Self, coupling: &mut Coupling) -> bool {
+        coupling.hear(lines, self, other)
+    }
+}
 
 /// Two sides of a pod that were seen to go together at times.
 #[derive(Debug)]
@@ -245,15 +113,58 @@ struct Relay {
     coupling: Coupling,
     /// In the order of the key.
     sides: [Face; 2],
-    /// Pairs of connections, and how many of them began together.
-    pairs: (u32, u32),
-    /// The newest connection of either.
-    newest: [FlowId; 2],
+    pairing: Pairing,
     flows: Vec<Arc<FlowInfo>>,
     /// When the first of the sides first served; `None` if neither does, or that was forgotten.
     served: Option<Timestamp>,
     /// Number of pieces when it was told.
     told: u64,
+}
+
+/// Whether a side's connections begin together with some of the other side.
+#[derive(Default, Debug)]
+struct Pairing([Begun; 2]);
+
+/// Connections of one side, and how many of them began together with one of the other.
+#[derive(Default, Debug)]
+struct Begun {
+    newest: Option<FlowId>,
+    all: u32,
+    together: u32,
+    /// Whether the newest did.
+    paired: bool,
+}
+
+impl Pairing {
+    /// Two connections met. Whether one of them is new.
+    fn see(&mut self, [one, other]: [&FlowInfo; 2]) -> bool {
+        let apart = one
+            .start
+            .since(other.start)
+            .max(other.start.since(one.start));
+        let together = apart <= Passage::DELAY;
+        let mut new = false;
+        for (side, flow) in self.0.iter_mut().zip([one, other]) {
+            if side.newest < Some(flow.id) {
+                side.newest = Some(flow.id);
+                side.all = side.all.saturating_add(1);
+                side.paired = false;
+                new = true;
+            }
+            if together && !side.paired && side.newest == Some(flow.id) {
+                side.paired = true;
+                side.together = side.together.saturating_add(1);
+            }
+        }
+        new
+    }
+
+    /// Connections of one side, and those that began together with one of the other.
+    fn counted(&self, side: usize) -> (u32, u32) {
+        self.0
+            .get(side)
+            .map_or((0, 0), |side| (side.all, side.together))
+    }
 }
 
 /// One side of a relay, by its latest connection.
@@ -285,10 +196,9 @@ impl Face {
         }
     }
 
-    fn see(&mut self, leg: &Leg, asked: bool) {
+    fn see(&mut self, leg: &Leg) {
         self.flow = Arc::clone(&leg.flow);
         self.app = leg.app.or(self.app);
-        self.asked = self.asked.saturating_add(u64::from(asked));
     }
 }
 
@@ -347,24 +257,32 @@ impl RelayPivot {
     }
 
     /// Pieces that met are laid side by side.
-    fn meet(
+    fn meet<P: Piece>(
         &mut self,
         actor: &Endpoint,
-        met: Vec<([usize; 2], [Passage; 2])>,
+        met: &[([usize; 2], [P; 2])],
         context: &Context<'_>,
         out: &mut Findings,
     ) {
+        if met.is_empty() {
+            return;
+        }
         let source = source_key(actor);
         let mut due = Vec::new();
         if let Some(pod) = self.pods.peek(&source) {
-            for ([one, other], [piece, other_piece]) in met {
+            // What one piece met of the same leg comes together.
+            for run in met.chunk_by(|one, next| one.0 == next.0) {
+                let Some(&([one, other], pieces)) = run.first() else {
+                    continue;
+                };
                 let (Some(leg), Some(other_leg)) = (pod.legs.get(one), pod.legs.get(other)) else {
                     continue;
                 };
-                let (legs, pieces): ([&Leg; 2], _) = if leg.side < other_leg.side {
-                    ([leg, other_leg], [&piece, &other_piece])
+                let turned = leg.side > other_leg.side;
+                let legs: [&Leg; 2] = if turned {
+                    [other_leg, leg]
                 } else {
-                    ([other_leg, leg], [&other_piece, &piece])
+                    [leg, other_leg]
                 };
                 let key = (source.clone(), legs[0].side, legs[1].side);
                 if !self.relays.contains(&key) {
@@ -372,10 +290,19 @@ impl RelayPivot {
                     let gone = self.relays.push(key.clone(), relay);
                     self.evicted += u64::from(gone.is_some());
                 }
-                if let Some(relay) = self.relays.get_mut(&key)
-                    && relay.take(legs, pieces)
-                {
-                    due.push(key);
+                if let Some(relay) = self.relays.get_mut(&key) {
+                    relay.see(legs);
+                    let is_due = run.iter().fold(false, |due, (_, [piece, other])| {
+                        let pieces = if turned {
+                            [other, piece]
+                        } else {
+                            [piece, other]
+                        };
+                        relay.take(legs, pieces) | due
+                    });
+                    if is_due {
+                        due.push(key);
+                    }
                 }
             }
         }
@@ -405,7 +332,7 @@ impl Relay {
     fn begin(
         actor: &Endpoint,
         [one, other]: [&Leg; 2],
-        [piece, other_piece]: [&Passage; 2],
+        [piece, other_piece]: [impl Piece; 2],
         served: &[(u16, Timestamp)],
     ) -> Self {
         let since = |leg: &Leg| match leg.side {
@@ -417,38 +344,23 @@ impl Relay {
         };
         Self {
             actor: actor.clone(),
-            first: piece.start.min(other_piece.start),
-            last: piece.answer.max(other_piece.answer),
+            first: piece.start().min(other_piece.start()),
+            last: piece.end().max(other_piece.end()),
             coupling: Coupling::default(),
             sides: [Face::of(one), Face::of(other)],
-            pairs: (0, 0),
-            newest: [FlowId::default(); 2],
+            pairing: Pairing::default(),
             flows: Vec::new(),
             served: since(one).or_else(|| since(other)),
             told: 0,
         }
     }
 
-    /// Two pieces met. Whether it is time to judge.
-    fn take(&mut self, legs: [&Leg; 2], [one, other]: [&Passage; 2]) -> bool {
-        self.first = self.first.min(one.start).min(other.start);
-        self.last = self.last.max(one.answer).max(other.answer);
-        let [a, b] = &mut self.sides;
-        let [leg, other_leg] = legs;
-        a.see(leg, one.asked);
-        b.see(other_leg, other.asked);
-        let (id, other_id) = (leg.flow.id, other_leg.flow.id);
-        let [newest, other_newest] = &mut self.newest;
-        if id > *newest || other_id > *other_newest || self.pairs.0 == 0 {
-            *newest = id.max(*newest);
-            *other_newest = other_id.max(*other_newest);
-            let (start, other_start) = (leg.flow.start, other_leg.flow.start);
-            let apart = start.since(other_start).max(other_start.since(start));
-            let (pairs, together) = self.pairs;
-            self.pairs = (
-                pairs.saturating_add(1),
-                together.saturating_add(u32::from(apart <= Passage::DELAY)),
-            );
+    /// Two connections met.
+    fn see(&mut self, legs: [&Leg; 2]) {
+        for (face, leg) in self.sides.iter_mut().zip(legs) {
+            face.see(leg);
+        }
+        if self.pairing.see(legs.map(|leg| &*leg.flow)) {
             for leg in legs {
                 if self.flows.len() < MAX_SAMPLES
                     && self.flows.iter().all(|known| known.id != leg.flow.id)
@@ -457,7 +369,18 @@ impl Relay {
                 }
             }
         }
-        self.coupling.add(one, other)
+    }
+
+    /// Two pieces of theirs did. Whether it is time to judge.
+    fn take<P: Piece>(&mut self, legs: [&Leg; 2], [one, other]: [&P; 2]) -> bool {
+        self.first = self.first.min(one.start()).min(other.start());
+        self.last = self.last.max(one.end()).max(other.end());
+        for (face, piece) in self.sides.iter_mut().zip([one, other]) {
+            face.asked = face.asked.saturating_add(u64::from(piece.asked()));
+        }
+        // Connections are told apart as far as they need to be.
+        let lines = legs.map(|leg| leg.flow.id.0 as u32);
+        one.lay(lines, other, &mut self.coupling)
     }
 }
 
@@ -475,8 +398,11 @@ impl Detector for RelayPivot {
             let met = match &event.kind {
                 EventKind::Turn { turn, .. } => {
                     let (pod, at) = self.pod(flow, direction, turn.end);
+                    let uttered = pod.utter(at, turn);
                     pod.legs[at].passages.turn(turn);
-                    pod.spells(at)
+                    let spells = pod.spells(at);
+                    self.meet(end, &uttered, context, out);
+                    spells
                 }
                 EventKind::Exchange { exchange, app, .. } => {
                     let Some(passage) = Passage::exchange(exchange, direction) else {
@@ -500,21 +426,19 @@ impl Detector for RelayPivot {
                     pod.spells(at)
                 }
                 EventKind::Recognised { app, .. } => {
-                    self.name(flow, end, app);
+                    self.name(flow, direction, event.time, app);
                     continue;
                 }
                 EventKind::Transaction {
                     transaction: Transaction::TunnelOpened(tunnel),
                     ..
                 } => {
-                    self.name(flow, end, tunnel.carrier);
+                    self.name(flow, direction, event.time, tunnel.carrier);
                     continue;
                 }
                 _ => continue,
             };
-            if !met.is_empty() {
-                self.meet(end, met, context, out);
-            }
+            self.meet(end, &met, context, out);
         }
     }
 
@@ -552,13 +476,9 @@ impl Detector for RelayPivot {
 }
 
 impl RelayPivot {
-    /// It shows what a connection speaks, or what it was turned into.
-    fn name(&mut self, flow: &FlowInfo, end: &Endpoint, app: &'static str) {
-        let pod = self.pods.peek_mut(&source_key(end));
-        if let Some(pod) = pod
-            && let Some(at) = pod.place(flow.id)
-        {
-            pod.legs[at].app = Some(app);
-        }
+    /// It shows what a connection speaks, or what it was turned into; mostly before anything is compared.
+    fn name(&mut self, flow: &Arc<FlowInfo>, pod: Direction, time: Timestamp, app: &'static str) {
+        let (pod, at) = self.pod(flow, pod, time);
+        pod.legs[at].app = Some(app);
     }
 }

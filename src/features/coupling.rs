@@ -2,17 +2,18 @@
 //!
 //! That a pod asks somebody whenever it is asked says nothing: every application asks its database so. A relay is told by
 //! sizes, in both directions at once. What it copies is as long as it was, to the byte. What it wraps or unwraps (TLS,
-//! SSH, WebSocket) grows on one and the same side, by so much for each packet; for some to the byte. All may happen by chance, so each is
-//! weighed by how much it tells: equal lengths by how many other lengths they could have been, similar ones by how often
-//! they would agree if the pieces had been paired at random. What is repeated counts once, so that two programs that tick
+//! SSH, WebSocket) grows on one and the same side, by so much for each packet; for some to the byte, but for noise. All may
+//! happen by chance, so each is weighed by how much it tells: equal lengths by how many other lengths they could have been,
+//! others by how often they would agree if the pieces had been paired at random. What is repeated counts once, so that two programs that tick
 //! alike prove nothing.
 
 mod sealed;
 
 use std::collections::VecDeque;
 
-use super::{Passage, Span};
+use super::{Passage, Span, Utterance};
 use crate::time::Timestamp;
+use sealed::Nears;
 
 /// Different couples remembered.
 const MOST: usize = 32;
@@ -22,8 +23,9 @@ const SHARE: f64 = 0.5;
 const MOST_HEADER: f64 = 160.0;
 /// What it adds differs by this at most (padding),
 const PADDING: f64 = 24.0;
-/// and by this share: records, and packets that the capture shows joined; or else noise.
-const GROWTHS: [f64; 2] = [1.0 / 64.0, 1.0 / 4.0];
+/// and by this share: records, and packets that the capture shows joined; or else noise. Of the latter so many must fit, for
+/// who passes on a few large things whole seems to add noise, too.
+const GROWTHS: [(f64, usize); 2] = [(1.0 / 64.0, 1), (1.0 / 4.0, 8)];
 /// The most that one length tells, being equal.
 const MOST_BITS_EACH: f64 = 7.0;
 /// Different lengths that must agree, each way, where they are only similar;
@@ -32,8 +34,6 @@ const FEWEST_LENGTHS: usize = 3;
 const MOST_CHANCE: f64 = 0.5;
 /// What each way must tell then.
 const LEAST_BITS_EACH_WAY: f64 = 5.0;
-/// More than this makes it no surer.
-const BITS_SURE: f64 = 16.0;
 /// What having looked so often costs.
 const BITS_LOOKED: f64 = 2.0;
 
@@ -46,6 +46,8 @@ struct Couple {
     packets: [u32; 2],
     /// When either piece began, to know it by.
     starts: [Timestamp; 2],
+    /// On which connection.
+    lines: [u32; 2],
 }
 
 fn proportional([a, b]: [u64; 2], [c, d]: [u64; 2]) -> bool {
@@ -56,7 +58,7 @@ fn proportional([a, b]: [u64; 2], [c, d]: [u64; 2]) -> bool {
 type Growth = [f64; 2];
 
 impl Couple {
-    fn new(one: &Passage, other: &Passage) -> Self {
+    fn new(lines: [u32; 2], one: &Passage, other: &Passage) -> Self {
         let ([heard, said], [other_heard, other_said]) = (one.packets, other.packets);
         let [there_heard, there_said] = other.bytes;
         Self {
@@ -64,6 +66,7 @@ impl Couple {
             there: [there_said, there_heard],
             packets: [heard.min(other_said), said.min(other_heard)],
             starts: [one.start, other.start],
+            lines,
         }
     }
 
@@ -115,9 +118,9 @@ impl Couple {
         let noise = PADDING + least * share;
         // Noise is added where the wrapping is.
         let (below, above) = if growth.iter().sum::<f64>() >= 0.0 {
-            (PADDING + least * GROWTHS[0], noise)
+            (PADDING + least * GROWTHS[0].0, noise)
         } else {
-            (noise, PADDING + least * GROWTHS[0])
+            (noise, PADDING + least * GROWTHS[0].0)
         };
         -below <= more && more <= above
     }
@@ -132,7 +135,8 @@ impl Couple {
 pub struct Coupling {
     /// By what the pieces span: what a relay's delay confounds at one scale is plain at another.
     rings: [Ring; Span::ALL],
-    /// How many couples there were, repeated ones included.
+    nears: Nears,
+    /// How much has met, what is repeated included.
     total: u64,
 }
 
@@ -164,6 +168,17 @@ pub enum Likeness {
     Equal,
 }
 
+impl Likeness {
+    /// What it tells at most: there are honest relays, too, and the less is asked, the more.
+    const fn most_bits(self) -> f64 {
+        match self {
+            Self::Similar => 8.0,
+            Self::Sealed => 12.0,
+            Self::Equal => 14.0,
+        }
+    }
+}
+
 /// How sure it is that the one comes out of the other.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Strength {
@@ -175,31 +190,42 @@ pub struct Strength {
     pub couples: (usize, usize),
 }
 
+impl Strength {
+    /// Bits, as far as agreement of this kind may count.
+    pub fn weight(&self) -> f64 {
+        self.bits.min(self.likeness.most_bits())
+    }
+}
+
 impl Coupling {
     /// Two pieces met. The first must always be of the same set. Whether so much was new since that it is time to judge:
     /// each look is another chance to be wrong.
-    pub fn add(&mut self, one: &Passage, other: &Passage) -> bool {
+    pub fn add(&mut self, lines: [u32; 2], one: &Passage, other: &Passage) -> bool {
         self.total = self.total.saturating_add(1);
         let ring = self.rings.get_mut(one.span as usize);
-        ring.is_some_and(|ring| ring.add(Couple::new(one, other)))
+        ring.is_some_and(|ring| ring.add(Couple::new(lines, one, other)))
     }
 
-    /// Couples so far.
+    /// Two utterances met; as with pieces, the first is always of the same set.
+    pub fn hear(&mut self, lines: [u32; 2], one: &Utterance, other: &Utterance) -> bool {
+        self.total = self.total.saturating_add(1);
+        self.nears.add(lines, one, other)
+    }
+
+    /// What has met so far.
     pub const fn total(&self) -> u64 {
         self.total
     }
 
     /// How sure it is by now.
     pub fn strength(&self) -> Strength {
-        let all = self
-            .rings
-            .iter()
-            .flat_map(|ring| [ring.by_equal(), ring.by_sealed(), ring.by_similar()]);
-        // Of what is sure, that which says most.
-        let sure = |one: &Strength| one.bits.min(BITS_SURE);
+        let rings = self.rings.iter();
+        let all = rings.flat_map(|ring| [ring.by_equal(), ring.by_similar()]);
+        let all = all.chain([self.nears.strength(&self.rings)]);
         all.fold(Strength::default(), |best, one| {
-            let order = sure(&one)
-                .total_cmp(&sure(&best))
+            let order = one
+                .weight()
+                .total_cmp(&best.weight())
                 .then(one.likeness.cmp(&best.likeness));
             if order.is_gt() { one } else { best }
         })
@@ -260,7 +286,7 @@ impl Ring {
     fn by_similar(&self) -> Strength {
         let all = self.couples.len();
         let mut best = Strength::default();
-        for share in GROWTHS {
+        for (share, fewest) in GROWTHS {
             let agree = |growth: Growth| {
                 let fits = |one: &&Couple| one.fits(growth, share);
                 self.couples.iter().filter(fits).count()
@@ -274,7 +300,7 @@ impl Ring {
             let fits = |couple: &Couple| couple.fits(growth, share);
             // Pairing them at random takes the longest, and mostly there is no need to.
             let sides = [0, 1].map(|side| self.fitting(side, fits));
-            if sides.iter().all(Option::is_none) || !self.varies(fits) {
+            if sides.iter().all(Option::is_none) || !self.varies(fits) || agree(growth) < fewest {
                 continue;
             }
             let chances = [0, 1].map(|way| self.by_chance(|one| one.fits_way(way, growth, share)));
@@ -407,7 +433,7 @@ mod tests {
         let mut coupling = Coupling::default();
         for (at, (asked, answered)) in (0..).zip(SIZES) {
             let (said, heard) = other(asked, answered);
-            coupling.add(&piece(at, asked, answered), &piece(at, heard, said));
+            coupling.add([0, 0], &piece(at, asked, answered), &piece(at, heard, said));
         }
         coupling.strength()
     }
@@ -426,7 +452,7 @@ mod tests {
     fn a_wrapping_is_told_by_what_it_adds() {
         let wrapped = strength(|asked, answered| (asked + 22, answered + 22));
         assert!(
-            wrapped.likeness == Likeness::Sealed && wrapped.bits > 10.0,
+            wrapped.likeness == Likeness::Similar && wrapped.bits > 10.0,
             "{wrapped:?}"
         );
         // One way longer and the other way shorter is no wrapping.
@@ -446,7 +472,7 @@ mod tests {
         for at in 0..500 {
             let times = 1 + at as u64 % 3;
             let (one, other) = (100 * times, 156 * times);
-            coupling.add(&piece(at, one, other), &piece(at, other, one));
+            coupling.add([0, 0], &piece(at, one, other), &piece(at, other, one));
         }
         assert!(coupling.strength().bits < 6.0);
         assert_eq!(coupling.total(), 500);

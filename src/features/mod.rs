@@ -25,6 +25,7 @@ mod sequential;
 mod services;
 mod siblings;
 mod throng;
+mod utterances;
 mod vocabulary;
 
 pub use acquaintances::Acquaintances;
@@ -56,4 +57,5 @@ pub use sequential::SequentialTest;
 pub use services::{DatabaseProduct, database_product, is_monitoring, is_session_port};
 pub use siblings::{Replicas, Siblings};
 pub use throng::Throng;
+pub use utterances::{Utterance, Utterances};
 pub use vocabulary::{Vocabulary, statement_word, words};

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// Exchanges and spells of each connection that are remembered, of either kind.
 const RECENT: usize = 12;
 /// Packets may be recorded out of order by as much.
-const DISORDER: Duration = Duration::from_millis(2);
+pub(super) const DISORDER: Duration = Duration::from_millis(2);
 /// Bursts of a curve; when there are more, two of the older ones become one.
 const MOST_BURSTS: usize = 64;
 /// Turns that follow one another so soon are one burst, unless it has lasted for long.

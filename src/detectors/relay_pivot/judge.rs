@@ -12,11 +12,6 @@ use crate::features::{
     Callee, Likeness, Role, Strength, database_product, is_outside, is_session_port,
 };
 
-/// What sizes that are equal tell at most, those that are so but for a seal, and those that are only similar: there are
-/// honest relays, too.
-const MOST_BITS_EQUAL: f64 = 14.0;
-const MOST_BITS_SEALED: f64 = 12.0;
-const MOST_BITS_SIMILAR: f64 = 8.0;
 /// A protocol on a port that isn't its own.
 const BITS_FOREIGN_PORT: f64 = 7.0;
 /// A database or a terminal behind something that hides what it carries.
@@ -102,7 +97,7 @@ pub(super) fn finding(relay: &Relay, least_bits: f64, context: &Context<'_>) -> 
         Side::Served(port) => format!("{} on port {port}", back.peer().ip),
         Side::Called(ip, port) => format!("{ip}:{port}"),
     };
-    let (pairs, _) = relay.pairs;
+    let (pairs, _) = relay.pairing.counted(relay.front());
     Some(Finding {
         signature: "relay-pivot",
         subject: subject(front),
@@ -128,35 +123,41 @@ fn subject(front: &Face) -> String {
 }
 
 impl Relay {
-    /// The side that questions come in by, and the one that they go out by.
-    fn faces(&self) -> (&Face, &Face) {
+    /// The place of the side that questions come in by.
+    fn front(&self) -> usize {
         let [one, other] = &self.sides;
         let served = |face: &Face| matches!(face.side, Side::Served(_));
-        let first = match (served(one), served(other)) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => one.asked >= other.asked,
-        };
-        if first { (one, other) } else { (other, one) }
+        match (served(one), served(other)) {
+            (true, false) => 0,
+            (false, true) => 1,
+            _ => usize::from(one.asked < other.asked),
+        }
+    }
+
+    /// That side, and the one that they go out by.
+    fn faces(&self) -> (&Face, &Face) {
+        let [one, other] = &self.sides;
+        if self.front() == 0 {
+            (one, other)
+        } else {
+            (other, one)
+        }
     }
 }
 
 fn coupling(strength: &Strength) -> Evidence {
     let (couples, fitting) = strength.couples;
-    let (most, how) = match strength.likeness {
-        Likeness::Equal => (MOST_BITS_EQUAL, "as long, to the byte"),
-        Likeness::Sealed => (
-            MOST_BITS_SEALED,
-            "as long, but for the same seal on each record",
-        ),
-        Likeness::Similar => (MOST_BITS_SIMILAR, "as long, but for a wrapping"),
+    let how = match strength.likeness {
+        Likeness::Equal => "as long, to the byte",
+        Likeness::Sealed => "as long, but for the same seal on each record",
+        Likeness::Similar => "as long, but for a wrapping",
     };
     Evidence {
         feature: "relay.coupling",
         family: Family::Volume,
         observed: fitting as f64,
         expected: "lengths that don't agree, or agree by chance".into(),
-        bits: strength.bits.min(most),
+        bits: strength.weight(),
         signature_grade: false,
         text: format!(
             "{fitting} of {couples} different exchanges went in and out {how}, both ways"
@@ -172,7 +173,7 @@ fn port(face: &Face) -> u16 {
 fn is_web(app: Option<&str>) -> bool {
     matches!(
         app,
-        Some("http" | "tls" | "websocket" | "upgrade" | "connect")
+        Some("http" | "http2" | "tls" | "websocket" | "upgrade" | "connect")
     )
 }
 
@@ -224,8 +225,12 @@ fn weigh(front: &Face, back: &Face) -> (f64, String) {
     let reached = named(back.app).or_else(|| named(front.app).filter(|app| !is_cover(Some(app))));
     let (front_port, back_port) = (port(front), port(back));
     let target_by_port = database_product(back_port).is_some() || TERMINALS.contains(&back_port);
+    // A session in clear that goes on inside something else.
+    let in_clear = front
+        .app
+        .filter(|app| !is_web(Some(app)) && *app != "socks");
     if let Side::Called(ip, _) = front.side {
-        if is_web(back.app) && !is_cover_of_target(back, target_by_port) {
+        if in_clear.is_none() && is_web(back.app) && !is_cover_of_target(back, target_by_port) {
             return (0.0, "what is reached is the web".into());
         }
         return (
@@ -236,8 +241,11 @@ fn weigh(front: &Face, back: &Face) -> (f64, String) {
     if is_web(front.app) && is_web(back.app) && !target_by_port {
         return (BITS_WEB, "the web is what proxies relay".into());
     }
-    if front.app == Some("http") {
+    if matches!(front.app, Some("http" | "http2")) {
         return (BITS_WEB, "questions come in by HTTP".into());
+    }
+    if let (Some("ssh"), Some("tls")) = (front.app, back.app) {
+        return (BITS_HIDDEN, "ssh goes on inside tls".into());
     }
     let Some(app) = reached else {
         return by_port(front_port, back_port, target_by_port, front);
@@ -290,7 +298,7 @@ fn by_port(front_port: u16, back_port: u16, target: bool, front: &Face) -> (f64,
 }
 
 fn together(relay: &Relay) -> Evidence {
-    let (pairs, together) = relay.pairs;
+    let (pairs, together) = relay.pairing.counted(relay.front());
     // A few connections of either side meet by chance.
     let bits = if together.saturating_mul(5) >= pairs.saturating_mul(4) {
         BITS_TOGETHER
@@ -304,7 +312,9 @@ fn together(relay: &Relay) -> Evidence {
         expected: "connections of different ages".into(),
         bits,
         signature_grade: false,
-        text: format!("{together} of {pairs} pairs of connections began together"),
+        text: format!(
+            "{together} of {pairs} connections began together with one on the other side"
+        ),
     }
 }
 

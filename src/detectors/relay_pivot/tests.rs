@@ -183,6 +183,51 @@ fn one_inside_tls_is_found() {
 }
 
 #[test]
+fn a_terminal_that_comes_in_clear_and_goes_on_inside_tls_is_found() {
+    let (_, relay, _) = ends();
+    let mut bench = settled(&relay);
+    let (ssh, tls) = (Some("ssh"), Some("tls"));
+    forward(&mut bench, 120.0, (9000, ssh), (443, tls), |(a, b)| {
+        (a + 22, b + 22)
+    });
+    assert!(bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn one_inside_tls_with_noise_is_found() {
+    let (client, relay, target) = ends();
+    let mut bench = settled(&relay);
+    let mut front = Call::new(&mut bench, 120.0, (&client, &relay), 8443, Some("tls"));
+    let mut back = Call::new(&mut bench, 120.0, (&relay, &target), 5432, PG);
+    for (at, (asked, answered)) in (0..).zip(SIZES) {
+        let now = 120.0 + f64::from(at) * 3.1;
+        // Between them something is said that goes nowhere, and somewhere it is joined to what does.
+        let noise = if at % 4 == 3 { 73 } else { 0 };
+        front.exchange(&mut bench, now + 0.9, 0.3, (140 + 31 * at as u64, 700));
+        back.exchange(&mut bench, now + 0.001, 0.004, (asked, answered));
+        front.exchange(&mut bench, now, 0.006, (asked + 22 + noise, answered + 22));
+    }
+    bench.ends(160.0, &back.flow);
+    bench.ends(160.001, &front.flow);
+    bench.finish(200.0);
+    assert!(bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn a_line_to_the_outside_by_which_a_database_is_asked_inside_tls_is_found() {
+    let (_, relay, target) = ends();
+    let master = end("203.0.113.9", IdentityKind::External, None);
+    let mut bench = settled(&relay);
+    let mut front = Call::new(&mut bench, 120.0, (&relay, &master), 4444, PG).asked_back();
+    let mut back = Call::new(&mut bench, 120.1, (&relay, &target), 443, Some("tls"));
+    pass(&mut bench, 121.0, &mut front, &mut back, |(a, b)| {
+        (a + 22, b + 22)
+    });
+    bench.finish(200.0);
+    assert!(bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
 fn a_line_to_the_outside_that_asks_a_database_is_found() {
     let (_, relay, target) = ends();
     let master = end("203.0.113.9", IdentityKind::External, None);
@@ -197,13 +242,15 @@ fn a_line_to_the_outside_that_asks_a_database_is_found() {
 #[test]
 fn designed_relays_are_not_reported() {
     let (_, relay, _) = ends();
-    let (web, tls) = (Some("http"), Some("tls"));
+    let (web, tls, grpc) = (Some("http"), Some("tls"), Some("http2"));
     let added = |(a, b)| (a + 130, b - 40);
     // An ingress, one that passes TLS through, one that ends it; each first used late.
     for (front, back) in [
         ((80, web), (8080, web)),
         ((443, tls), (8443, tls)),
         ((443, tls), (8080, web)),
+        ((50_051, grpc), (9090, grpc)),
+        ((443, tls), (50_051, grpc)),
     ] {
         for change in [added, |sizes| sizes] {
             let mut bench = settled(&relay);
@@ -224,12 +271,70 @@ fn designed_relays_are_not_reported() {
 }
 
 #[test]
+fn what_is_spoken_is_known_before_an_exchange_is_over() {
+    let (client, relay, target) = ends();
+    let mut bench = settled(&relay);
+    let front = Call::new(&mut bench, 120.0, (&client, &relay), 15_432, PG);
+    let back = Call::new(&mut bench, 120.001, (&relay, &target), 5432, PG);
+    for (at, (asked, answered)) in (0..).zip(SIZES) {
+        let now = 120.0 + f64::from(at) * 1.7;
+        for (call, direction, late, bytes) in [
+            (&front, Direction::Orig, 0.0, asked),
+            (&back, Direction::Orig, 0.001, asked),
+            (&back, Direction::Resp, 0.004, answered),
+            (&front, Direction::Resp, 0.005, answered),
+        ] {
+            let start = Timestamp::from_secs_f64(now + late);
+            let turn = Turn::new(direction, start, bytes as u32);
+            let flow = Arc::clone(&call.flow);
+            bench.event(now + late, EventKind::Turn { flow, turn });
+        }
+    }
+    assert!(bench.alerts(), "{:?}", bench.findings);
+    let protocols = bench.findings.iter().flat_map(|finding| &finding.evidence);
+    let mut protocols = protocols.filter(|evidence| evidence.feature == "relay.protocol");
+    assert!(protocols.all(|evidence| evidence.text.starts_with("postgresql is reached")));
+}
+
+#[test]
 fn an_application_that_asks_its_database_is_not_reported() {
     let (_, relay, _) = ends();
     let mut bench = settled(&relay);
     let asks = |(asked, answered): (u64, u64)| (asked * 3 % 211 + 40, answered * 7 % 1900 + 80);
     forward(&mut bench, 120.0, (9000, None), (5432, PG), asks);
     assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn a_store_that_puts_what_it_is_sent_into_a_database_is_not_reported() {
+    let (client, relay, target) = ends();
+    for app in [Some("tls"), Some("http2"), None] {
+        let mut bench = settled(&relay);
+        let mut front = Call::new(&mut bench, 120.0, (&client, &relay), 9443, app);
+        let mut back = Call::new(
+            &mut bench,
+            120.001,
+            (&relay, &target),
+            27_017,
+            Some("mongodb"),
+        );
+        for (at, (word, size)) in (0..).zip(SIZES) {
+            let now = 120.0 + f64::from(at) * 1.7;
+            let file = size * 997;
+            let (stored, done) = (37 + at as u64 % 3, word * 7 % 311 + 120);
+            back.exchange(
+                &mut bench,
+                now + 0.001,
+                0.004,
+                (file + 210 + word % 7, stored),
+            );
+            front.exchange(&mut bench, now, 0.006, (file + 180 + word % 11, done));
+        }
+        bench.ends(140.0, &back.flow);
+        bench.ends(140.001, &front.flow);
+        bench.finish(180.0);
+        assert!(!bench.alerts(), "{:?}", bench.findings);
+    }
 }
 
 #[test]

@@ -1,0 +1,224 @@
+//! A pod's connections, and what of two of them meets in time.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::event::FlowInfo;
+use crate::features::{Glance, Passage, Passages, Utterance, Utterances};
+use crate::flow::{Direction, FlowId, Turn};
+use crate::time::Timestamp;
+
+/// Connections of one pod that are looked at, the last to speak.
+const MAX_LEGS: usize = 24;
+/// Ports of one pod of which it is remembered when they first served.
+const MAX_SERVED: usize = 16;
+
+/// Which of a pod's connections belong together: those to one of its ports, or those that it made to one peer's port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Side {
+    Served(u16),
+    Called(IpAddr, u16),
+}
+
+impl Side {
+    const fn of(flow: &FlowInfo, pod: Direction) -> Self {
+        match pod {
+            Direction::Orig => Self::Called(flow.resp.ip, flow.resp_port),
+            Direction::Resp => Self::Served(flow.resp_port),
+        }
+    }
+}
+
+/// One connection of a pod.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) flow: Arc<FlowInfo>,
+    pub(super) app: Option<&'static str>,
+    pub(super) side: Side,
+    pub(super) passages: Passages,
+    utterances: Utterances,
+}
+
+impl Leg {
+    /// Another connection in the place of this one.
+    fn restart(&mut self, flow: &Arc<FlowInfo>, side: Side, pod: Direction) {
+        self.flow = Arc::clone(flow);
+        self.app = None;
+        self.side = side;
+        self.passages.restart(pod);
+        self.utterances.clear();
+    }
+}
+
+/// What of two legs met, each with the legs' places.
+pub(super) type Met<Piece> = Vec<([usize; 2], [Piece; 2])>;
+
+/// Boxed, for they are large, most pods have few, and a list that grows moves what is in it.
+pub(super) type Legs = Vec<Box<Leg>>;
+
+/// What every leg is asked for every piece.
+#[derive(Debug)]
+struct Card {
+    id: FlowId,
+    side: Side,
+    /// When it was last heard of.
+    last: Timestamp,
+    /// What there is to compare.
+    glance: Glance,
+    /// When it last began to ask, and to be asked.
+    exchanged: [Timestamp; 2],
+    /// When it last began to say something short, and to hear it.
+    uttered: [Timestamp; 2],
+}
+
+/// A pod's legs. Their cards lie close together: legs themselves are large, and mostly have nothing to say to a piece.
+#[derive(Debug, Default)]
+pub(super) struct Pod {
+    /// Each keeps its place while it is there.
+    cards: Vec<Card>,
+    /// In the order of their cards.
+    pub(super) legs: Legs,
+    /// When each of its ports was first used.
+    pub(super) served: Vec<(u16, Timestamp)>,
+}
+
+impl Card {
+    fn of(leg: &Leg, time: Timestamp) -> Self {
+        Self {
+            id: leg.flow.id,
+            side: leg.side,
+            last: time,
+            glance: leg.passages.glance(),
+            exchanged: [Timestamp::MIN; 2],
+            uttered: [Timestamp::MIN; 2],
+        }
+    }
+}
+
+impl Pod {
+    pub(super) fn place(&self, id: FlowId) -> Option<usize> {
+        self.cards.iter().position(|card| card.id == id)
+    }
+
+    /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
+    pub(super) fn leg(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        pod: Direction,
+        time: Timestamp,
+        spare: &mut Legs,
+    ) -> usize {
+        if let Some(at) = self.place(flow.id) {
+            let last = &mut self.cards[at].last;
+            *last = time.max(*last);
+            return at;
+        }
+        let side = Side::of(flow, pod);
+        if let Side::Served(port) = side
+            && self.served.len() < MAX_SERVED
+            && self.served.iter().all(|(known, _)| *known != port)
+        {
+            self.served.push((port, flow.start));
+        }
+        if self.legs.len() < MAX_LEGS {
+            let leg = if let Some(mut leg) = spare.pop() {
+                leg.restart(flow, side, pod);
+                leg
+            } else {
+                Box::new(Leg {
+                    flow: Arc::clone(flow),
+                    app: None,
+                    side,
+                    passages: Passages::new(pod),
+                    utterances: Utterances::default(),
+                })
+            };
+            self.cards.push(Card::of(&leg, time));
+            self.legs.push(leg);
+            return self.legs.len() - 1;
+        }
+        let all = self.cards.iter().enumerate();
+        let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
+        let at = oldest.map_or(0, |(at, _)| at);
+        for card in &mut self.cards {
+            card.glance.change(at as u32);
+        }
+        let leg = &mut self.legs[at];
+        leg.restart(flow, side, pod);
+        self.cards[at] = Card::of(leg, time);
+        at
+    }
+
+    /// Pieces of legs that go together with what a leg has just told, each with the legs' places.
+    pub(super) fn spells(&mut self, at: usize) -> Met<Passage> {
+        let mut met = Vec::new();
+        let passages = &mut self.legs[at].passages;
+        passages.forget(&self.cards[at].glance);
+        self.cards[at].glance = passages.glance();
+        for other in 0..self.legs.len() {
+            // What it knows by now may be what others' spells have waited for, and the other way round.
+            let (my, other_card) = (&self.cards[at], &self.cards[other]);
+            let (mine, theirs) = (my.glance, other_card.glance);
+            if !theirs.waits_for(at as u32, &mine) && !mine.waits_for(other as u32, &theirs)
+                || other_card.side == my.side
+            {
+                continue;
+            }
+            if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
+                let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
+                theirs.forget(&self.cards[other].glance);
+                theirs.beside(at as u32, mine, |spell, beside| {
+                    met.push(([other, at], [spell, beside]));
+                });
+                mine.beside(other as u32, theirs, |spell, beside| {
+                    met.push(([at, other], [spell, beside]));
+                });
+                self.cards[at].glance = mine.glance();
+                self.cards[other].glance = theirs.glance();
+            }
+        }
+        met
+    }
+
+    pub(super) fn exchanges(&mut self, at: usize, exchange: &Passage) -> Met<Passage> {
+        let mut met = Vec::new();
+        let since = exchange.start.before(Passage::DELAY);
+        let side = self.cards[at].side;
+        for (other, card) in self.cards.iter().enumerate() {
+            // Who was asked goes together with who asked.
+            let begun = card.exchanged[usize::from(!exchange.asked)];
+            if begun >= since && card.last >= since && card.side != side {
+                let meeting = self.legs[other].passages.meeting(exchange);
+                met.extend(meeting.map(|piece| ([at, other], [*exchange, *piece])));
+            }
+        }
+        self.legs[at].passages.keep(*exchange);
+        let begun = &mut self.cards[at].exchanged[usize::from(exchange.asked)];
+        *begun = exchange.start.max(*begun);
+        met
+    }
+
+    /// Something short was said on a leg: what on others it may have come of, or what of it.
+    pub(super) fn utter(&mut self, at: usize, turn: &Turn) -> Met<Utterance> {
+        let mut met = Vec::new();
+        let leg = &mut self.legs[at];
+        let Some(utterance) = Utterance::of(turn, leg.passages.pod()) else {
+            return met;
+        };
+        let new = leg.utterances.keep(utterance);
+        let card = &mut self.cards[at];
+        let begun = &mut card.uttered[usize::from(utterance.heard)];
+        *begun = utterance.start.max(*begun);
+        if !new {
+            return met;
+        }
+        let (since, side) = (utterance.since(), card.side);
+        for (other, card) in self.cards.iter().enumerate() {
+            if card.uttered[usize::from(!utterance.heard)] >= since && card.side != side {
+                let meeting = self.legs[other].utterances.meeting(utterance);
+                met.extend(meeting.map(|theirs| ([at, other], [utterance, theirs])));
+            }
+        }
+        met
+    }
+}

@@ -1,0 +1,90 @@
+//! Short runs of speech on one connection of a pod, each by itself: what a relay holds back, wraps or mixes with noise is
+//! still said, in order, and not much later than it was heard.
+//!
+//! Noise between them breaks exchanges and spells apart, but leaves most of what is short as it was.
+
+use std::collections::VecDeque;
+
+use super::Passage;
+use super::passages::DISORDER;
+use crate::flow::{Direction, Turn};
+use crate::time::Timestamp;
+
+/// Utterances of each connection that are remembered.
+const RECENT: usize = 16;
+/// Longer ones come in an unknown number of records, so that their lengths tell little.
+const LONGEST: u64 = 2048;
+
+/// Something short that was said at one go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Utterance {
+    /// Whether the pod heard it, or else said it.
+    pub heard: bool,
+    /// First packet.
+    pub start: Timestamp,
+    /// Payload bytes.
+    pub bytes: u16,
+}
+
+impl Utterance {
+    /// Lengths that differ by more are not each other's, were it by two records of 64 bytes more each.
+    pub const NEAR: u16 = 128;
+
+    /// What a turn says to the pod at this end, or of it; `None` if it is long.
+    pub fn of(turn: &Turn, pod: Direction) -> Option<Self> {
+        (turn.bytes <= LONGEST).then_some(Self {
+            heard: turn.direction != pod,
+            start: turn.start,
+            bytes: turn.bytes as u16,
+        })
+    }
+
+    /// Whether it could be another one passed on, or passed on as that: one was heard, and the other was said within
+    /// [`Passage::DELAY`], and differs by no more than a wrapping.
+    fn meets(&self, other: &Self) -> bool {
+        let (heard, said) = match (self.heard, other.heard) {
+            (true, false) => (self, other),
+            (false, true) => (other, self),
+            _ => return false,
+        };
+        heard.bytes.abs_diff(said.bytes) <= Self::NEAR
+            && heard.start <= said.start.after(DISORDER)
+            && said.start.since(heard.start) <= Passage::DELAY
+    }
+
+    /// The earliest start of another one that it could have come of, or that could come of it.
+    pub fn since(&self) -> Timestamp {
+        let back = if self.heard { DISORDER } else { Passage::DELAY };
+        self.start.before(back)
+    }
+}
+
+/// The last utterances of one connection, each way each length once.
+#[derive(Clone, Default, Debug)]
+pub struct Utterances(VecDeque<Utterance>);
+
+impl Utterances {
+    /// Remembers one. Whether it is worth a comparison: what is said again and again proves nothing.
+    pub fn keep(&mut self, utterance: Utterance) -> bool {
+        let same =
+            |known: &Utterance| known.heard == utterance.heard && known.bytes == utterance.bytes;
+        let known = self.0.iter().position(same);
+        if let Some(at) = known {
+            self.0.remove(at);
+        } else if self.0.len() >= RECENT {
+            self.0.pop_front();
+        }
+        self.0.push_back(utterance);
+        known.is_none()
+    }
+
+    /// Another connection in the place of this one.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Those that could be another connection's, passed on.
+    pub fn meeting(&self, one: Utterance) -> impl Iterator<Item = Utterance> {
+        self.0.iter().copied().filter(move |other| one.meets(other))
+    }
+}
