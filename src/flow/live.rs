@@ -25,19 +25,25 @@ pub(super) struct Flow<S> {
     packets: [u64; 2],
     wire_bytes: [u64; 2],
     payload_bytes: [u64; 2],
+    besides: Option<Box<Besides>>,
+    pub(super) tcp: Connection,
+    /// The first two bytes of the latest datagram: in DNS, the number of a query and its answer.
+    pub(super) latest_number: u16,
+    streams: [Stream; 2],
+    turn: Option<Turn>,
+    pub(super) state: S,
+}
+
+/// What most flows have nothing of.
+#[derive(Clone, Default, Debug)]
+struct Besides {
     repeated_bytes: [u64; 2],
     missing_bytes: [u64; 2],
     copies: [u64; 2],
     copied_bytes: [u64; 2],
-    pub(super) tcp: Connection,
-    /// The first two bytes of the latest datagram: in DNS, the number of a query and its answer.
-    pub(super) latest_number: u16,
-    /// Keys under which it was seen beside its first.
-    pub(super) further: Box<[Further]>,
-    streams: [Stream; 2],
-    turn: Option<Turn>,
     tunnel: Option<Box<Tunnel>>,
-    pub(super) state: S,
+    /// Keys under which it was seen beside its first.
+    further: Box<[Further]>,
 }
 
 impl<S> Flow<S> {
@@ -60,16 +66,11 @@ impl<S> Flow<S> {
             packets: [0; 2],
             wire_bytes: [0; 2],
             payload_bytes: [0; 2],
-            repeated_bytes: [0; 2],
-            missing_bytes: [0; 2],
-            copies: [0; 2],
-            copied_bytes: [0; 2],
+            besides: None,
             tcp: Connection::default(),
             latest_number: 0,
-            further: Box::default(),
             streams: Default::default(),
             turn: None,
-            tunnel: None,
             state,
         }
     }
@@ -98,33 +99,43 @@ impl<S> Flow<S> {
         };
         let seen = self.tcp.packet(direction, tcp, ip.payload_len);
         add(&mut self.payload_bytes, direction, u64::from(seen.fresh));
-        add(
-            &mut self.repeated_bytes,
-            direction,
-            u64::from(seen.repeated),
-        );
-        let missing = of(&mut self.missing_bytes, direction);
-        *missing = missing
-            .saturating_add(u64::from(seen.missing))
-            .saturating_sub(u64::from(seen.filled));
+        if seen.repeated > 0 || seen.missing > 0 || seen.filled > 0 {
+            let besides = self.besides.get_or_insert_default();
+            let repeated = &mut besides.repeated_bytes;
+            add(repeated, direction, u64::from(seen.repeated));
+            let missing = of(&mut besides.missing_bytes, direction);
+            *missing = missing
+                .saturating_add(u64::from(seen.missing))
+                .saturating_sub(u64::from(seen.filled));
+        }
         self.speak(direction, packet.time, seen.fresh)
     }
 
     /// Counts a packet that was counted before.
     pub(super) fn count_copy(&mut self, direction: Direction, packet: &Packet<'_>) {
         self.note_tunnel(packet);
-        add(&mut self.copies, direction, u64::from(packet.frames));
-        add(
-            &mut self.copied_bytes,
-            direction,
-            u64::from(packet.wire_len),
-        );
+        let besides = self.besides.get_or_insert_default();
+        add(&mut besides.copies, direction, u64::from(packet.frames));
+        let bytes = &mut besides.copied_bytes;
+        add(bytes, direction, u64::from(packet.wire_len));
     }
 
     fn note_tunnel(&mut self, packet: &Packet<'_>) {
-        if self.tunnel.is_none() {
-            self.tunnel = packet.tunnel.map(Box::new);
+        if let Some(tunnel) = packet.tunnel {
+            let besides = self.besides.get_or_insert_default();
+            besides.tunnel.get_or_insert_with(|| Box::new(tunnel));
         }
+    }
+
+    /// Keys under which it was seen beside its first.
+    pub(super) fn further(&self) -> &[Further] {
+        self.besides.as_deref().map_or(&[], |held| &*held.further)
+    }
+
+    /// It was seen under another key.
+    pub(super) fn note_further(&mut self, further: Further) {
+        let known = &mut self.besides.get_or_insert_default().further;
+        *known = known.iter().copied().chain([further]).collect();
     }
 
     /// Takes payload into the current turn, or ends that and begins the next.
@@ -147,15 +158,23 @@ impl<S> Flow<S> {
 
     /// The flow's counters, as they stand.
     pub(super) fn record(&self, reason: EndReason) -> FlowRecord {
+        let Besides {
+            repeated_bytes,
+            missing_bytes,
+            copies,
+            copied_bytes,
+            tunnel,
+            further: _,
+        } = self.besides.as_deref().cloned().unwrap_or_default();
         FlowRecord {
             end: self.last,
             packets: self.packets,
             wire_bytes: self.wire_bytes,
             payload_bytes: self.payload_bytes,
-            repeated_bytes: self.repeated_bytes,
-            missing_bytes: self.missing_bytes,
-            copies: self.copies,
-            copied_bytes: self.copied_bytes,
+            repeated_bytes,
+            missing_bytes,
+            copies,
+            copied_bytes,
             tcp_flags: self.tcp.flags(),
             state: if self.is_tcp() {
                 self.tcp.state()
@@ -165,7 +184,7 @@ impl<S> Flow<S> {
             reason,
             app: None,
             inspection: Inspection::Whole,
-            tunnel: self.tunnel.clone(),
+            tunnel,
         }
     }
 

@@ -20,9 +20,13 @@ pub(super) struct Stream {
     started: bool,
     /// Bytes skipped that the next delivery has to tell of.
     gap: u32,
-    /// Sorted by distance from `next`.
-    pending: Vec<Pending>,
+    /// Of most streams nothing ever waits.
+    pending: Option<Box<Waiting>>,
 }
+
+/// Segments that came too early, sorted by distance from `next`.
+#[derive(Debug, Default)]
+struct Waiting(Vec<Pending>);
 
 #[derive(Debug)]
 struct Pending {
@@ -76,11 +80,17 @@ impl Stream {
             return;
         }
         self.hold(seq, data, wire_len, budget);
-        while self.pending.len() > MAX_PENDING || budget.used > budget.limit {
+        while self.waiting().len() > MAX_PENDING || budget.used > budget.limit {
             if !self.skip_hole(budget, deliver) {
                 break;
             }
         }
+    }
+
+    fn waiting(&self) -> &[Pending] {
+        self.pending
+            .as_deref()
+            .map_or(&[], |Waiting(pending)| pending)
     }
 
     /// Hands on what still waits; the stream is over.
@@ -90,10 +100,10 @@ impl Stream {
 
     /// Forgets what waits: nobody reads this stream any more.
     pub(super) fn clear(&mut self, budget: &mut Budget) {
-        for segment in self.pending.drain(..) {
+        for segment in self.waiting() {
             budget.used = budget.used.saturating_sub(segment.cost());
         }
-        self.pending = Vec::new();
+        self.pending = None;
     }
 
     /// A segment that begins at or before `next`.
@@ -125,22 +135,20 @@ impl Stream {
             (from, from.saturating_add(segment.wire_len.into()))
         };
         let (from, to) = (begin(seq), begin(seq).saturating_add(wire_len.into()));
-        let at = self
-            .pending
-            .partition_point(|segment| begin(segment.seq) < from);
-        let earlier = at.checked_sub(1).and_then(|at| self.pending.get(at));
-        let same = self.pending.get(at).filter(|other| other.seq == seq);
+        let Waiting(pending) = &mut **self.pending.get_or_insert_default();
+        let at = pending.partition_point(|segment| begin(segment.seq) < from);
+        let earlier = at.checked_sub(1).and_then(|at| pending.get(at));
+        let same = pending.get(at).filter(|other| other.seq == seq);
         let covers = |other: &Pending| span(other).1 >= to;
         if earlier.is_some_and(covers) || same.is_some_and(covers) {
             return;
         }
-        let covered = self
-            .pending
+        let covered = pending
             .iter()
             .skip(at)
             .take_while(|other| span(other).1 <= to)
             .count();
-        for gone in self.pending.drain(at..at.saturating_add(covered)) {
+        for gone in pending.drain(at..at.saturating_add(covered)) {
             budget.used = budget.used.saturating_sub(gone.cost());
         }
         let segment = Pending {
@@ -149,19 +157,22 @@ impl Stream {
             wire_len,
         };
         budget.used = budget.used.saturating_add(segment.cost());
-        self.pending.insert(at, segment);
+        pending.insert(at, segment);
     }
 
     /// Hands on the waiting segments whose turn has come.
     fn drain(&mut self, budget: &mut Budget, deliver: &mut impl FnMut(u32, &[u8])) {
         let due = |stream: &Self| {
-            stream.pending.first().is_some_and(|first| {
+            stream.waiting().first().is_some_and(|first| {
                 let ahead = first.seq.wrapping_sub(stream.next);
                 ahead == 0 || ahead >= MAX_JUMP
             })
         };
         while due(self) {
-            let segment = self.pending.remove(0);
+            let Some(Waiting(pending)) = self.pending.as_deref_mut() else {
+                return;
+            };
+            let segment = pending.remove(0);
             budget.used = budget.used.saturating_sub(segment.cost());
             self.take(segment.seq, &segment.data, segment.wire_len, deliver);
         }
@@ -169,11 +180,11 @@ impl Stream {
 
     /// Gives up the bytes before the first waiting segment. False if none waits.
     fn skip_hole(&mut self, budget: &mut Budget, deliver: &mut impl FnMut(u32, &[u8])) -> bool {
-        let Some(first) = self.pending.first() else {
+        let Some(&Pending { seq, .. }) = self.waiting().first() else {
             return false;
         };
-        self.gap = self.gap.saturating_add(first.seq.wrapping_sub(self.next));
-        self.next = first.seq;
+        self.gap = self.gap.saturating_add(seq.wrapping_sub(self.next));
+        self.next = seq;
         self.drain(budget, deliver);
         true
     }

@@ -43,12 +43,31 @@ type Hole = (u32, u32);
 struct Half {
     /// The sequence number after the highest byte seen; meaningful once `started`.
     right: u32,
-    /// The last acknowledgment sent, if there was one.
-    ack: Option<u32>,
-    started: bool,
+    /// The last acknowledgment sent; meaningful once there was the flag.
+    ack: u32,
+    /// The initial sequence number, likewise.
+    isn: u32,
+    /// Flags seen.
     flags: u8,
-    /// The initial sequence number, if a SYN was seen.
-    isn: Option<u32>,
+    started: bool,
+}
+
+impl Half {
+    const fn ack(&self) -> Option<u32> {
+        if self.flags & TcpFlags::ACK != 0 {
+            Some(self.ack)
+        } else {
+            None
+        }
+    }
+
+    const fn isn(&self) -> Option<u32> {
+        if self.flags & TcpFlags::SYN != 0 {
+            Some(self.isn)
+        } else {
+            None
+        }
+    }
 }
 
 impl Connection {
@@ -57,11 +76,11 @@ impl Connection {
         let half = self.half(from);
         half.flags |= tcp.flags.0;
         if tcp.flags.any(TcpFlags::ACK) {
-            half.ack = Some(tcp.ack);
+            half.ack = tcp.ack;
         }
         let mut seq = tcp.seq;
         if tcp.flags.any(TcpFlags::SYN) {
-            half.isn = Some(tcp.seq);
+            half.isn = tcp.seq;
             seq = seq.wrapping_add(1);
             if !half.started {
                 half.started = true;
@@ -180,8 +199,8 @@ impl Connection {
     pub(super) fn isn(&self, from: Direction) -> Option<u32> {
         let [orig, resp] = &self.halves;
         match from {
-            Direction::Orig => orig.isn,
-            Direction::Resp => resp.isn,
+            Direction::Orig => orig.isn(),
+            Direction::Resp => resp.isn(),
         }
     }
 
@@ -196,13 +215,13 @@ impl Connection {
         };
         let ack = tcp.flags.any(TcpFlags::ACK).then_some(tcp.ack);
         if tcp.flags.is_open() {
-            return half.isn.is_some() && half.ack == Some(tcp.seq.wrapping_add(1));
+            return half.isn().is_some() && half.ack() == Some(tcp.seq.wrapping_add(1));
         }
-        if ack.is_some() && half.isn.map(|isn| isn.wrapping_add(1)) == ack {
+        if ack.is_some() && half.isn().map(|isn| isn.wrapping_add(1)) == ack {
             return true;
         }
         let near = |a: u32, b: u32| a.wrapping_sub(b).cast_signed().unsigned_abs() <= HALVES_APART;
-        match (ack, half.ack) {
+        match (ack, half.ack()) {
             (Some(ack), Some(expected)) => near(ack, half.right) && near(tcp.seq, expected),
             _ => false,
         }

@@ -47,7 +47,8 @@ struct FlowState {
     echoes: Option<Box<Echoes>>,
     app: Option<&'static str>,
     inspection: Inspection,
-    dialogue: Dialogue,
+    /// Of those who speak, but not of DNS.
+    dialogue: Option<Box<Dialogue>>,
 }
 
 impl Front {
@@ -380,7 +381,7 @@ impl FlowSink for Sink<'_> {
             echoes: None,
             app: None,
             inspection: Inspection::Whole,
-            dialogue: Dialogue::default(),
+            dialogue: None,
         }
     }
 
@@ -419,7 +420,8 @@ impl FlowSink for Sink<'_> {
             let flow = Arc::clone(&state.info);
             let kind = EventKind::Turn { flow, turn: *turn };
             self.event(&mut state.told, turn.end, kind);
-            if let Some(exchange) = state.dialogue.take(turn) {
+            let dialogue = state.dialogue.get_or_insert_default();
+            if let Some(exchange) = dialogue.take(turn) {
                 self.exchange(state, turn.end, exchange);
             }
         }
@@ -477,7 +479,8 @@ impl FlowSink for Sink<'_> {
 
     fn ended(&mut self, mut state: FlowState, record: FlowRecord) {
         let time = record.end;
-        if let Some(exchange) = state.dialogue.finish() {
+        let dialogue = state.dialogue.as_deref_mut();
+        if let Some(exchange) = dialogue.and_then(Dialogue::finish) {
             self.exchange(&mut state, time, exchange);
         }
         if let Some(dissector) = state.dissector.take() {

@@ -192,7 +192,7 @@ impl<S> FlowTable<S> {
             behind,
         };
         let flow = self.slots.flow_mut(slot)?;
-        if flow.further.len() >= MAX_VIEWS {
+        if flow.further().len() >= MAX_VIEWS {
             return None;
         }
         let (known_orig, known_resp) = flow.ends();
@@ -211,7 +211,7 @@ impl<S> FlowTable<S> {
             key: *key,
             orig_is_low,
         };
-        flow.further = flow.further.iter().copied().chain([further]).collect();
+        flow.note_further(further);
         let flipped = orig_is_low != flow.orig_is_low;
         sink.seen_as(&mut flow.state, &view);
         let alias = Alias {
@@ -321,7 +321,7 @@ impl<S> FlowTable<S> {
 
     /// Forgets the further keys of a flow that ends.
     pub(super) fn forget_views(&mut self, flow: &Flow<S>) {
-        for further in &flow.further {
+        for further in flow.further() {
             self.views
                 .remove(self.hasher.hash_one(further.key), &further.key);
         }
@@ -339,7 +339,7 @@ impl<S> Flow<S> {
 
     /// The ends under all keys.
     fn views(&self) -> impl Iterator<Item = (End, End)> {
-        let further = self.further.iter().map(|further| {
+        let further = self.further().iter().map(|further| {
             let end = |orig: bool| further.key.end(further.orig_is_low == orig);
             (end(true), end(false))
         });
