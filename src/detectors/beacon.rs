@@ -24,8 +24,8 @@ use super::{
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Callee, Component, SourceKey, bounded, database_product, goes_out, is_session_port, regularity,
-    source_key,
+    Callee, Component, SourceKey, bounded, database_product, goes_out, is_session_port, push_tight,
+    regularity, source_key,
 };
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
@@ -65,7 +65,8 @@ const BITS_INVERTED: f64 = 4.0;
 const BITS_NOBODYS_PROTOCOL: f64 = 3.0;
 /// What may well be the cluster's own must be new.
 const FEWEST_BITS_NEW: f64 = 3.0;
-const MAX_SAMPLES: usize = 4;
+/// Example flows kept, beside the first.
+const MAX_SAMPLES: usize = 3;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,22 +93,23 @@ struct Series {
     flow: Arc<FlowInfo>,
     contacts: Vec<Contact>,
     /// How many contacts there were in all, and how many the called end began.
-    count: u64,
-    inverted: u64,
+    count: u32,
+    inverted: u32,
     /// How many were connections on which the client said nothing to the server's greeting.
-    greeted: u64,
+    greeted: u32,
     /// How many were connections of their own.
-    connections: u64,
+    connections: u32,
     /// How many the client began and got no answer to.
-    unanswered: u64,
+    unanswered: u32,
     /// Requests over HTTP, and how many of them asked for a page.
-    requests: u64,
-    pages: u64,
+    requests: u32,
+    pages: u32,
     first: Timestamp,
     last: Timestamp,
     app: Option<&'static str>,
+    /// Further ones.
     samples: Vec<Arc<FlowInfo>>,
-    reported: u64,
+    reported: u32,
 }
 
 impl Series {
@@ -139,24 +141,26 @@ impl Series {
             if self.contacts.len() >= RING {
                 self.contacts.remove(0);
             }
-            self.contacts.push(Contact {
+            let contact = Contact {
                 flow: flow.id,
                 start: exchange.start,
                 silence,
                 opened: exchange.number == 0,
                 ..Contact::default()
-            });
+            };
+            push_tight(&mut self.contacts, contact);
             self.count += 1;
             // A server that greets doesn't ask.
             let greeted = exchange.number == 0 && exchange.asker == Direction::Resp;
-            self.inverted += u64::from(!greeted && exchange.asker == Direction::Resp);
-            self.greeted += u64::from(greeted && !exchange.is_answered());
-            self.connections += u64::from(exchange.number == 0);
+            self.inverted += u32::from(!greeted && exchange.asker == Direction::Resp);
+            self.greeted += u32::from(greeted && !exchange.is_answered());
+            self.connections += u32::from(exchange.number == 0);
             self.unanswered +=
-                u64::from(exchange.asker == Direction::Orig && !exchange.is_answered());
-            let known = self.samples.iter().any(|sample| sample.id == flow.id);
+                u32::from(exchange.asker == Direction::Orig && !exchange.is_answered());
+            let mut told = std::iter::once(&self.flow).chain(&self.samples);
+            let known = told.any(|sample| sample.id == flow.id);
             if !known && self.samples.len() < MAX_SAMPLES {
-                self.samples.push(Arc::clone(flow));
+                push_tight(&mut self.samples, Arc::clone(flow));
             }
         }
         // What was said last on a connection is told when it is over, and the next may have begun by then.
@@ -198,7 +202,7 @@ impl Series {
     /// What both ends said in each contact but the last, which may go on: first, or in all where TLS says hello first.
     fn sizes(&self) -> Sizes {
         let mut sizes = Sizes {
-            questions: self.pages * 2 > self.requests,
+            questions: self.pages > self.requests / 2,
             ..Sizes::default()
         };
         let over = self.contacts.split_last().map_or(&[][..], |(_, over)| over);
@@ -319,8 +323,9 @@ impl Beacon {
     fn request(&mut self, flow: &FlowInfo, request: &HttpRequest, context: &Context<'_>) {
         let key = (source_key(&flow.orig), Callee::of(flow, context.peers));
         if let Some(series) = self.series.peek_mut(&key) {
-            series.requests += 1;
-            series.pages += u64::from(matches!(&*request.method, "GET" | "HEAD"));
+            let page = matches!(&*request.method, "GET" | "HEAD");
+            series.requests = series.requests.saturating_add(1);
+            series.pages = series.pages.saturating_add(page.into());
         }
     }
 }
@@ -349,7 +354,7 @@ impl Series {
         let flow = &self.flow;
         let rhythm = regularity(&self.silences())?;
         // Whoever looks often enough sees a rhythm in chance: each doubling of the looks taken costs a bit.
-        let looks = self.count as f64 / FIRST_LOOK;
+        let looks = f64::from(self.count) / FIRST_LOOK;
         let timing = rhythm.bits - looks.max(1.0).log2();
         // Whoever connects and says nothing asks whether the server is up.
         if timing < FEWEST_BITS_TIMING || self.greeted * 2 > self.count {
@@ -404,7 +409,7 @@ impl Series {
         Evidence {
             feature,
             family: Family::Protocol,
-            observed: self.count as f64,
+            observed: f64::from(self.count),
             expected: "a client that asks in a protocol services speak".into(),
             bits,
             signature_grade: false,
@@ -439,7 +444,10 @@ impl Series {
             }],
             target_count: 1,
             evidence,
-            flows: self.samples.clone(),
+            flows: std::iter::once(&self.flow)
+                .chain(&self.samples)
+                .cloned()
+                .collect(),
             summary: format!(
                 "reports to {whom} (port {}) about every {}, {} times so far",
                 flow.resp_port,

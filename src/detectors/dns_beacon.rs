@@ -13,7 +13,6 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -25,7 +24,9 @@ use super::{Context, Detector, DetectorSpec, Evidence, Findings, StateSize};
 use crate::address::is_group;
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{DomainName, SourceKey, bounded, is_listed_address, source_key};
+use crate::features::{
+    DomainName, Interner, Lately, SourceKey, bounded, is_listed_address, push_tight, source_key,
+};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -68,21 +69,22 @@ struct DnsBeacon {
     alert_bits: f64,
     series: LruCache<Key, Series>,
     /// Which client asked a server for a name, so that the server's own asking is known as forwarding.
-    forwards: LruCache<(IpAddr, u64), ()>,
-    calls: LruCache<(IpAddr, IpAddr), ()>,
-    callers: LruCache<IpAddr, ()>,
+    forwards: Lately,
+    calls: Lately,
+    callers: Lately,
     /// The first few different workloads (or nameless addresses) that asked for a domain.
     askers: LruCache<Arc<str>, Vec<u64>>,
     /// How many different ones were seen to ask for anything, up to a few.
     all_askers: Vec<u64>,
     hasher: RandomState,
+    registered: Interner,
     evicted: u64,
     reported: BTreeSet<Key>,
 }
 
 fn note(askers: &mut Vec<u64>, asker: u64) {
     if askers.len() < MAX_ASKERS && !askers.contains(&asker) {
-        askers.push(asker);
+        push_tight(askers, asker);
     }
 }
 
@@ -90,12 +92,13 @@ impl DnsBeacon {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             series: bounded(thresholds.max_series),
-            forwards: bounded(MAX_FORWARDS),
-            calls: bounded(MAX_CALLS),
-            callers: bounded(MAX_CALLERS),
+            forwards: Lately::new(MAX_FORWARDS),
+            calls: Lately::new(MAX_CALLS),
+            callers: Lately::new(MAX_CALLERS),
             askers: bounded(thresholds.max_series),
             all_askers: Vec::new(),
             hasher: RandomState::new(),
+            registered: Interner::default(),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,
@@ -118,7 +121,7 @@ impl DnsBeacon {
         time: Timestamp,
     ) -> Option<Key> {
         let hash = self.hasher.hash_one(&*message.name);
-        self.forwards.put((flow.resp.ip, hash), ());
+        self.forwards.put(&(flow.resp.ip, hash), ());
         let name = DomainName::split(&message.name)?;
         if self.forwards.contains(&(flow.orig.ip, hash))
             || name.left.is_empty()
@@ -129,7 +132,7 @@ impl DnsBeacon {
         {
             return None;
         }
-        let domain: Arc<str> = name.registered.into();
+        let domain = self.registered.intern(name.registered);
         let asker = self.asker(&flow.orig);
         note(&mut self.all_askers, asker);
         note(
@@ -138,7 +141,7 @@ impl DnsBeacon {
         );
         let key = (source_key(&flow.orig), domain);
         if !self.series.contains(&key)
-            && let Some((old, _)) = self.series.push(key.clone(), Series::new(&flow.orig, time))
+            && let Some((old, _)) = self.series.push(key.clone(), Series::new(flow, time))
         {
             self.evicted += 1;
             self.reported.remove(&old);
@@ -157,7 +160,10 @@ impl DnsBeacon {
         let Some(name) = DomainName::split(&message.name) else {
             return;
         };
-        let key = (source_key(&flow.orig), Arc::from(name.registered));
+        let key = (
+            source_key(&flow.orig),
+            self.registered.intern(name.registered),
+        );
         let calls = &self.calls;
         if let Some(series) = self.series.peek_mut(&key) {
             series.answer(message, |ip| calls.contains(&(flow.orig.ip, ip)));
@@ -167,9 +173,9 @@ impl DnsBeacon {
     /// A client calls somebody: names that led there were for resolving.
     fn called(&mut self, flow: &FlowInfo, context: &Context<'_>) {
         let service = flow.service.as_ref().map(|service| service.0.ip);
-        self.callers.put(flow.orig.ip, ());
+        self.callers.put(&flow.orig.ip, ());
         for ip in std::iter::once(flow.resp.ip).chain(service) {
-            self.calls.put((flow.orig.ip, ip), ());
+            self.calls.put(&(flow.orig.ip, ip), ());
             if let Some(domain) = context.peers.domain(flow.orig.ip, ip) {
                 let key = (source_key(&flow.orig), Arc::clone(domain));
                 if let Some(series) = self.series.peek_mut(&key) {
@@ -188,7 +194,7 @@ impl DnsBeacon {
             askers,
             crowd: askers >= MAX_ASKERS,
             alone: askers < 2 && self.all_askers.len() >= MAX_ASKERS,
-            calls_are_seen: self.callers.contains(&series.actor.ip),
+            calls_are_seen: self.callers.contains(&series.actor().ip),
             max_kept_secs: self.thresholds.max_kept_secs,
         };
         series.evidence(&surroundings, context)

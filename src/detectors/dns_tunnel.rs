@@ -14,7 +14,7 @@ mod hiding;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ use super::{
 use crate::dissect::{DnsAnswer, DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    DomainName, Role, SourceKey, bounded, information_bits, is_listed_address, source_key,
+    DomainName, Interner, Lately, Role, SortedMap, SourceKey, bounded, information_bits,
+    is_listed_address, push_tight, source_key,
 };
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -55,8 +56,8 @@ const MAX_NAMES_TOTAL: usize = 1 << 20;
 const MAX_FORWARDS: usize = 1 << 16;
 /// Addresses of a domain remembered to see whether the client ever calls one.
 const MAX_ADDRESSES: usize = 32;
-/// Example flows kept per domain.
-const MAX_SAMPLES: usize = 4;
+/// Example flows kept per domain, beside the first.
+const MAX_SAMPLES: usize = 3;
 /// Record types that a client resolving hosts asks for: A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, DS, DNSKEY, SVCB,
 /// HTTPS, CAA. NULL, KEY, and private types have no such use.
 const USUAL_TYPES: &[u16] = &[1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 48, 64, 65, 257];
@@ -72,7 +73,7 @@ const DENSE_NAME: f64 = 160.0;
 /// Few services put digests longer than that into names: reputation of files, by SHA-256.
 const BITS_DENSE_NAMES: f64 = 6.0;
 /// If most names are so long, so many different ones do.
-const MIN_DENSE_NAMES: u64 = 8;
+const MIN_DENSE_NAMES: u32 = 8;
 const NO_SUCH_NAME: u16 = 3;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -85,7 +86,7 @@ struct Thresholds {
     /// Pareto exponent of the information beyond it.
     tail_exponent: f64,
     /// Fewer different names than this are no tunnel.
-    min_distinct_names: u64,
+    min_distinct_names: u32,
     max_domains: usize,
 }
 
@@ -94,48 +95,51 @@ struct DnsTunnel {
     alert_bits: f64,
     domains: LruCache<(SourceKey, Arc<str>), Domain>,
     /// Which client asked a server for a name, so that the server's own asking is known as forwarding.
-    forwards: LruCache<(IpAddr, u64), ()>,
+    forwards: Lately,
     hasher: RandomState,
+    registered: Interner,
     names_total: usize,
     evicted: u64,
     reported: BTreeSet<(SourceKey, Arc<str>)>,
 }
 
 struct Domain {
-    actor: Endpoint,
+    /// That of the first query.
+    flow: Arc<FlowInfo>,
     first: Timestamp,
     last: Timestamp,
-    names: HashSet<u64>,
-    distinct: u64,
+    names: SortedMap<u64, ()>,
+    distinct: u32,
     /// Of those, how many say more than an identifier.
-    dense: u64,
+    dense: u32,
     /// What names turned out to hold.
     hiding: Hiding,
-    queries: u64,
+    queries: u32,
     /// Faded information in bits, as of `last`.
     bits: f64,
-    unusual_types: u64,
-    raw_queries: u64,
-    text_queries: u64,
-    answers: u64,
+    unusual_types: u32,
+    raw_queries: u32,
+    text_queries: u32,
+    answers: u32,
     answer_bytes: u64,
     /// Answers that are a block list's verdict, and those that there is no such name.
-    verdicts: u64,
-    missing: u64,
+    verdicts: u32,
+    missing: u32,
     addresses: Vec<IpAddr>,
     called: bool,
+    /// Flows of further names.
     samples: Vec<Arc<FlowInfo>>,
     /// Evidence at the last report; the next is due a factor of two in information later.
     reported_bits: f64,
 }
 
 impl Domain {
-    fn new(actor: &Endpoint, time: Timestamp) -> Self {
+    fn new(flow: &Arc<FlowInfo>, time: Timestamp) -> Self {
         Self {
-            actor: actor.clone(),
+            flow: Arc::clone(flow),
             first: time,
             last: time,
-            names: HashSet::new(),
+            names: SortedMap::new(),
             distinct: 0,
             dense: 0,
             hiding: Hiding::default(),
@@ -154,14 +158,19 @@ impl Domain {
             reported_bits: 0.0,
         }
     }
+
+    fn actor(&self) -> &Endpoint {
+        &self.flow.orig
+    }
 }
 
 impl DnsTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             domains: bounded(thresholds.max_domains),
-            forwards: bounded(MAX_FORWARDS),
+            forwards: Lately::new(MAX_FORWARDS),
             hasher: RandomState::new(),
+            registered: Interner::default(),
             names_total: 0,
             evicted: 0,
             reported: BTreeSet::new(),
@@ -175,17 +184,18 @@ impl DnsTunnel {
             return;
         };
         let hash = self.hasher.hash_one(&*message.name);
-        self.forwards.put((flow.resp.ip, hash), ());
+        self.forwards.put(&(flow.resp.ip, hash), ());
         if self.forwards.contains(&(flow.orig.ip, hash)) || name.left.is_empty() {
             return;
         }
-        let key = (source_key(&flow.orig), Arc::from(name.registered));
+        let key = (
+            source_key(&flow.orig),
+            self.registered.intern(name.registered),
+        );
         let half_life = self.thresholds.half_life_secs;
         let room = self.names_total < MAX_NAMES_TOTAL;
         if !self.domains.contains(&key) {
-            let evicted = self
-                .domains
-                .push(key.clone(), Domain::new(&flow.orig, time));
+            let evicted = self.domains.push(key.clone(), Domain::new(flow, time));
             if let Some((_, old)) = evicted {
                 self.names_total -= old.names.len();
                 self.evicted += 1;
@@ -194,21 +204,24 @@ impl DnsTunnel {
         let Some(domain) = self.domains.get_mut(&key) else {
             return;
         };
-        domain.queries += 1;
+        count(&mut domain.queries, true);
         let idle = time.since(domain.last).as_secs_f64();
         domain.bits *= (-idle / half_life).exp2();
         domain.last = domain.last.max(time);
-        domain.text_queries += u64::from(message.query_type == TXT);
-        domain.unusual_types += u64::from(!USUAL_TYPES.contains(&message.query_type));
-        domain.raw_queries += u64::from(name.left.contains('\\'));
-        if domain.names.contains(&hash) {
+        count(&mut domain.text_queries, message.query_type == TXT);
+        count(
+            &mut domain.unusual_types,
+            !USUAL_TYPES.contains(&message.query_type),
+        );
+        count(&mut domain.raw_queries, name.left.contains('\\'));
+        if domain.names.contains_key(&hash) {
             return;
         }
         if domain.names.len() < MAX_NAMES && room {
-            domain.names.insert(hash);
+            domain.names.get_or_insert_with(hash, || ());
             self.names_total += 1;
         }
-        domain.distinct += 1;
+        count(&mut domain.distinct, true);
         domain.hiding.note(message.hidden);
         let share = if is_listed_address(name.left) {
             LISTED_ADDRESS_SHARE
@@ -218,9 +231,12 @@ impl DnsTunnel {
         let bits = information_bits(name.left) * share;
         domain.bits += bits;
         // A resolver appends the search list to long names as well.
-        domain.dense += u64::from(bits > DENSE_NAME && !has_domain_inside(name.left));
-        if domain.samples.len() < MAX_SAMPLES {
-            domain.samples.push(Arc::clone(flow));
+        count(
+            &mut domain.dense,
+            bits > DENSE_NAME && !has_domain_inside(name.left),
+        );
+        if domain.distinct > 1 && domain.samples.len() < MAX_SAMPLES {
+            push_tight(&mut domain.samples, Arc::clone(flow));
         }
     }
 
@@ -228,7 +244,10 @@ impl DnsTunnel {
         let Some(name) = DomainName::split(&message.name) else {
             return;
         };
-        let key = (source_key(&flow.orig), Arc::from(name.registered));
+        let key = (
+            source_key(&flow.orig),
+            self.registered.intern(name.registered),
+        );
         if let Some(domain) = self.domains.peek_mut(&key) {
             // Block lists answer with loopback addresses, which are verdicts and lead nowhere by design.
             let verdict = !message.answers.is_empty()
@@ -236,16 +255,16 @@ impl DnsTunnel {
                     .answers
                     .iter()
                     .all(|answer| matches!(answer, DnsAnswer::Address(ip) if ip.is_loopback()));
-            domain.answers += u64::from(message.answer_count > 0 && !verdict);
-            domain.verdicts += u64::from(verdict);
-            domain.missing += u64::from(message.rcode == NO_SUCH_NAME);
+            count(&mut domain.answers, message.answer_count > 0 && !verdict);
+            count(&mut domain.verdicts, verdict);
+            count(&mut domain.missing, message.rcode == NO_SUCH_NAME);
             domain.answer_bytes += u64::from(message.answer_bytes);
             for answer in &message.answers {
                 if let DnsAnswer::Address(ip) = answer
                     && domain.addresses.len() < MAX_ADDRESSES
                     && !domain.addresses.contains(ip)
                 {
-                    domain.addresses.push(*ip);
+                    push_tight(&mut domain.addresses, *ip);
                 }
             }
         }
@@ -253,13 +272,13 @@ impl DnsTunnel {
 
     fn is_known(name: &str, domain: &Domain, context: &Context<'_>) -> bool {
         context
-            .profile(&domain.actor)
+            .profile(domain.actor())
             .is_some_and(|profile| profile.knows_domain(name))
     }
 
     /// Whether most names carry more than an identifier, and it isn't what the workload always does, nor a block list.
     fn is_dense(name: &str, domain: &Domain, context: &Context<'_>) -> bool {
-        domain.dense * 2 > domain.distinct
+        domain.dense > domain.distinct / 2
             && domain.verdicts == 0
             && !Self::is_known(name, domain, context)
     }
@@ -294,7 +313,7 @@ impl DnsTunnel {
                 domain.distinct, domain.bits
             ),
         }];
-        let share = |part: u64| part as f64 / domain.queries.max(1) as f64;
+        let share = |part: u32| f64::from(part) / f64::from(domain.queries.max(1));
         let mut protocol = |feature, observed: f64, expected: &str, bits, text: String| {
             evidence.push(Evidence {
                 feature,
@@ -309,7 +328,7 @@ impl DnsTunnel {
         if domain.unusual_types > 0 {
             protocol(
                 "dns.unusual_record_types",
-                domain.unusual_types as f64,
+                f64::from(domain.unusual_types),
                 "0: no resolver of hosts needs them",
                 BITS_UNUSUAL_TYPE,
                 format!(
@@ -321,7 +340,7 @@ impl DnsTunnel {
         if domain.raw_queries > 0 {
             protocol(
                 "dns.raw_byte_names",
-                domain.raw_queries as f64,
+                f64::from(domain.raw_queries),
                 "0: host names are ASCII",
                 BITS_RAW_BYTES,
                 format!(
@@ -346,22 +365,22 @@ impl DnsTunnel {
         if dense {
             protocol(
                 "dns.dense_names",
-                domain.dense as f64,
+                f64::from(domain.dense),
                 "0: identifiers in names say up to 160 bits",
                 BITS_DENSE_NAMES,
                 format!(
                     "{} names say more than an identifier, {:.0} bits each",
                     domain.dense,
-                    domain.bits / domain.distinct.max(1) as f64
+                    domain.bits / f64::from(domain.distinct.max(1))
                 ),
             );
         }
-        evidence.extend(domain.hiding.evidence(domain.distinct));
+        evidence.extend(domain.hiding.evidence(domain.distinct.into()));
         if dense && domain.answers == 0 && domain.missing > 0 {
             evidence.push(Evidence {
                 feature: "dns.no_such_names",
                 family: Family::Outcome,
-                observed: domain.missing as f64,
+                observed: f64::from(domain.missing),
                 expected: "names that exist".into(),
                 bits: BITS_LEADS_NOWHERE,
                 signature_grade: false,
@@ -372,7 +391,7 @@ impl DnsTunnel {
             evidence.push(Evidence {
                 feature: "dns.answers_never_used",
                 family: Family::Outcome,
-                observed: domain.answers as f64,
+                observed: f64::from(domain.answers),
                 expected: "a connection to an answered address".into(),
                 bits: BITS_LEADS_NOWHERE,
                 signature_grade: false,
@@ -382,7 +401,7 @@ impl DnsTunnel {
                 ),
             });
         }
-        if let Some(profile) = context.profile(&domain.actor)
+        if let Some(profile) = context.profile(domain.actor())
             && !profile.knows_domain(name)
         {
             evidence.push(Evidence {
@@ -427,7 +446,7 @@ impl DnsTunnel {
         out.push(Finding {
             signature: SPEC.id,
             subject: name.to_string(),
-            actor: domain.actor.clone(),
+            actor: domain.actor().clone(),
             first: domain.first,
             last: domain.last,
             targets: vec![Target {
@@ -438,7 +457,10 @@ impl DnsTunnel {
             }],
             target_count: 1,
             evidence,
-            flows: domain.samples.clone(),
+            flows: std::iter::once(&domain.flow)
+                .chain(&domain.samples)
+                .cloned()
+                .collect(),
             summary: format!(
                 "sent {:.0} bytes of information out in {} under {name}, and got {} bytes back",
                 domain.bits / 8.0,
@@ -455,6 +477,10 @@ impl DnsTunnel {
             domain.reported_bits = bits;
         }
     }
+}
+
+fn count(of: &mut u32, one: bool) {
+    *of = of.saturating_add(one.into());
 }
 
 /// Whether there is a whole name in what is left of a domain, as the search list makes them: `db.rds.amazonaws.com` in
@@ -482,7 +508,10 @@ impl Detector for DnsTunnel {
                 }
                 self.query(flow, message, event.time);
                 if let Some(name) = DomainName::split(&message.name) {
-                    let key = (source_key(&flow.orig), Arc::from(name.registered));
+                    let key = (
+                        source_key(&flow.orig),
+                        self.registered.intern(name.registered),
+                    );
                     self.report(&key, false, context, out);
                 }
             }

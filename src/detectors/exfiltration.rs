@@ -37,7 +37,8 @@ use crate::baseline::Maturity;
 use crate::dissect::{FtpMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    SourceKey, bounded, database_product, is_monitoring, is_outside, is_registry, source_key,
+    SourceKey, bounded, database_product, is_monitoring, is_outside, is_registry, push_tight,
+    source_key,
 };
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Protocol, Turn};
 use crate::identity::IdentityKind;
@@ -237,7 +238,7 @@ impl Exfiltration {
         if destination.flows.len() < MAX_SAMPLES
             && destination.flows.iter().all(|known| known.id != flow.id)
         {
-            destination.flows.push(Arc::clone(flow));
+            push_tight(&mut destination.flows, Arc::clone(flow));
         }
     }
 

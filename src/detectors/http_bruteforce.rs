@@ -15,7 +15,7 @@ use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{HttpRequest, HttpResponse, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, bounded};
+use crate::features::{Attempt, bounded, push_back_tight};
 use crate::flow::FlowId;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -161,7 +161,7 @@ impl HttpBruteforce {
         };
         let queue = self.asked.get_or_insert_mut(flow.id, VecDeque::new);
         if queue.len() < MAX_ASKED {
-            queue.push_back(asked);
+            push_back_tight(queue, asked);
         }
     }
 

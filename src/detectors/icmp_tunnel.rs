@@ -21,7 +21,7 @@ use super::{
 };
 use crate::dissect::{Echo, EchoFill, Returned, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, bounded};
+use crate::features::{Role, bounded, push_tight};
 use crate::flow::{Direction, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -202,7 +202,7 @@ impl Pair {
         if self.samples.len() < MAX_SAMPLES
             && self.samples.last().is_none_or(|last| last.id != flow.id)
         {
-            self.samples.push(Arc::clone(flow));
+            push_tight(&mut self.samples, Arc::clone(flow));
         }
     }
 

@@ -22,8 +22,9 @@ use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
 use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Coupling, Passage, SourceKey, Utterance, bounded, source_key};
-
+use crate::features::{
+    Coupling, Passage, SourceKey, Utterance, bounded, push_tight, source_key,
+};
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -365,7 +366,7 @@ impl Relay {
                 if self.flows.len() < MAX_SAMPLES
                     && self.flows.iter().all(|known| known.id != leg.flow.id)
                 {
-                    self.flows.push(Arc::clone(&leg.flow));
+                    push_tight(&mut self.flows, Arc::clone(&leg.flow));
                 }
             }
         }

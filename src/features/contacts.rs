@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use lru::LruCache;
 
 use super::SequentialTest;
 use super::bounded;
+use super::small::{SortedMap, push_tight};
 use super::throng::Throng;
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::Outcome;
@@ -32,7 +32,7 @@ const MAX_TARGETS: usize = 16;
 const MAX_BITS: f64 = 64.0;
 /// Example flows kept per line.
 const MAX_SAMPLES: usize = 4;
-/// Contacts remembered one by one over all sources; about 40 MB.
+/// Contacts remembered one by one over all sources; about 25 MB.
 const MAX_CONTACTS: usize = 1 << 20;
 
 /// One end of a contact on a line.
@@ -110,7 +110,7 @@ pub struct Line {
     pub answered: u64,
     /// Some of those that were answered.
     pub open: Vec<(Endpoint, u16)>,
-    members: BTreeMap<Member, Standing>,
+    members: SortedMap<Member, Standing>,
 }
 
 impl Line {
@@ -126,7 +126,7 @@ impl Line {
             targets: Vec::new(),
             answered: 0,
             open: Vec::new(),
-            members: BTreeMap::new(),
+            members: SortedMap::new(),
         }
     }
 
@@ -168,7 +168,7 @@ impl Line {
         self.answered += 1;
         if self.open.len() < MAX_TARGETS {
             let (_, port) = contact.member;
-            self.open.push((contact.target.clone(), port));
+            push_tight(&mut self.open, (contact.target.clone(), port));
         }
     }
 
@@ -182,12 +182,13 @@ impl Line {
     ) {
         let taken = match self.members.get(&contact.member).copied() {
             Some(Standing::Answered) => {
-                let standing = if unused {
-                    Standing::Unused
-                } else {
-                    Standing::Used
-                };
-                self.members.insert(contact.member, standing);
+                if let Some(standing) = self.members.get_mut(&contact.member) {
+                    *standing = if unused {
+                        Standing::Unused
+                    } else {
+                        Standing::Used
+                    };
+                }
                 -test.step_bits(true)
             }
             // Its success came when nothing had failed, and was not remembered. Of so many that not all are remembered, it
@@ -227,12 +228,12 @@ impl Line {
             return false;
         }
         if self.members.len() < MAX_MEMBERS {
-            self.members.insert(contact.member, standing);
+            self.members.get_or_insert_with(contact.member, || standing);
         }
         self.attempted += 1;
         let (_, port) = contact.member;
         if self.targets.len() < MAX_TARGETS {
-            self.targets.push((contact.target.clone(), port));
+            push_tight(&mut self.targets, (contact.target.clone(), port));
         }
         if standing != Standing::Failed {
             self.note_answer(contact);
@@ -240,7 +241,7 @@ impl Line {
         if let Some(flow) = contact.flow
             && self.samples.len() < MAX_SAMPLES
         {
-            self.samples.push(Arc::clone(flow));
+            push_tight(&mut self.samples, Arc::clone(flow));
         }
         true
     }
@@ -285,7 +286,7 @@ pub struct Source<K> {
     /// Who it is.
     pub actor: Endpoint,
     /// Its lines.
-    pub lines: BTreeMap<K, Line>,
+    pub lines: SortedMap<K, Line>,
     /// A number that the owner of the lines may keep, such as the size at its last report.
     pub mark: u64,
     test: SequentialTest,
@@ -444,7 +445,7 @@ impl<K: Ord + Copy> ContactLines<K> {
             let known = self.strangers.pop(key);
             let source = known.unwrap_or_else(|| Source {
                 actor: actor.clone(),
-                lines: BTreeMap::new(),
+                lines: SortedMap::new(),
                 mark: 0,
                 test: SequentialTest::new(theta0, self.theta1),
             });
@@ -479,8 +480,7 @@ impl<K: Ord + Copy> ContactLines<K> {
         let test = source.test;
         let line = source
             .lines
-            .entry(line)
-            .or_insert_with(|| Line::new(contact.time));
+            .get_or_insert_with(line, || Line::new(contact.time));
         Some((line, test))
     }
 

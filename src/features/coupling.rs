@@ -11,7 +11,7 @@ mod sealed;
 
 use std::collections::VecDeque;
 
-use super::{Passage, Span, Utterance};
+use super::{Passage, Span, Utterance, push_back_tight};
 use crate::time::Timestamp;
 use sealed::Nears;
 
@@ -240,7 +240,7 @@ impl Ring {
         if self.couples.len() >= MOST {
             self.couples.pop_front();
         }
-        self.couples.push_back(couple);
+        push_back_tight(&mut self.couples, couple);
         self.different = self.different.saturating_add(1);
         let due = self.different >= self.judged.saturating_add(1 + self.judged / 5);
         if due {

@@ -4,6 +4,7 @@
 //! do so within the first minute; who was there for ten minutes and then begins to, began something new.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,26 +75,27 @@ pub struct Debuts {
     /// Who calls a server, by workload where there is one.
     callers: Recollection<Callers>,
     /// How many servers a client calls on one port.
-    rounds: Recollection<usize>,
+    rounds: Recollection<u32>,
     hasher: RandomState,
 }
 
 /// The first few different callers of a server.
 #[derive(Default, Debug)]
-struct Callers {
-    known: [u64; MAX_CALLERS],
-    len: usize,
-}
+struct Callers([Option<NonZeroU32>; MAX_CALLERS]);
 
 impl Callers {
+    /// Of a hash, half is enough to tell so few apart.
     fn note(&mut self, caller: u64) {
-        let (known, free) = self.known.split_at_mut(self.len);
-        if let Some(room) = free.first_mut()
-            && !known.contains(&caller)
+        let caller = NonZeroU32::new(caller as u32);
+        if !self.0.contains(&caller)
+            && let Some(room) = self.0.iter_mut().find(|room| room.is_none())
         {
             *room = caller;
-            self.len += 1;
         }
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().flatten().count()
     }
 }
 
@@ -158,12 +160,13 @@ impl Debuts {
 
     /// How many different workloads (or nameless addresses) call a server; 4 stands for more.
     pub fn callers(&self, callee: &Callee) -> usize {
-        self.callers.get(callee).map_or(0, |callers| callers.len)
+        self.callers.get(callee).map_or(0, Callers::count)
     }
 
     /// How many different servers a client has called on a port.
     pub fn servers(&self, client: IpAddr, port: u16) -> usize {
-        self.rounds.get(&(client, port)).copied().unwrap_or(0)
+        let servers = self.rounds.get(&(client, port));
+        servers.map_or(0, |servers| *servers as usize)
     }
 
     /// What was forgotten for want of room.

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::{push_back_tight, push_tight};
 use crate::flow::{Direction, Exchange, Turn};
 use crate::time::Timestamp;
 
@@ -287,7 +288,7 @@ impl Passages {
                     ..burst
                 };
             }
-            _ => self.curve.push(burst),
+            _ => push_tight(&mut self.curve, burst),
         }
         if self.curve.len() > MOST_BURSTS {
             // What lies far back may be coarse; a silence stays as long as it can.
@@ -320,12 +321,13 @@ impl Passages {
         if self.spells.len() >= RECENT {
             self.spells.pop_front();
         }
-        self.spells.push_back(Spell {
+        let spell = Spell {
             piece,
             hold,
             until: piece.answer.after(hold + LONGEST_BURST),
             compared: 0,
-        });
+        };
+        push_back_tight(&mut self.spells, spell);
         self.compared = 0;
         let until = self.spells.iter().map(|spell| spell.until);
         self.soonest = until.min().unwrap_or(Timestamp::MIN);
@@ -341,7 +343,7 @@ impl Passages {
         if self.exchanges.len() >= RECENT {
             self.exchanges.pop_front();
         }
-        self.exchanges.push_back(exchange);
+        push_back_tight(&mut self.exchanges, exchange);
     }
 
     /// Exchanges remembered that meet another connection's.

@@ -3,10 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
-
-use super::DomainName;
-use super::bounded;
+use super::{DomainName, Interner, Lately};
 use crate::dissect::{DnsAnswer, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Protocol;
@@ -86,16 +83,18 @@ pub struct Contact {
 #[derive(Debug)]
 pub struct PeerNamer {
     /// (client, address it was told) → registered domain.
-    answers: LruCache<(IpAddr, IpAddr), Arc<str>>,
+    answers: Lately<Arc<str>>,
     /// Clients that were told any address.
-    askers: LruCache<IpAddr, ()>,
+    askers: Lately,
+    domains: Interner,
 }
 
 impl Default for PeerNamer {
     fn default() -> Self {
         Self {
-            answers: bounded(MAX_ANSWERS),
-            askers: bounded(MAX_ANSWERS),
+            answers: Lately::new(MAX_ANSWERS),
+            askers: Lately::new(MAX_ANSWERS),
+            domains: Interner::default(),
         }
     }
 }
@@ -116,30 +115,26 @@ impl PeerNamer {
         let Some(site) = DomainName::site(&message.name) else {
             return;
         };
-        let mut domain: Option<Arc<str>> = None;
         for answer in &message.answers {
             let DnsAnswer::Address(ip) = answer else {
                 continue;
             };
             let key = (flow.orig.ip, *ip);
-            let told = self.answers.get(&key);
-            if told.is_none_or(|told| **told != *site) {
-                let domain = domain.get_or_insert_with(|| site.into());
-                self.answers.put(key, Arc::clone(domain));
-            }
+            let domain = self.domains.intern(site);
+            self.answers.put(&key, domain);
         }
         if message
             .answers
             .iter()
             .any(|answer| matches!(answer, DnsAnswer::Address(_)))
         {
-            self.askers.put(flow.orig.ip, ());
+            self.askers.put(&flow.orig.ip, ());
         }
     }
 
     /// The registered domain by which `client` was told of `address`.
     pub fn domain(&self, client: IpAddr, address: IpAddr) -> Option<&Arc<str>> {
-        self.answers.peek(&(client, address))
+        self.answers.get(&(client, address))
     }
 
     /// Whether a client was seen to find addresses by DNS.

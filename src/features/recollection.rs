@@ -3,18 +3,19 @@
 //! Keys are kept as 64-bit hashes under a random seed, so a long key costs no more than a short one, and nobody can choose
 //! keys that collide; by chance two of a million keys do once in some ten million runs.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 /// Values under hashed keys, in the order of their coming.
 #[derive(Debug)]
 pub(super) struct Recollection<V> {
-    table: HashTable<(u64, V)>,
-    order: VecDeque<u64>,
+    /// Places in the list.
+    table: HashTable<u32>,
+    /// Grows to its bound; then the newest takes the place of the oldest.
+    held: Vec<(u64, V)>,
+    oldest: usize,
     hasher: RandomState,
     max: usize,
     forgotten: u64,
@@ -25,7 +26,8 @@ impl<V> Recollection<V> {
     pub(super) fn new(max: usize) -> Self {
         Self {
             table: HashTable::new(),
-            order: VecDeque::new(),
+            held: Vec::new(),
+            oldest: 0,
             hasher: RandomState::default(),
             max,
             forgotten: 0,
@@ -35,35 +37,44 @@ impl<V> Recollection<V> {
     /// The value under a key, and whether it had to be made.
     pub(super) fn entry<K: Hash>(&mut self, key: &K, value: impl FnOnce() -> V) -> (&mut V, bool) {
         let hash = self.hasher.hash_one(key);
-        if self.order.len() >= self.max
-            && self.table.find(hash, |held| held.0 == hash).is_none()
-            && let Some(oldest) = self.order.pop_front()
-            && let Ok(held) = self.table.find_entry(oldest, |held| held.0 == oldest)
-        {
-            held.remove();
-            self.forgotten += 1;
+        if let Some(at) = self.find(hash) {
+            return (&mut self.held[at].1, false);
         }
-        match self.table.entry(hash, |held| held.0 == hash, |held| held.0) {
-            Entry::Occupied(held) => (&mut held.into_mut().1, false),
-            Entry::Vacant(room) => {
-                self.order.push_back(hash);
-                (&mut room.insert((hash, value())).into_mut().1, true)
+        let new = (hash, value());
+        let at = if self.held.len() < self.max {
+            self.held.push(new);
+            self.held.len() - 1
+        } else {
+            let at = self.oldest;
+            let (gone, _) = std::mem::replace(&mut self.held[at], new);
+            if let Ok(place) = self.table.find_entry(gone, |held| *held as usize == at) {
+                place.remove();
             }
-        }
+            self.forgotten += 1;
+            self.oldest = (at + 1) % self.max;
+            at
+        };
+        let held = &self.held;
+        let hash_of = |at: &u32| held[*at as usize].0;
+        self.table.insert_unique(hash, at as u32, hash_of);
+        (&mut self.held[at].1, true)
+    }
+
+    fn find(&self, hash: u64) -> Option<usize> {
+        let is = |at: &u32| self.held[*at as usize].0 == hash;
+        self.table.find(hash, is).map(|at| *at as usize)
     }
 
     /// The value under a key.
     pub(super) fn get<K: Hash>(&self, key: &K) -> Option<&V> {
-        let hash = self.hasher.hash_one(key);
-        let held = self.table.find(hash, |held| held.0 == hash)?;
-        Some(&held.1)
+        let at = self.find(self.hasher.hash_one(key))?;
+        Some(&self.held[at].1)
     }
 
     /// The value under a key, to be changed.
     pub(super) fn get_mut<K: Hash>(&mut self, key: &K) -> Option<&mut V> {
-        let hash = self.hasher.hash_one(key);
-        let held = self.table.find_mut(hash, |held| held.0 == hash)?;
-        Some(&mut held.1)
+        let at = self.find(self.hasher.hash_one(key))?;
+        Some(&mut self.held[at].1)
     }
 
     /// Values remembered.

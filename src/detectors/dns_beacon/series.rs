@@ -1,6 +1,6 @@
 //! One client's questions about one registered domain: when they came, what they were for, and what became of them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use super::super::{Context, Evidence, Family, Finding, Target};
 use super::SPEC;
 use crate::dissect::{DnsAnswer, DnsMessage};
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::{Regularity, Role, Vocabulary, randomness_bits, regularity};
+use crate::features::{
+    Regularity, Role, SortedMap, Vocabulary, push_back_tight, push_tight, randomness_bits,
+    regularity,
+};
 use crate::time::Timestamp;
 
 /// Questions remembered.
@@ -20,7 +23,8 @@ const MAX_NAMES: usize = 256;
 const MAX_ADDRESSES: usize = 32;
 /// Record types whose last answers are remembered.
 const MAX_TYPES: usize = 4;
-const MAX_SAMPLES: usize = 4;
+/// Example flows kept, beside the first.
+const MAX_SAMPLES: usize = 3;
 /// What is asked within this of the last query belongs to it: both address types, retries, the pieces of an outcome.
 const SAME_QUESTION: Duration = Duration::from_secs(1);
 /// Record types that lead to a host: A, CNAME, AAAA, SVCB, HTTPS. Others carry data.
@@ -102,17 +106,19 @@ struct Question {
 
 /// The questions of a series.
 pub(super) struct Series {
-    pub(super) actor: Endpoint,
+    /// That of the first question.
+    flow: Arc<FlowInfo>,
     first: Timestamp,
     last: Timestamp,
     ring: VecDeque<Question>,
     count: u64,
-    names: BTreeSet<u64>,
+    names: SortedMap<u64, ()>,
     /// The last answer by record type.
     answers: Vec<(u16, u64)>,
     addresses: VecDeque<IpAddr>,
     /// The client called an address that it was told.
     leads: bool,
+    /// Flows of further questions.
     samples: Vec<Arc<FlowInfo>>,
     told: u64,
 }
@@ -125,14 +131,14 @@ enum Trick {
 }
 
 impl Series {
-    pub(super) fn new(actor: &Endpoint, time: Timestamp) -> Self {
+    pub(super) fn new(flow: &Arc<FlowInfo>, time: Timestamp) -> Self {
         Self {
-            actor: actor.clone(),
+            flow: Arc::clone(flow),
             first: time,
             last: time,
             ring: VecDeque::new(),
             count: 0,
-            names: BTreeSet::new(),
+            names: SortedMap::new(),
             answers: Vec::new(),
             addresses: VecDeque::new(),
             leads: false,
@@ -141,17 +147,19 @@ impl Series {
         }
     }
 
+    pub(super) fn actor(&self) -> &Endpoint {
+        &self.flow.orig
+    }
+
     /// Takes a query. Whether a new question begins with it.
     pub(super) fn ask(&mut self, flow: &Arc<FlowInfo>, asked: &Asked<'_>) -> bool {
         let silence = asked.time.since(self.last);
         let begins = self.ring.is_empty() || silence >= SAME_QUESTION;
         self.last = self.last.max(asked.time);
-        let room = self.names.len() < MAX_NAMES;
-        let fresh = if room {
-            self.names.insert(asked.hash)
-        } else {
-            !self.names.contains(&asked.hash)
-        };
+        let fresh = !self.names.contains_key(&asked.hash);
+        if fresh && self.names.len() < MAX_NAMES {
+            self.names.get_or_insert_with(asked.hash, || ());
+        }
         if begins {
             keep(
                 &mut self.ring,
@@ -166,8 +174,8 @@ impl Series {
                 },
             );
             self.count += 1;
-            if self.samples.len() < MAX_SAMPLES {
-                self.samples.push(Arc::clone(flow));
+            if self.count > 1 && self.samples.len() < MAX_SAMPLES {
+                push_tight(&mut self.samples, Arc::clone(flow));
             }
         }
         begins
@@ -198,7 +206,7 @@ impl Series {
             *last = message.answer_digest;
         } else if room {
             let first = (message.query_type, message.answer_digest);
-            self.answers.push(first);
+            push_tight(&mut self.answers, first);
         }
         for ip in places() {
             self.leads |= calls(ip);
@@ -395,7 +403,7 @@ impl Series {
     /// How new the domain is to the client; `None` if the baseline knows it.
     fn newness(&self, around: &Surroundings<'_>, context: &Context<'_>) -> Option<Evidence> {
         let domain = around.domain;
-        let watched = context.debuts.seen(self.actor.ip);
+        let watched = context.debuts.seen(self.actor().ip);
         let watched = watched.map_or(Duration::ZERO, |seen| self.first.since(seen));
         let patience = SETTLING.max(Duration::from_secs_f64(self.period() * 3.0));
         let (mut bits, mut novel) = (0.0_f64, 0.0);
@@ -410,7 +418,7 @@ impl Series {
             watched.as_secs(),
             around.askers
         );
-        if let Some(profile) = context.profile(&self.actor) {
+        if let Some(profile) = context.profile(self.actor()) {
             if profile.knows_domain(domain) {
                 return None;
             }
@@ -437,7 +445,7 @@ impl Series {
         Finding {
             signature: SPEC.id,
             subject: domain.to_string(),
-            actor: self.actor.clone(),
+            actor: self.actor().clone(),
             first: self.first,
             last: self.last,
             targets: vec![Target {
@@ -448,7 +456,10 @@ impl Series {
             }],
             target_count: 1,
             evidence,
-            flows: self.samples.clone(),
+            flows: std::iter::once(&self.flow)
+                .chain(&self.samples)
+                .cloned()
+                .collect(),
             summary: format!(
                 "asks for names under {domain} about every {:.1} s, {} times so far, and never goes there",
                 self.period(),
@@ -462,7 +473,7 @@ fn keep<T>(ring: &mut VecDeque<T>, limit: usize, value: T) {
     if ring.len() >= limit {
         ring.pop_front();
     }
-    ring.push_back(value);
+    push_back_tight(ring, value);
 }
 
 /// Whether a word of the name is one that a program made: hexadecimal digits, or letters and digits at random.

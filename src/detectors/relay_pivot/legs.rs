@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::event::FlowInfo;
-use crate::features::{Glance, Passage, Passages, Utterance, Utterances};
+use crate::features::{Glance, Passage, Passages, Utterance, Utterances, push_tight};
 use crate::flow::{Direction, FlowId, Turn};
 use crate::time::Timestamp;
 
@@ -118,7 +118,7 @@ impl Pod {
             && self.served.len() < MAX_SERVED
             && self.served.iter().all(|(known, _)| *known != port)
         {
-            self.served.push((port, flow.start));
+            push_tight(&mut self.served, (port, flow.start));
         }
         if self.legs.len() < MAX_LEGS {
             let leg = if let Some(mut leg) = spare.pop() {
@@ -133,8 +133,8 @@ impl Pod {
                     utterances: Utterances::default(),
                 })
             };
-            self.cards.push(Card::of(&leg, time));
-            self.legs.push(leg);
+            push_tight(&mut self.cards, Card::of(&leg, time));
+            push_tight(&mut self.legs, leg);
             return self.legs.len() - 1;
         }
         let all = self.cards.iter().enumerate();

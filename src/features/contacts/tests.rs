@@ -30,7 +30,12 @@ fn contact(lines: &mut ContactLines<u16>, actor: &str, port: u16, success: bool)
 }
 
 fn line<'a>(lines: &'a mut ContactLines<u16>, actor: &str) -> &'a Line {
-    &lines.source(&source_key(&end(actor))).unwrap().lines[&0]
+    lines
+        .source(&source_key(&end(actor)))
+        .unwrap()
+        .lines
+        .get(&0)
+        .unwrap()
 }
 
 #[test]
