@@ -19,6 +19,7 @@ use spanwatch::flow::FlowConfig;
 use spanwatch::identity::Journal;
 use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
+use spanwatch::testkit::bulk;
 use spanwatch::testkit::cluster::{START, on_bridge, outside};
 use spanwatch::testkit::pcap;
 use spanwatch::testkit::scene::{Route, Scene};
@@ -283,6 +284,22 @@ fn datagrams_of_known_flows_allocate_nothing_per_packet() {
     let info = measure(|| feed(&mut pipeline, pcap::records(&capture).skip(10_000)));
     println!("10000 datagrams, {} allocations", info.count_total);
     assert!(info.count_total <= 4, "{}", info.count_total);
+}
+
+/// What a flow of mixed traffic costs, with all that is remembered of who spoke with whom: nearly all of them are open, or
+/// ended lately, and most are a source's or a server's first.
+#[test]
+fn a_flow_costs_little() {
+    const MANY: u64 = 20_000;
+    const EACH: u64 = 1750;
+    let capture = bulk::mixed(1, 10 * MANY, MANY);
+    let mut pipeline = pipeline();
+    let info = measure(|| feed(&mut pipeline, pcap::records(&capture)));
+    let flows = pipeline.stats().flows;
+    let each = info.bytes_max / flows;
+    println!("{flows} flows: {each} bytes held at most for each");
+    assert!(flows >= MANY);
+    assert!(each <= EACH, "{each}");
 }
 
 /// A scan of all ports of 254 hosts in the name of ever new addresses: what it makes us remember is bounded, it is told
