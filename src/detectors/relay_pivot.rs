@@ -22,9 +22,7 @@ use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
 use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{
-    Coupling, Passage, SourceKey, Utterance, bounded, push_tight, source_key,
-};
+use crate::features::{Coupling, Passage, SourceKey, Utterance, bounded, push_tight, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};

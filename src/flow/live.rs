@@ -196,7 +196,7 @@ impl<S> Flow<S> {
         }
     }
 
-    fn is_tcp(&self) -> bool {
+    pub(super) fn is_tcp(&self) -> bool {
         self.key.protocol() == Protocol::Tcp
     }
 

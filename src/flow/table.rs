@@ -40,6 +40,9 @@ pub struct FlowConfig {
     pub tcp_linger: Duration,
     /// Any other flow without packets ends after this.
     pub other_idle: Duration,
+    /// The same where all was said ([`FlowSink::is_settled`]): look-ups of names are half of all flows, and one comes from a
+    /// port of its own (RFC 5452 4.5).
+    pub settled_idle: Duration,
     /// A TCP connection or an ICMP query without any answer counts as silent after this.
     pub silent_after: Duration,
     /// The same for a question over UDP. A stream of datagrams is none, and has no outcome while nobody answers.
@@ -62,6 +65,8 @@ impl Default for FlowConfig {
             tcp_attempt: Duration::from_secs(30),
             tcp_linger: Duration::from_secs(5),
             other_idle: Duration::from_mins(1),
+            // Resolvers have asked again by then (RFC 1536 2.1: after 5 s), and take no more answers.
+            settled_idle: Duration::from_secs(10),
             silent_after: Duration::from_secs(4),
             silent_datagram: Duration::from_secs(10),
             silent_at_end: Duration::from_secs(1),
@@ -128,6 +133,10 @@ pub trait FlowSink {
     fn turn(&mut self, state: &mut Self::State, turn: &Turn);
     /// Payload came.
     fn payload(&mut self, state: &mut Self::State, chunk: &Chunk<'_>) -> Interest;
+    /// Whether nothing more is expected: a question in datagrams that was answered, in a protocol of questions.
+    fn is_settled(&self, _: &Self::State) -> bool {
+        false
+    }
     /// A flow is over.
     fn ended(&mut self, state: Self::State, record: FlowRecord);
 }
@@ -474,7 +483,10 @@ impl<S> FlowTable<S> {
                 let outcome = flow.unseen_outcome();
                 sink.outcome(&mut flow.state, now, outcome);
             }
-            let deadline = flow.deadline(&config);
+            let mut deadline = flow.deadline(&config);
+            if !flow.is_tcp() && flow.is_conversation() && sink.is_settled(&flow.state) {
+                deadline = deadline.min(flow.last.after(config.settled_idle));
+            }
             if deadline < now {
                 let reason = if flow.closed {
                     EndReason::Closed

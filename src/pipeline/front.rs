@@ -385,6 +385,10 @@ impl FlowSink for Sink<'_> {
         }
     }
 
+    fn is_settled(&self, state: &FlowState) -> bool {
+        state.app == Some("dns")
+    }
+
     fn translation(
         &self,
         time: Timestamp,

@@ -17,6 +17,8 @@ struct Recorder {
     payload: BTreeMap<(u64, Direction), Vec<u8>>,
     turned: BTreeMap<u64, [u64; 2]>,
     ended: Vec<(u64, FlowRecord)>,
+    /// Whether flows to port 53 are questions.
+    settles: bool,
 }
 
 impl FlowSink for Recorder {
@@ -46,6 +48,10 @@ impl FlowSink for Recorder {
             .or_default()
             .extend(chunk.data);
         Interest::More
+    }
+
+    fn is_settled(&self, id: &u64) -> bool {
+        self.settles && self.started[*id as usize].resp.1 == 53
     }
 
     fn ended(&mut self, id: u64, record: FlowRecord) {
@@ -324,6 +330,31 @@ fn idle_flows_end_at_their_time_out() {
     assert_eq!(table.len(), 1);
     table.advance(Timestamp::from_secs(70), &mut sink);
     assert_eq!(table.len(), 0);
+    assert_eq!(sink.ended[0].1.reason, EndReason::Idle);
+}
+
+#[test]
+fn a_question_that_was_answered_ends_soon_after() {
+    let (mut table, mut sink) = table();
+    sink.settles = true;
+    let (client, resolver, clock) = (("10.0.0.1", 1000), ("10.0.0.2", 53), ("10.0.0.2", 123));
+    for server in [resolver, clock] {
+        push(&mut table, &mut sink, 0.0, udp(client, server, b"?"));
+        push(&mut table, &mut sink, 0.1, udp(server, client, b"!"));
+    }
+    // Another one from the same port is the same conversation while the first is fresh.
+    push(&mut table, &mut sink, 9.0, udp(client, resolver, b"?"));
+    push(&mut table, &mut sink, 9.1, udp(resolver, client, b"!"));
+    // Nobody answers this one.
+    push(
+        &mut table,
+        &mut sink,
+        9.0,
+        udp(("10.0.0.1", 1001), resolver, b"?"),
+    );
+    table.advance(Timestamp::from_secs_f64(40.0), &mut sink);
+    assert_eq!((table.len(), sink.ended.len()), (2, 1));
+    assert_eq!(sink.ended[0].1.packets, [2, 2]);
     assert_eq!(sink.ended[0].1.reason, EndReason::Idle);
 }
 
