@@ -147,6 +147,10 @@ impl Follower {
             }
             due = now() + if failed { RETRY } else { AGAIN };
         }
+        // The last frames may be of pods of which nobody has heard yet.
+        if self.read().is_ok() {
+            self.orders.send(Message::Journal(self.journal())).ok();
+        }
     }
 
     fn read(&mut self) -> Result<InventoryReport, InventoryErrors> {

@@ -270,11 +270,7 @@ impl Engine {
         let listener = setup.listen.map(listen).transpose()?;
         let (selection, live) = (&setup.selection, setup.live);
         let shown = Arc::clone(&view);
-        let names = setup.kubernetes.is_some()
-            || setup.cri.is_some()
-            || setup.inventory.paths().next().is_some();
-        let to = orders.clone();
-        let taps = Taps::open(selection, live, names, to, freed, batches, shown)?;
+        let taps = Taps::open(selection, live, orders.clone(), freed, batches, shown)?;
         let shown = Arc::clone(&view);
         let access = setup.kubernetes;
         let watcher = access

@@ -47,9 +47,8 @@ impl Selection {
     }
 }
 
-/// How far time is behind the wire: by then frames are there that the kernel had. Frames wait as long, where the ring holds so
-/// much and there is something to wait for: several interfaces are put in order by then, and the names of new pods, which come
-/// after their first packets, are known.
+/// How far the analysis is behind the wire, where the ring holds so much: several interfaces are put in order by then, and the
+/// names of new pods, which come after their first packets, are known.
 const LAG: Duration = Duration::from_secs(1);
 /// Frames read of an interface until it is the next one's turn, passed over or not.
 const TURN: u32 = 1 << 14;
@@ -120,8 +119,6 @@ pub(super) struct Taps {
     options: LiveOptions,
     all: Vec<Tap>,
     pods: Option<PodLinks>,
-    /// Whether frames wait for those of other interfaces, or for names.
-    waits: bool,
     out: SyncSender<Message>,
     free: Receiver<Batch>,
     /// Batches that may still be made.
@@ -135,15 +132,13 @@ pub(super) struct Taps {
 struct Gone;
 
 impl Taps {
-    /// Opens what can be opened. `batches` come back by `free`; `names` says that frames are to wait for the names of who sent
-    /// them.
+    /// Opens what can be opened. `batches` come back by `free`.
     ///
     /// # Errors
     /// When an interface exists and may not be captured, or the filter doesn't fit; one that is not there yet is waited for.
     pub(super) fn open(
         selection: &Selection,
         options: LiveOptions,
-        names: bool,
         out: SyncSender<Message>,
         free: Receiver<Batch>,
         batches: usize,
@@ -179,7 +174,6 @@ impl Taps {
         }
         Ok(Self {
             options,
-            waits: names || taps.len() > 1,
             all: taps,
             pods,
             out,
@@ -220,7 +214,8 @@ impl Taps {
             self.close(at)?;
         }
         self.account();
-        self.tick(Timestamp::MAX, Timestamp::MIN)
+        // What still waits for names is released when those have been read once more.
+        self.tick(Timestamp::MIN, Timestamp::MIN)
     }
 
     /// Waits until frames are there, or the kernel's patience is over.
@@ -249,8 +244,7 @@ impl Taps {
         let behind = self.all.iter().filter(|tap| !tap.drained);
         let behind = behind.filter(|tap| tap.live.is_some()).map(|tap| tap.last);
         let until = behind.fold(due, Timestamp::min);
-        let release = if self.waits { until } else { Timestamp::MAX };
-        self.tick(release, until)
+        self.tick(until, until)
     }
 
     /// Reads of one interface what fits into a batch.
