@@ -11,6 +11,8 @@ mod db_deeds;
 mod db_session;
 mod decoys;
 mod finding;
+#[cfg(test)]
+mod floods;
 mod guessing;
 mod newness;
 mod registries;
