@@ -65,7 +65,7 @@ fn a_handshake_that_is_answered_is_found() {
         let flow = open(&mut bench, 0.0, ends, protocol, port);
         recognise(&mut bench, 0.1, &flow, app, true);
         assert!(bench.alerts(), "{app} {port}");
-        assert_eq!(bench.findings[0].subject, format!("{app}:{OUTSIDE}"));
+        assert_eq!(bench.findings[0].subject, format!("{OUTSIDE}:{port}"));
     }
 }
 
@@ -316,7 +316,7 @@ fn packets_in_the_records_of_tls_are_a_tunnel() {
     let mut bench = Bench::new("vpn-tunnel");
     shows(&mut bench, 0.0, (&api, &outside(OUTSIDE)), &packets(0));
     assert!(bench.alerts());
-    assert_eq!(bench.findings[0].subject, format!("tls:{OUTSIDE}"));
+    assert_eq!(bench.findings[0].subject, format!("{OUTSIDE}:443"));
     // No options are so long; nodes have their own tunnels; and what the workload always did isn't new.
     let mut bench = Bench::new("vpn-tunnel");
     shows(&mut bench, 0.0, (&api, &outside(OUTSIDE)), &packets(5));

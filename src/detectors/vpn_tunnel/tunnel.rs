@@ -228,7 +228,8 @@ impl Tunnel {
         };
         let (subject, protocol, domain, summary) = match kind {
             Kind::Protocol(name, ip) => (
-                format!("{name}:{ip}"),
+                // As other signatures name a peer, so that its beacons and odd TLS are part of it.
+                format!("{ip}:{}", self.port),
                 *name,
                 None,
                 format!(
@@ -246,7 +247,7 @@ impl Tunnel {
                 ),
             ),
             Kind::Packets(ip) => (
-                format!("tls:{ip}"),
+                format!("{ip}:{}", self.port),
                 "tls",
                 None,
                 format!(
