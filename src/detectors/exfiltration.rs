@@ -316,13 +316,19 @@ impl Exfiltration {
         let ends = (flow.orig.ip, flow.resp.ip);
         match &event.kind {
             EventKind::Transaction {
-                transaction: Transaction::Ftp(step),
+                transaction:
+                    Transaction::Ftp(
+                        step @ FtpMessage::Transfer {
+                            verb: "STOR" | "STOU" | "APPE",
+                            accepted: true,
+                            by_hand: true,
+                            ..
+                        },
+                    ),
                 ..
             } if flow.resp.who.identity.kind != IdentityKind::Node => {
-                if let FtpMessage::Transfer { by_hand: true, .. } = step {
-                    self.hands.put(ends, ());
-                    self.session(flow, step, event.time, context);
-                }
+                self.hands.put(ends, ());
+                self.session(flow, step, event.time, context);
             }
             EventKind::Turn { turn, .. }
                 if !self.hands.is_empty() && self.hands.contains(&ends) =>

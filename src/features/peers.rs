@@ -115,21 +115,20 @@ impl PeerNamer {
         let Some(site) = DomainName::site(&message.name) else {
             return;
         };
-        for answer in &message.answers {
-            let DnsAnswer::Address(ip) = answer else {
-                continue;
-            };
-            let key = (flow.orig.ip, *ip);
-            let domain = self.domains.intern(site);
-            self.answers.put(&key, domain);
+        let addresses = || {
+            message.answers.iter().filter_map(|answer| match answer {
+                DnsAnswer::Address(ip) => Some(*ip),
+                DnsAnswer::Alias(_) => None,
+            })
+        };
+        if addresses().next().is_none() {
+            return;
         }
-        if message
-            .answers
-            .iter()
-            .any(|answer| matches!(answer, DnsAnswer::Address(_)))
-        {
-            self.askers.put(&flow.orig.ip, ());
+        let domain = self.domains.intern(site);
+        for ip in addresses() {
+            self.answers.put(&(flow.orig.ip, ip), Arc::clone(&domain));
         }
+        self.askers.put(&flow.orig.ip, ());
     }
 
     /// The registered domain by which `client` was told of `address`.

@@ -5,7 +5,7 @@ use crate::dissect::Hidden;
 
 /// Formats of files fix so many of their first bits that no other name begins so by chance.
 const BITS_FILE: f64 = 24.0;
-/// Of random bytes 97 of 256 read as text.
+/// Of random bytes 98 of 256 read as text.
 const BITS_PER_TEXT_BYTE: f64 = 1.4;
 /// Names of random letters that are asked for everywhere at a time, in bits: so many had the chance to read so.
 const BITS_OF_CHANCES: f64 = 16.0;

@@ -10,7 +10,7 @@ use crate::dissect::Hidden;
 const FEWEST_CHARS: usize = 16;
 /// Decoded bytes of a label at most: the longest label in base64.
 const MOST_BYTES: usize = 48;
-/// Text from so many bytes on: of random bytes one in six million reads so.
+/// Text from so many bytes on: of sixteen random bytes one in five million reads so.
 const FEWEST_TEXT: usize = 16;
 /// Digits alone are numbers, though they are hexadecimal as well.
 const FEWEST_LETTERS: usize = 2;

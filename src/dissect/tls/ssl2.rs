@@ -1,6 +1,6 @@
 //! A client's hello in the framing of SSL 2.0 that asks for a later version (RFC 5246 E.2).
 //!
-//! No client may send it any more (RFC 6176, of 2011), and no library in use does: one that does is older, or brought along.
+//! It is read where it comes whole in its first segment, as it does: it has a few hundred bytes at most. No client may send it any more (RFC 6176, of 2011), and no library in use does: one that does is older, or brought along.
 
 use crate::dissect::TlsClientHello;
 
