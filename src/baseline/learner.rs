@@ -8,15 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::Baseline;
 use super::cover::{Cover, Withheld};
 use super::profile::Profile;
 use super::side::key;
 use super::table::Name;
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::{Contact, PeerNamer, RateWindows, Role, Sample, Vocabulary, bounded, words};
+use crate::features::{Bounded, Contact, PeerNamer, RateWindows, Role, Sample, Vocabulary, words};
 use crate::flow::{FlowRecord, Outcome};
 use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::Loss;
@@ -43,7 +41,7 @@ pub struct Learner {
     rates: RateWindows,
     sheets: Sheets,
     /// When a pod last made a contact.
-    recent: LruCache<(IpAddr, Contact), Timestamp>,
+    recent: Bounded<(IpAddr, Contact), Timestamp>,
     /// Sheets that begin before this have joined the baseline.
     settled: i64,
     withheld: BTreeMap<String, Withheld>,
@@ -62,7 +60,7 @@ impl Learner {
             sheets: std::mem::take(&mut baseline.held),
             baseline,
             rates: RateWindows::default(),
-            recent: bounded(MAX_RECENT),
+            recent: Bounded::new(MAX_RECENT),
             settled: i64::MIN,
             withheld: BTreeMap::new(),
         }

@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::target;
@@ -21,7 +20,7 @@ use super::watch::{Watch, Watched, at_least, weigh};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{Mac, NetworkId, is_group};
 use crate::event::{Endpoint, Event, EventKind, EventKinds};
-use crate::features::bounded;
+use crate::features::Bounded;
 use crate::identity::{Confidence, IdentityKind};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -69,11 +68,11 @@ struct ArpSpoof {
     thresholds: Thresholds,
     alert_bits: f64,
     /// Who spoke for an address.
-    addresses: LruCache<(NetworkId, IpAddr), Address>,
+    addresses: Bounded<(NetworkId, IpAddr), Address>,
     /// Under which address an Ethernet address asked first.
-    stations: LruCache<(NetworkId, Mac), IpAddr>,
+    stations: Bounded<(NetworkId, Mac), IpAddr>,
     /// Who asked for whom, and when last.
-    asked: LruCache<(NetworkId, IpAddr, IpAddr), Timestamp>,
+    asked: Bounded<(NetworkId, IpAddr, IpAddr), Timestamp>,
     liars: Watch<Lies>,
     evicted: u64,
 }
@@ -123,9 +122,9 @@ impl ArpSpoof {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         let room = thresholds.max_sources;
         Self {
-            addresses: bounded(room),
-            stations: bounded(room),
-            asked: bounded(room),
+            addresses: Bounded::new(room),
+            stations: Bounded::new(room),
+            asked: Bounded::new(room),
             liars: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
             evicted: 0,
             thresholds,
@@ -152,12 +151,12 @@ impl ArpSpoof {
     fn spoke(&mut self, message: &Message<'_>) -> (u64, bool) {
         let key = (message.network, message.actor.ip);
         self.evicted += u64::from(
-            self.addresses.len() >= self.addresses.cap().get() && !self.addresses.contains(&key),
+            self.addresses.len() >= self.addresses.limit() && !self.addresses.contains(&key),
         );
         let contest = Duration::from_secs(self.thresholds.contest_secs);
         let owners = &mut self
             .addresses
-            .get_or_insert_mut(key, Address::default)
+            .get_or_insert_with(key, Address::default)
             .owners;
         let taken = owners.last().is_some_and(|last| {
             last.hardware != message.hardware
@@ -465,7 +464,7 @@ impl Detector for ArpSpoof {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.addresses.len(),
-            limit: self.addresses.cap().get(),
+            limit: self.addresses.limit(),
         }
     }
 

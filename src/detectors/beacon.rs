@@ -13,7 +13,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 use sizes::Sizes;
 
@@ -24,7 +23,7 @@ use super::{
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Callee, Component, SourceKey, bounded, database_product, goes_out, is_session_port, push_tight,
+    Bounded, Callee, Component, SourceKey, database_product, goes_out, is_session_port, push_tight,
     regularity, source_key,
 };
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
@@ -247,8 +246,8 @@ impl Round {
 struct Beacon {
     thresholds: Thresholds,
     alert_bits: f64,
-    series: LruCache<(SourceKey, Callee), Series>,
-    rounds: LruCache<SourceKey, Round>,
+    series: Bounded<(SourceKey, Callee), Series>,
+    rounds: Bounded<SourceKey, Round>,
     evicted: u64,
 }
 
@@ -258,8 +257,8 @@ impl Beacon {
         Self {
             thresholds,
             alert_bits,
-            series: bounded(max),
-            rounds: bounded(max),
+            series: Bounded::new(max),
+            rounds: Bounded::new(max),
             evicted: 0,
         }
     }
@@ -292,7 +291,9 @@ impl Beacon {
         // In time for the others of a round, which come to be judged at about the same time.
         let private = flow.resp.who.identity.kind == IdentityKind::Unknown;
         if private && series.count.is_power_of_two() && series.count > 2 {
-            let round = self.rounds.get_or_insert_mut(key.0.clone(), Round::default);
+            let round = self
+                .rounds
+                .get_or_insert_with(key.0.clone(), Round::default);
             round.note(flow, series.usual_interval());
         }
         if series.contacts.len() <= self.thresholds.min_intervals {
@@ -512,7 +513,7 @@ impl Detector for Beacon {
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
-        for (key, series) in &self.series {
+        for (key, series) in self.series.iter() {
             if series.reported > 0
                 && series.count > series.reported
                 && let Some(evidence) = series.evidence(self.rounds.peek(&key.0), context)
@@ -525,7 +526,7 @@ impl Detector for Beacon {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.series.len(),
-            limit: self.series.cap().get(),
+            limit: self.series.limit(),
         }
     }
 

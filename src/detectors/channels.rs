@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
-
 use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::{SourceKey, bounded, source_key};
+use crate::features::{Bounded, SourceKey, source_key};
 use crate::flow::{FlowId, FlowRecord};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -67,7 +65,7 @@ pub(super) struct Verdict {
 pub(super) struct Channels<T> {
     signature: &'static str,
     alert_bits: f64,
-    lines: LruCache<ChannelKey, Channel<T>>,
+    lines: Bounded<ChannelKey, Channel<T>>,
     evicted: u64,
 }
 
@@ -92,7 +90,7 @@ impl<T: Default> Channels<T> {
         Self {
             signature,
             alert_bits,
-            lines: bounded(limit),
+            lines: Bounded::new(limit),
             evicted: 0,
         }
     }
@@ -100,10 +98,10 @@ impl<T: Default> Channels<T> {
     /// The flow's line, which something was seen on at `time`.
     pub(super) fn see(&mut self, flow: &Arc<FlowInfo>, time: Timestamp) -> &mut Channel<T> {
         let key = channel_key(flow);
-        if self.lines.len() == self.lines.cap().get() && !self.lines.contains(&key) {
+        if self.lines.len() == self.lines.limit() && !self.lines.contains(&key) {
             self.evicted += 1;
         }
-        let channel = self.lines.get_or_insert_mut(key, || {
+        let channel = self.lines.get_or_insert_with(key, || {
             let (ours, other) = sides(flow);
             Channel {
                 actor: ours.clone(),
@@ -205,7 +203,7 @@ impl<T: Default> Channels<T> {
     pub(super) fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.lines.len(),
-            limit: self.lines.cap().get(),
+            limit: self.lines.limit(),
         }
     }
 

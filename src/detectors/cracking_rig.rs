@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{SourceKey, bounded, source_key};
+use crate::features::{Bounded, SourceKey, source_key};
 use crate::flow::FlowId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -33,8 +32,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(CrackingRig {
             thresholds,
             alert_bits: signature.alert_bits,
-            sources: bounded(room),
-            fetching: bounded(MAX_FETCHES),
+            sources: Bounded::new(room),
+            fetching: Bounded::new(MAX_FETCHES),
             evicted: 0,
         }))
     },
@@ -103,9 +102,9 @@ struct Thresholds {
 struct CrackingRig {
     thresholds: Thresholds,
     alert_bits: f64,
-    sources: LruCache<SourceKey, Rig>,
+    sources: Bounded<SourceKey, Rig>,
     /// Flows with somebody known for word lists, or on which one was asked for.
-    fetching: LruCache<FlowId, SourceKey>,
+    fetching: Bounded<FlowId, SourceKey>,
     evicted: u64,
 }
 
@@ -173,9 +172,9 @@ fn site(name: &str) -> Option<&'static str> {
 impl CrackingRig {
     fn take(&mut self, flow: &Arc<FlowInfo>, sign: &Sign, time: Timestamp, out: &mut Findings) {
         let key = source_key(&flow.orig);
-        let full = self.sources.len() >= self.sources.cap().get();
+        let full = self.sources.len() >= self.sources.limit();
         self.evicted += u64::from(full && !self.sources.contains(&key));
-        let rig = self.sources.get_or_insert_mut(key.clone(), || Rig {
+        let rig = self.sources.get_or_insert_with(key.clone(), || Rig {
             actor: flow.orig.clone(),
             first: time,
             last: time,
@@ -389,7 +388,7 @@ impl Detector for CrackingRig {
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
         // In the order in which they were last heard of, so that it is the same each time.
-        let reported = self.sources.iter().rev().map(|(_, rig)| rig);
+        let reported = self.sources.iter().map(|(_, rig)| rig);
         out.extend(
             reported
                 .filter(|rig| rig.mark > 0.0)

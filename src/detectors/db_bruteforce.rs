@@ -6,13 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{DatabaseEvent, DatabaseMessage, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, bounded, refuses_credentials};
+use crate::features::{Attempt, Bounded, refuses_credentials};
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -28,8 +26,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL);
         Ok(Box::new(DbBruteforce {
             guessing,
-            logins: bounded(MAX_OPEN),
-            veiled: bounded(MAX_OPEN),
+            logins: Bounded::new(MAX_OPEN),
+            veiled: Bounded::new(MAX_OPEN),
         }))
     },
 };
@@ -59,8 +57,8 @@ const EVERYWHERE: &[&str] = &["postgres", "template1", "mysql", "master", "admin
 
 struct DbBruteforce {
     guessing: Guessing,
-    logins: LruCache<FlowId, Login>,
-    veiled: LruCache<FlowId, Veiled>,
+    logins: Bounded<FlowId, Login>,
+    veiled: Bounded<FlowId, Veiled>,
 }
 
 /// A login whose answer is still to come.

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::db_session::{Answer, Session, Sessions, Statement, Step, is_copier, is_typed_at};
@@ -17,7 +16,7 @@ use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{DatabaseMessage, Marks, StatementClass, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Rate, Role, Server, SourceKey, Vocabulary, bounded, database_product, source_key,
+    Bounded, Rate, Role, Server, SourceKey, Vocabulary, database_product, source_key,
     statement_word,
 };
 use crate::flow::{EndReason, FlowId, FlowRecord, Outcome};
@@ -37,7 +36,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             thresholds,
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            sources: bounded(room),
+            sources: Bounded::new(room),
             evicted: 0,
         }))
     },
@@ -98,7 +97,7 @@ struct DbBulkRead {
     thresholds: Thresholds,
     alert_bits: f64,
     sessions: Sessions,
-    sources: LruCache<SourceKey, Reader>,
+    sources: Bounded<SourceKey, Reader>,
     evicted: u64,
 }
 
@@ -406,9 +405,9 @@ impl DbBulkRead {
         if self.sources.peek(&key).is_some_and(over) {
             self.sources.pop(&key);
         }
-        let full = self.sources.len() >= self.sources.cap().get();
+        let full = self.sources.len() >= self.sources.limit();
         self.evicted += u64::from(full && !self.sources.contains(&key));
-        self.sources.get_or_insert_mut(key, || Reader {
+        self.sources.get_or_insert_with(key, || Reader {
             actor: flow.orig.clone(),
             first: time,
             last: time,
@@ -554,7 +553,7 @@ impl Detector for DbBulkRead {
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
         // In the order in which they were last heard of, so that it is the same each time.
-        let reported = self.sources.iter().rev().map(|(_, reader)| reader);
+        let reported = self.sources.iter().map(|(_, reader)| reader);
         out.extend(reported.filter(|reader| reader.mark > 0.0).map(|reader| {
             let serves = context.has_other_work(&reader.actor);
             let learned = context.profile(&reader.actor).is_some();
@@ -570,7 +569,7 @@ impl Detector for DbBulkRead {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.sources.len(),
-            limit: self.sources.cap().get(),
+            limit: self.sources.limit(),
         }
     }
 

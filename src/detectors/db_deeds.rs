@@ -6,14 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::db_session::{Answer, Session, Sessions, Statement, Step, is_caretaker};
 use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
 use crate::dissect::{DatabaseMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::{Role, Server, SourceKey, Vocabulary, bounded, source_key, statement_word};
+use crate::features::{Bounded, Role, Server, SourceKey, Vocabulary, source_key, statement_word};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -64,7 +63,7 @@ pub(super) struct Watch {
     thresholds: Thresholds,
     alert_bits: f64,
     sessions: Sessions,
-    pairs: LruCache<(SourceKey, Server), Pair>,
+    pairs: Bounded<(SourceKey, Server), Pair>,
     deeds: Vec<Deed>,
     evicted: u64,
 }
@@ -98,7 +97,7 @@ impl Watch {
             thresholds,
             alert_bits,
             sessions: Sessions::new(),
-            pairs: bounded(room),
+            pairs: Bounded::new(room),
             deeds: Vec::new(),
             evicted: 0,
         }
@@ -200,9 +199,9 @@ impl Watch {
 
     fn pair(&mut self, flow: &Arc<FlowInfo>, product: &'static str, time: Timestamp) -> &mut Pair {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        let full = self.pairs.len() >= self.pairs.cap().get();
+        let full = self.pairs.len() >= self.pairs.limit();
         self.evicted += u64::from(full && !self.pairs.contains(&key));
-        self.pairs.get_or_insert_mut(key, || Pair {
+        self.pairs.get_or_insert_with(key, || Pair {
             actor: flow.orig.clone(),
             server: flow.resp.clone(),
             port: flow.resp_port,
@@ -225,7 +224,7 @@ impl Watch {
 
     /// Says the last word on everybody reported, in the order in which they were last heard of.
     pub(super) fn finish(&mut self, out: &mut Findings) {
-        let reported = self.pairs.iter().rev().map(|(_, pair)| pair);
+        let reported = self.pairs.iter().map(|(_, pair)| pair);
         out.extend(
             reported
                 .filter(|pair| pair.mark > 0.0)
@@ -236,7 +235,7 @@ impl Watch {
     pub(super) fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.pairs.len(),
-            limit: self.pairs.cap().get(),
+            limit: self.pairs.limit(),
         }
     }
 

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::db_session::{Sessions, Statement, Step, is_typed_at};
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::dissect::{DatabaseMessage, StatementClass, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, Server, SourceKey, Vocabulary, bounded, source_key, statement_word};
+use crate::features::{Bounded, Role, Server, SourceKey, Vocabulary, source_key, statement_word};
 use crate::flow::{FlowId, Outcome};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -36,7 +35,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             thresholds,
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            sources: bounded(room),
+            sources: Bounded::new(room),
             evicted: 0,
         }))
     },
@@ -83,7 +82,7 @@ struct DbEnumeration {
     thresholds: Thresholds,
     alert_bits: f64,
     sessions: Sessions,
-    sources: LruCache<SourceKey, Visitor>,
+    sources: Bounded<SourceKey, Visitor>,
     evicted: u64,
 }
 
@@ -220,9 +219,9 @@ impl DbEnumeration {
         if over {
             self.sources.pop(&key);
         }
-        let full = self.sources.len() >= self.sources.cap().get();
+        let full = self.sources.len() >= self.sources.limit();
         self.evicted += u64::from(full && !self.sources.contains(&key));
-        self.sources.get_or_insert_mut(key, || Visitor {
+        self.sources.get_or_insert_with(key, || Visitor {
             actor: flow.orig.clone(),
             first: time,
             last: time,
@@ -479,7 +478,7 @@ impl Detector for DbEnumeration {
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
         // In the order in which they were last heard of, so that it is the same each time.
-        let reported = self.sources.iter().rev().map(|(_, visitor)| visitor);
+        let reported = self.sources.iter().map(|(_, visitor)| visitor);
         out.extend(reported.filter(|visitor| visitor.mark > 0).map(|visitor| {
             let serves = context.has_other_work(&visitor.actor);
             visitor.finding(serves)
@@ -489,7 +488,7 @@ impl Detector for DbEnumeration {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.sources.len(),
-            limit: self.sources.cap().get(),
+            limit: self.sources.limit(),
         }
     }
 

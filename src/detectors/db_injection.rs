@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::db_session::{Sessions, Statement, Step};
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::dissect::{DatabaseMessage, HttpRequest, Marks, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, Server, SourceKey, Vocabulary, bounded, source_key, statement_word};
+use crate::features::{Bounded, Role, Server, SourceKey, Vocabulary, source_key, statement_word};
 use crate::flow::FlowId;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -34,8 +33,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(DbInjection {
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(),
-            asked: bounded(MAX_OPEN),
-            pairs: bounded(room),
+            asked: Bounded::new(MAX_OPEN),
+            pairs: Bounded::new(room),
             evicted: 0,
         }))
     },
@@ -105,8 +104,8 @@ struct DbInjection {
     alert_bits: f64,
     sessions: Sessions,
     /// Connections whose latest web request was telling.
-    asked: LruCache<FlowId, ()>,
-    pairs: LruCache<(SourceKey, Server), Pair>,
+    asked: Bounded<FlowId, ()>,
+    pairs: Bounded<(SourceKey, Server), Pair>,
     evicted: u64,
 }
 
@@ -222,9 +221,9 @@ impl DbInjection {
 
     fn pair(&mut self, flow: &Arc<FlowInfo>, service: &'static str, time: Timestamp) -> &mut Pair {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        let full = self.pairs.len() >= self.pairs.cap().get();
+        let full = self.pairs.len() >= self.pairs.limit();
         self.evicted += u64::from(full && !self.pairs.contains(&key));
-        self.pairs.get_or_insert_mut(key, || Pair {
+        self.pairs.get_or_insert_with(key, || Pair {
             actor: flow.orig.clone(),
             server: flow.resp.clone(),
             port: flow.resp_port,
@@ -426,14 +425,14 @@ impl Detector for DbInjection {
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
         // In the order in which they were last heard of, so that it is the same each time.
-        let reported = self.pairs.iter().rev().map(|(_, pair)| pair);
+        let reported = self.pairs.iter().map(|(_, pair)| pair);
         out.extend(reported.filter(|pair| pair.mark > 0).map(Pair::finding));
     }
 
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.pairs.len(),
-            limit: self.pairs.cap().get(),
+            limit: self.pairs.limit(),
         }
     }
 

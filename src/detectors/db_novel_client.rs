@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::target;
@@ -16,7 +15,7 @@ use super::watch::{Watch, Watched, weigh};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::dissect::{DatabaseEvent, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, Vocabulary, bounded, database_product};
+use crate::features::{Bounded, Role, Vocabulary, database_product};
 use crate::flow::FlowId;
 use crate::identity::IdentityKind;
 use crate::telemetry::LossCounts;
@@ -30,7 +29,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DbNovelClient {
             clients: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            sessions: bounded(MAX_SESSIONS),
+            sessions: Bounded::new(MAX_SESSIONS),
             thresholds,
             alert_bits: signature.alert_bits,
         }))
@@ -59,7 +58,7 @@ struct DbNovelClient {
     thresholds: Thresholds,
     alert_bits: f64,
     clients: Watch<Newcomer>,
-    sessions: LruCache<FlowId, Session>,
+    sessions: Bounded<FlowId, Session>,
 }
 
 /// A conversation with a database.
@@ -88,7 +87,7 @@ impl DbNovelClient {
         context: &Context<'_>,
         out: &mut Findings,
     ) {
-        let session = self.sessions.get_or_insert_mut(flow.id, Session::default);
+        let session = self.sessions.get_or_insert_with(flow.id, Session::default);
         if std::mem::replace(&mut session.judged, true) {
             return;
         }
@@ -264,7 +263,7 @@ impl Detector for DbNovelClient {
                     let word = Vocabulary::DatabaseUser
                         .read(event)
                         .map(std::borrow::Cow::into_owned);
-                    let session = self.sessions.get_or_insert_mut(flow.id, Session::default);
+                    let session = self.sessions.get_or_insert_with(flow.id, Session::default);
                     session.user = word.map(|word| (word, Arc::clone(name)));
                 }
                 // A server that asks for no password is used by the first answer that is no error.

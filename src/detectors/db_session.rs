@@ -4,10 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lru::LruCache;
-
 use crate::dissect::{DatabaseEvent, DatabaseMessage, Marks, StatementClass};
-use crate::features::bounded;
+use crate::features::Bounded;
 use crate::flow::FlowId;
 use crate::time::Timestamp;
 
@@ -66,19 +64,19 @@ pub(super) enum Step {
 
 /// The conversations going on.
 pub(super) struct Sessions {
-    open: LruCache<FlowId, Session>,
+    open: Bounded<FlowId, Session>,
 }
 
 impl Sessions {
     pub(super) fn new() -> Self {
         Self {
-            open: bounded(MAX_OPEN),
+            open: Bounded::new(MAX_OPEN),
         }
     }
 
     /// Takes a message of a conversation.
     pub(super) fn take(&mut self, id: FlowId, message: &DatabaseMessage, time: Timestamp) -> Step {
-        let session = self.open.get_or_insert_mut(id, || Session {
+        let session = self.open.get_or_insert_with(id, || Session {
             product: message.product,
             user: None,
             client: None,

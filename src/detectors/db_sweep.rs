@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::{Suspects, is_one_workload};
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey, bounded,
+    Bounded, ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey,
     database_product, source_key, success,
 };
 use crate::flow::Protocol;
@@ -129,7 +128,7 @@ struct DbSweep {
     thresholds: Thresholds,
     alert_bits: f64,
     suspects: Suspects<Aim>,
-    visits: LruCache<(SourceKey, Member), Visits>,
+    visits: Bounded<(SourceKey, Member), Visits>,
 }
 
 impl DbSweep {
@@ -141,7 +140,7 @@ impl DbSweep {
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
-            visits: bounded(MAX_VISITS),
+            visits: Bounded::new(MAX_VISITS),
             thresholds,
         }
     }
@@ -261,7 +260,7 @@ impl DbSweep {
 /// Whether next to nothing was ever said to the few endpoints that came to nothing, so that rounds will show what the source
 /// is; and whether they do.
 fn returns(
-    visits: &LruCache<(SourceKey, Member), Visits>,
+    visits: &Bounded<(SourceKey, Member), Visits>,
     key: &SourceKey,
     line: &Line,
 ) -> Option<bool> {

@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 use series::{Asked, Series, Surroundings};
 
@@ -25,7 +24,7 @@ use crate::address::is_group;
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    DomainName, Interner, Lately, SourceKey, bounded, is_listed_address, push_tight, source_key,
+    Bounded, DomainName, Interner, Lately, SourceKey, is_listed_address, push_tight, source_key,
 };
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -67,13 +66,13 @@ type Key = (SourceKey, Arc<str>);
 struct DnsBeacon {
     thresholds: Thresholds,
     alert_bits: f64,
-    series: LruCache<Key, Series>,
+    series: Bounded<Key, Series>,
     /// Which client asked a server for a name, so that the server's own asking is known as forwarding.
     forwards: Lately,
     calls: Lately,
     callers: Lately,
     /// The first few different workloads (or nameless addresses) that asked for a domain.
-    askers: LruCache<Arc<str>, Vec<u64>>,
+    askers: Bounded<Arc<str>, Vec<u64>>,
     /// How many different ones were seen to ask for anything, up to a few.
     all_askers: Vec<u64>,
     hasher: RandomState,
@@ -91,11 +90,11 @@ fn note(askers: &mut Vec<u64>, asker: u64) {
 impl DnsBeacon {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            series: bounded(thresholds.max_series),
+            series: Bounded::new(thresholds.max_series),
             forwards: Lately::new(MAX_FORWARDS),
             calls: Lately::new(MAX_CALLS),
             callers: Lately::new(MAX_CALLERS),
-            askers: bounded(thresholds.max_series),
+            askers: Bounded::new(thresholds.max_series),
             all_askers: Vec::new(),
             hasher: RandomState::new(),
             registered: Interner::default(),
@@ -136,7 +135,8 @@ impl DnsBeacon {
         let asker = self.asker(&flow.orig);
         note(&mut self.all_askers, asker);
         note(
-            self.askers.get_or_insert_mut(Arc::clone(&domain), Vec::new),
+            self.askers
+                .get_or_insert_with(Arc::clone(&domain), Vec::new),
             asker,
         );
         let key = (source_key(&flow.orig), domain);

@@ -20,7 +20,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hiding::Hiding;
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::channels::total_bits;
@@ -30,7 +29,7 @@ use super::{
 use crate::dissect::{DnsAnswer, DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    DomainName, Interner, Lately, Role, SortedMap, SourceKey, bounded, information_bits,
+    Bounded, DomainName, Interner, Lately, Role, SortedMap, SourceKey, information_bits,
     is_listed_address, push_tight, source_key,
 };
 use crate::telemetry::{Loss, LossCounts};
@@ -93,7 +92,7 @@ struct Thresholds {
 struct DnsTunnel {
     thresholds: Thresholds,
     alert_bits: f64,
-    domains: LruCache<(SourceKey, Arc<str>), Domain>,
+    domains: Bounded<(SourceKey, Arc<str>), Domain>,
     /// Which client asked a server for a name, so that the server's own asking is known as forwarding.
     forwards: Lately,
     hasher: RandomState,
@@ -167,7 +166,7 @@ impl Domain {
 impl DnsTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            domains: bounded(thresholds.max_domains),
+            domains: Bounded::new(thresholds.max_domains),
             forwards: Lately::new(MAX_FORWARDS),
             hasher: RandomState::new(),
             registered: Interner::default(),
@@ -535,7 +534,7 @@ impl Detector for DnsTunnel {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.domains.len(),
-            limit: self.domains.cap().get(),
+            limit: self.domains.limit(),
         }
     }
 

@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use destination::{Destination, Source};
 use foldhash::quality::FixedState;
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::{bare_address, by_hand, total_bits};
@@ -37,7 +36,7 @@ use crate::baseline::Maturity;
 use crate::dissect::{FtpMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    SourceKey, bounded, database_product, is_monitoring, is_outside, is_registry, push_tight,
+    Bounded, SourceKey, database_product, is_monitoring, is_outside, is_registry, push_tight,
     source_key,
 };
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Protocol, Turn};
@@ -117,17 +116,17 @@ struct Thresholds {
 struct Exfiltration {
     thresholds: Thresholds,
     alert_bits: f64,
-    destinations: LruCache<Key, Destination>,
-    sources: LruCache<SourceKey, Source>,
+    destinations: Bounded<Key, Destination>,
+    sources: Bounded<SourceKey, Source>,
     /// Those that have been sent much, since when: an answer may yet make up for it.
     waiting: BTreeMap<Key, Timestamp>,
     /// Where servers outside were asked to call back: the pod's address and port, which server, and what it stands for.
-    callbacks: LruCache<(IpAddr, u16), (IpAddr, Key)>,
+    callbacks: Bounded<(IpAddr, u16), (IpAddr, Key)>,
     /// Who stores files by hand, and where, within the cluster as far as is known.
-    hands: LruCache<(IpAddr, IpAddr), ()>,
+    hands: Bounded<(IpAddr, IpAddr), ()>,
     /// Connections whose ends, that way and the other, have yet to greet each other by TLS: that carries nothing off, and
     /// certificates would hide much that is sent little by little.
-    greetings: LruCache<FlowId, [bool; 2]>,
+    greetings: Bounded<FlowId, [bool; 2]>,
     /// The same in every run, for what waits is told in the order of its hashes.
     hasher: FixedState,
     evicted: u64,
@@ -139,12 +138,12 @@ type Key = (SourceKey, u64);
 impl Exfiltration {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            destinations: bounded(thresholds.max_destinations),
-            sources: bounded(MAX_SOURCES),
+            destinations: Bounded::new(thresholds.max_destinations),
+            sources: Bounded::new(MAX_SOURCES),
             waiting: BTreeMap::new(),
-            callbacks: bounded(MAX_CALLBACKS),
-            hands: bounded(MAX_HANDS),
-            greetings: bounded(MAX_GREETINGS),
+            callbacks: Bounded::new(MAX_CALLBACKS),
+            hands: Bounded::new(MAX_HANDS),
+            greetings: Bounded::new(MAX_GREETINGS),
             hasher: FixedState::default(),
             evicted: 0,
             thresholds,
@@ -165,7 +164,7 @@ impl Exfiltration {
         }
         let source = self
             .sources
-            .get_or_insert_mut(key.0.clone(), Source::default);
+            .get_or_insert_with(key.0.clone(), Source::default);
         let known = source.destinations;
         source.destinations += 1;
         let destination = Destination {
@@ -354,7 +353,7 @@ impl Exfiltration {
     fn asked(&mut self, flow: &FlowInfo, questions: u64, bytes: u64, time: Timestamp) {
         let half_life = self.thresholds.half_life_secs;
         let key = source_key(&flow.resp);
-        let source = self.sources.get_or_insert_mut(key, Source::default);
+        let source = self.sources.get_or_insert_with(key, Source::default);
         let fade = (-time.since(source.brought_at).as_secs_f64() / half_life).exp2();
         source.brought = source.brought * fade + bytes as f64;
         source.brought_at = time;
@@ -542,7 +541,7 @@ impl Detector for Exfiltration {
         for key in self.waiting.keys().cloned().collect::<Vec<_>>() {
             self.judge(&key, context, out);
         }
-        for (_, destination) in self.destinations.iter().rev() {
+        for (_, destination) in self.destinations.iter() {
             if destination.reported > 0.0 {
                 out.push(destination.finding(&self.thresholds));
             }
@@ -552,7 +551,7 @@ impl Detector for Exfiltration {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.destinations.len(),
-            limit: self.destinations.cap().get(),
+            limit: self.destinations.limit(),
         }
     }
 

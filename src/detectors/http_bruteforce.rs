@@ -9,13 +9,11 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
-
 use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{HttpRequest, HttpResponse, SecretMark, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, bounded, push_back_tight};
+use crate::features::{Attempt, Bounded, push_back_tight};
 use crate::flow::FlowId;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -28,10 +26,10 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HttpBruteforce {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
-            asked: bounded(MAX_OPEN),
-            sent_away: bounded(MAX_OPEN),
-            lengths: bounded(MAX_OPEN),
-            bearers: bounded(MAX_OPEN),
+            asked: Bounded::new(MAX_OPEN),
+            sent_away: Bounded::new(MAX_OPEN),
+            lengths: Bounded::new(MAX_OPEN),
+            bearers: Bounded::new(MAX_OPEN),
         }))
     },
 };
@@ -68,13 +66,13 @@ const TOOLS: &[&str] = &[
 
 struct HttpBruteforce {
     guessing: Guessing,
-    asked: LruCache<FlowId, VecDeque<Asked>>,
+    asked: Bounded<FlowId, VecDeque<Asked>>,
     /// By client, server and port: where a redirection leads tells how the login went.
-    sent_away: LruCache<(IpAddr, IpAddr, u16), Login>,
+    sent_away: Bounded<(IpAddr, IpAddr, u16), Login>,
     /// By the same, how long the last login by a form was.
-    lengths: LruCache<(IpAddr, IpAddr, u16), u64>,
+    lengths: Bounded<(IpAddr, IpAddr, u16), u64>,
     /// By the same, who was let in by a token or key: one that is refused later has run out.
-    bearers: LruCache<(IpAddr, IpAddr, u16), ()>,
+    bearers: Bounded<(IpAddr, IpAddr, u16), ()>,
 }
 
 /// A request whose answer is still to come.
@@ -159,7 +157,7 @@ impl HttpBruteforce {
             as_tool: TOOLS.iter().any(|tool| agent.contains(tool)),
             path: Arc::clone(&request.path),
         };
-        let queue = self.asked.get_or_insert_mut(flow.id, VecDeque::new);
+        let queue = self.asked.get_or_insert_with(flow.id, VecDeque::new);
         if queue.len() < MAX_ASKED {
             push_back_tight(queue, asked);
         }

@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::channels::total_bits;
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::dissect::{Echo, EchoFill, Returned, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, bounded, push_tight};
+use crate::features::{Bounded, Role, push_tight};
 use crate::flow::{Direction, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -70,7 +69,7 @@ type PairKey = (IpAddr, IpAddr);
 struct IcmpTunnel {
     thresholds: Thresholds,
     alert_bits: f64,
-    pairs: LruCache<PairKey, Pair>,
+    pairs: Bounded<PairKey, Pair>,
     evicted: u64,
     reported: BTreeSet<PairKey>,
 }
@@ -336,7 +335,7 @@ impl IcmpTunnel {
         Self {
             thresholds,
             alert_bits,
-            pairs: bounded(limit),
+            pairs: Bounded::new(limit),
             evicted: 0,
             reported: BTreeSet::new(),
         }

@@ -11,7 +11,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::newness;
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::dissect::{SshMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::bounded;
+use crate::features::Bounded;
 use crate::flow::{Direction, Exchange, FlowId, Turn};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -45,7 +44,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let max = thresholds.max_sessions;
         Ok(Box::new(LateralLogin {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            sessions: bounded(max),
+            sessions: Bounded::new(max),
             alert_bits: signature.alert_bits,
             evicted: 0,
         }))
@@ -89,7 +88,7 @@ struct LateralLogin {
     alert_bits: f64,
     sources: Watch<Logins>,
     /// Connections by SSH that may become logins.
-    sessions: LruCache<FlowId, Session>,
+    sessions: Bounded<FlowId, Session>,
     evicted: u64,
 }
 
@@ -365,7 +364,7 @@ impl Detector for LateralLogin {
         let sources = self.sources.state_size();
         StateSize {
             entries: sources.entries + self.sessions.len(),
-            limit: sources.limit + self.sessions.cap().get(),
+            limit: sources.limit + self.sessions.limit(),
         }
     }
 

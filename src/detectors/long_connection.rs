@@ -14,7 +14,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::{bare_address, newness, total_bits};
@@ -22,7 +21,7 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{bounded, goes_out, is_session_port};
+use crate::features::{Bounded, goes_out, is_session_port};
 use crate::flow::{Direction, Exchange, FlowId, FlowRecord, Protocol};
 use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::{Loss, LossCounts};
@@ -301,8 +300,8 @@ fn told(secs: f64) -> String {
 struct LongConnection {
     thresholds: Thresholds,
     alert_bits: f64,
-    open: LruCache<FlowId, Open>,
-    usual: LruCache<Kind, Usual>,
+    open: Bounded<FlowId, Open>,
+    usual: Bounded<Kind, Usual>,
     hasher: RandomState,
     evicted: u64,
     reported: BTreeSet<FlowId>,
@@ -324,8 +323,8 @@ fn is_candidate(flow: &FlowInfo) -> bool {
 impl LongConnection {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            open: bounded(thresholds.max_connections),
-            usual: bounded(MAX_KINDS),
+            open: Bounded::new(thresholds.max_connections),
+            usual: Bounded::new(MAX_KINDS),
             hasher: RandomState::new(),
             evicted: 0,
             reported: BTreeSet::new(),
@@ -365,7 +364,7 @@ impl LongConnection {
             return;
         }
         let kind = kind(&open.flow, open.app);
-        let usual = self.usual.get_or_insert_mut(kind, Usual::default);
+        let usual = self.usual.get_or_insert_with(kind, Usual::default);
         usual.lasts(who, lasts.as_secs_f64());
         let due = lasts >= least.max(open.told * 2) && open.signs >= self.thresholds.min_signs;
         // What speaks a protocol of its own is somebody else's to judge.
@@ -424,7 +423,7 @@ impl LongConnection {
             let lasted = record.end.since(flow.start).as_secs_f64();
             let usual = self
                 .usual
-                .get_or_insert_mut(kind(flow, record.app), Usual::default);
+                .get_or_insert_with(kind(flow, record.app), Usual::default);
             usual.ended(lasted);
         }
     }
@@ -454,7 +453,7 @@ impl Detector for LongConnection {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.open.len(),
-            limit: self.open.cap().get(),
+            limit: self.open.limit(),
         }
     }
 

@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::channels::total_bits;
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::dissect::{Content, StratumMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, SourceKey, bounded, source_key};
+use crate::features::{Bounded, Role, SourceKey, source_key};
 use crate::flow::{Direction, FlowId, Protocol, Turn};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -73,9 +72,9 @@ type Key = (SourceKey, Arc<str>);
 struct Miners {
     thresholds: Thresholds,
     alert_bits: f64,
-    suspects: LruCache<Key, Miner>,
+    suspects: Bounded<Key, Miner>,
     /// Flows to what may be a pool.
-    flows: LruCache<FlowId, Watched>,
+    flows: Bounded<FlowId, Watched>,
     evicted: u64,
     reported: BTreeSet<Key>,
 }
@@ -269,8 +268,8 @@ impl Miner {
 impl Miners {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            suspects: bounded(thresholds.max_miners),
-            flows: bounded(thresholds.max_flows),
+            suspects: Bounded::new(thresholds.max_miners),
+            flows: Bounded::new(thresholds.max_flows),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::bare_address;
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Contact, PeerClass, Role, SourceKey, bounded, source_key};
+use crate::features::{Bounded, Contact, PeerClass, Role, SourceKey, source_key};
 use crate::flow::Outcome;
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
@@ -55,9 +54,9 @@ pub(super) struct NovelPeer {
     id: &'static str,
     thresholds: Thresholds,
     alert_bits: f64,
-    sources: LruCache<Subject, Newcomer>,
+    sources: Bounded<Subject, Newcomer>,
     /// Which subject met somebody first, so that a workload's other pods don't tell it again.
-    met: LruCache<(WorkloadId, Contact), Subject>,
+    met: Bounded<(WorkloadId, Contact), Subject>,
     evicted: u64,
 }
 
@@ -82,8 +81,8 @@ impl NovelPeer {
     pub(super) fn new(id: &'static str, thresholds: Thresholds, alert_bits: f64) -> Self {
         let room = thresholds.max_sources;
         Self {
-            sources: bounded(room),
-            met: bounded(room),
+            sources: Bounded::new(room),
+            met: Bounded::new(room),
             evicted: 0,
             id,
             thresholds,
@@ -318,7 +317,7 @@ impl Detector for NovelPeer {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.sources.len(),
-            limit: self.sources.cap().get(),
+            limit: self.sources.limit(),
         }
     }
 

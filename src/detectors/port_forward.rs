@@ -11,7 +11,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::watch::{Watch, Watched, weigh};
@@ -22,7 +21,7 @@ use super::{
 use crate::baseline::Maturity;
 use crate::dissect::{HttpRequest, Transaction, TunnelOpened};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Component, Role, bounded};
+use crate::features::{Bounded, Component, Role};
 use crate::flow::{Direction, Exchange, FlowId, Outcome};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -48,8 +47,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let max = thresholds.max_streams;
         Ok(Box::new(PortForward {
             alert_bits: signature.alert_bits,
-            clients: bounded(max),
-            streams: bounded(max),
+            clients: Bounded::new(max),
+            streams: Bounded::new(max),
             opened: Watch::new(thresholds.max_streams, thresholds.forget_after_secs),
             inside: Inside::new(signature.alert_bits, thresholds),
             thresholds,
@@ -105,9 +104,9 @@ struct PortForward {
     thresholds: Thresholds,
     alert_bits: f64,
     /// Client and server: whether the client was there for a while before it first called.
-    clients: LruCache<(IpAddr, IpAddr), bool>,
+    clients: Bounded<(IpAddr, IpAddr), bool>,
     /// TLS connections that may be streams.
-    streams: LruCache<FlowId, Stream>,
+    streams: Bounded<FlowId, Stream>,
     /// Who opened streams in clear.
     opened: Watch<Opened>,
     /// Who came out of forwarded ports.
@@ -520,7 +519,7 @@ impl Detector for PortForward {
                 if takes_streams(flow, context) == Some(Component::ApiServer) {
                     let key = (flow.orig.ip, flow.resp.ip);
                     self.clients
-                        .get_or_insert(key, || context.is_stranger(flow, event.time));
+                        .get_or_insert_with(key, || context.is_stranger(flow, event.time));
                 }
             }
             EventKind::Transaction { flow, transaction } => match transaction {
@@ -553,19 +552,18 @@ impl Detector for PortForward {
     }
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
-        while let Some((_, stream)) = self.streams.pop_lru() {
-            out.extend(self.last_word(&stream));
-        }
+        let streams = self.streams.iter();
+        out.extend(streams.filter_map(|(_, stream)| self.last_word(stream)));
         out.extend(self.opened.all().iter().map(opened_finding));
         out.extend(self.inside.all());
     }
 
     fn state_size(&self) -> StateSize {
         let (opened, inside) = (self.opened.state_size(), self.inside.state_size());
-        let own = (self.streams.len(), self.streams.cap().get());
+        let own = (self.streams.len(), self.streams.limit());
         StateSize {
             entries: own.0 + self.clients.len() + opened.entries + inside.entries,
-            limit: own.1 + self.clients.cap().get() + opened.limit + inside.limit,
+            limit: own.1 + self.clients.limit() + opened.limit + inside.limit,
         }
     }
 

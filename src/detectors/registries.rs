@@ -6,13 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::newness::{BITS_BY_HAND, by_hand};
 use super::{Context, Evidence, Family, StateSize, Target};
 use crate::baseline::Maturity;
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::{Role, SourceKey, bounded, source_key};
+use crate::features::{Bounded, Role, SourceKey, source_key};
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
 
@@ -66,7 +64,7 @@ impl<T> Visit<T> {
 /// The visits of all sources.
 #[derive(Debug)]
 pub(super) struct Visits<T> {
-    sources: LruCache<SourceKey, Source<T>>,
+    sources: Bounded<SourceKey, Source<T>>,
     evicted: u64,
 }
 
@@ -80,7 +78,7 @@ struct Source<T> {
 impl<T: Default> Visits<T> {
     pub(super) fn new(max_sources: usize) -> Self {
         Self {
-            sources: bounded(max_sources),
+            sources: Bounded::new(max_sources),
             evicted: 0,
         }
     }
@@ -148,7 +146,6 @@ impl<T: Default> Visits<T> {
     pub(super) fn reported(&self) -> impl Iterator<Item = &Visit<T>> {
         self.sources
             .iter()
-            .rev()
             .map(|(_, source)| &source.visit)
             .filter(|visit| visit.reported > 0)
     }
@@ -156,7 +153,7 @@ impl<T: Default> Visits<T> {
     pub(super) fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.sources.len(),
-            limit: self.sources.cap().get(),
+            limit: self.sources.limit(),
         }
     }
 

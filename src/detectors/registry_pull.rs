@@ -11,7 +11,6 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::registries::{Visit, Visits, registry_inside};
@@ -21,7 +20,7 @@ use super::{
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Role, Vocabulary, bounded, is_of_pods, is_public_registry, is_registry, source_key,
+    Bounded, Role, Vocabulary, is_of_pods, is_public_registry, is_registry, source_key,
 };
 use crate::flow::{Direction, FlowId};
 use crate::identity::{IdentityKind, WorkloadId};
@@ -99,20 +98,20 @@ struct RegistryPull {
     alert_bits: f64,
     visits: Visits<Facts>,
     /// Encrypted connections to registries, by flow, with the registry's name.
-    encrypted: LruCache<FlowId, Arc<str>>,
+    encrypted: Bounded<FlowId, Arc<str>>,
     /// The same to registries inside.
-    inside: LruCache<FlowId, Arc<str>>,
+    inside: Bounded<FlowId, Arc<str>>,
     /// Registries that were new to the nodes, and told.
-    strange: LruCache<Arc<str>, ()>,
+    strange: Bounded<Arc<str>, ()>,
 }
 
 impl RegistryPull {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             visits: Visits::new(thresholds.max_sources),
-            encrypted: bounded(MAX_ENCRYPTED),
-            inside: bounded(MAX_ENCRYPTED),
-            strange: bounded(MAX_STRANGE),
+            encrypted: Bounded::new(MAX_ENCRYPTED),
+            inside: Bounded::new(MAX_ENCRYPTED),
+            strange: Bounded::new(MAX_STRANGE),
             thresholds,
             alert_bits,
         }

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::registries::{Visit, Visits, registry_inside};
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{SourceKey, bounded, is_of_pods, is_registry, source_key};
+use crate::features::{Bounded, SourceKey, is_of_pods, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
 use crate::telemetry::{Loss, LossCounts};
@@ -98,10 +97,10 @@ struct RegistryPush {
     alert_bits: f64,
     visits: Visits<Facts>,
     /// Who pushed to a repository first: its workload, or its address where that is not known.
-    owners: LruCache<Arc<str>, Owner>,
+    owners: Bounded<Arc<str>, Owner>,
     /// Who named an image and was told of.
-    implants: LruCache<Arc<str>, SourceKey>,
-    encrypted: LruCache<FlowId, Encrypted>,
+    implants: Bounded<Arc<str>, SourceKey>,
+    encrypted: Bounded<FlowId, Encrypted>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -130,9 +129,9 @@ impl RegistryPush {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
             visits: Visits::new(thresholds.max_sources),
-            owners: bounded(MAX_OWNED),
-            implants: bounded(MAX_IMPLANTS),
-            encrypted: bounded(MAX_ENCRYPTED),
+            owners: Bounded::new(MAX_OWNED),
+            implants: Bounded::new(MAX_IMPLANTS),
+            encrypted: Bounded::new(MAX_ENCRYPTED),
             thresholds,
             alert_bits,
         }

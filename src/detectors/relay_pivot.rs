@@ -15,14 +15,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
 use crate::dissect::Transaction;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Coupling, Passage, SourceKey, Utterance, bounded, push_tight, source_key};
+use crate::features::{Bounded, Coupling, Passage, SourceKey, Utterance, push_tight, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -204,8 +203,8 @@ impl Face {
 struct RelayPivot {
     thresholds: Thresholds,
     alert_bits: f64,
-    pods: LruCache<SourceKey, Pod>,
-    relays: LruCache<RelayKey, Relay>,
+    pods: Bounded<SourceKey, Pod>,
+    relays: Bounded<RelayKey, Relay>,
     /// Legs of a forgotten pod, for the next.
     spare: Legs,
     evicted: u64,
@@ -233,8 +232,8 @@ impl RelayPivot {
         Self {
             thresholds,
             alert_bits,
-            pods: bounded(thresholds.max_pods),
-            relays: bounded(thresholds.max_relays),
+            pods: Bounded::new(thresholds.max_pods),
+            relays: Bounded::new(thresholds.max_relays),
             spare: Vec::new(),
             evicted: 0,
         }
@@ -243,14 +242,11 @@ impl RelayPivot {
     /// The pod at one end of a flow, and that flow's place among its legs.
     fn pod(&mut self, flow: &Arc<FlowInfo>, pod: Direction, time: Timestamp) -> (&mut Pod, usize) {
         let key = source_key(end_of(flow, pod));
-        if self.pods.len() == self.pods.cap().get()
-            && !self.pods.contains(&key)
-            && let Some((_, forgotten)) = self.pods.pop_lru()
-        {
+        let (known, forgotten) = self.pods.entry_or_insert_with(key, Pod::default);
+        if let Some((_, forgotten)) = forgotten {
             self.evicted += 1;
             self.spare = forgotten.legs;
         }
-        let known = self.pods.get_or_insert_mut(key, Pod::default);
         let at = known.leg(flow, pod, time, &mut self.spare);
         (known, at)
     }
@@ -463,7 +459,7 @@ impl Detector for RelayPivot {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.pods.len() + self.relays.len(),
-            limit: self.pods.cap().get() + self.relays.cap().get(),
+            limit: self.pods.limit() + self.relays.limit(),
         }
     }
 

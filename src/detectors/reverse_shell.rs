@@ -12,14 +12,13 @@ mod judge;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::newness::total_bits;
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{Carried, Content, Opening, ShellMarks, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::bounded;
+use crate::features::Bounded;
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -144,7 +143,7 @@ struct Session {
 
 struct ReverseShell {
     alert_bits: f64,
-    sessions: LruCache<FlowId, Session>,
+    sessions: Bounded<FlowId, Session>,
     evicted: u64,
 }
 
@@ -153,7 +152,7 @@ impl ReverseShell {
         let max = thresholds.max_flows;
         Self {
             alert_bits,
-            sessions: bounded(max),
+            sessions: Bounded::new(max),
             evicted: 0,
         }
     }
@@ -332,7 +331,7 @@ impl Detector for ReverseShell {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.sessions.len(),
-            limit: self.sessions.cap().get(),
+            limit: self.sessions.limit(),
         }
     }
 

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::watch::{Watch, Watched, weigh};
@@ -19,7 +18,7 @@ use super::{
 use crate::address::is_private;
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{ClusterName, SequentialTest, bounded, reverse_address};
+use crate::features::{Bounded, ClusterName, SequentialTest, reverse_address};
 use crate::identity::{AddressClass, Allocation, IdentityKind, Journal};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -32,7 +31,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(ServiceEnumeration {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            resolvers: bounded(MAX_RESOLVERS),
+            resolvers: Bounded::new(MAX_RESOLVERS),
             test: SequentialTest::new(thresholds.theta0, thresholds.theta1),
             alert_bits: signature.alert_bits,
         }))
@@ -85,7 +84,7 @@ struct Thresholds {
 struct ServiceEnumeration {
     sources: Watch<Asked>,
     /// Who was asked, by whom first, and whether by others as well.
-    resolvers: LruCache<IpAddr, (IpAddr, bool)>,
+    resolvers: Bounded<IpAddr, (IpAddr, bool)>,
     test: SequentialTest,
     alert_bits: f64,
 }

@@ -10,13 +10,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::{Context, Detector, Evidence, Family, Finding, Findings, StateSize};
 use crate::baseline::{Profile, Schedule};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
-use crate::features::{LogHistogram, Rate, RateWindows, SourceKey, bounded, source_key};
+use crate::features::{Bounded, LogHistogram, Rate, RateWindows, SourceKey, source_key};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -70,10 +69,10 @@ pub(super) struct Spikes {
     all: RateWindows,
     minute: i64,
     /// Who held an address when it last called.
-    pods: LruCache<IpAddr, Endpoint>,
+    pods: Bounded<IpAddr, Endpoint>,
     /// The latest visits off a plan.
-    visits: LruCache<IpAddr, Visit>,
-    runs: LruCache<(SourceKey, Rate), Run>,
+    visits: Bounded<IpAddr, Visit>,
+    runs: Bounded<(SourceKey, Rate), Run>,
     evicted: u64,
 }
 
@@ -136,9 +135,9 @@ impl Spikes {
         let room = thresholds.max_sources;
         Self {
             watched,
-            runs: bounded(room),
-            pods: bounded(room),
-            visits: bounded(room),
+            runs: Bounded::new(room),
+            pods: Bounded::new(room),
+            visits: Bounded::new(room),
             known: RateWindows::default(),
             all: RateWindows::default(),
             minute: i64::MIN,
@@ -363,7 +362,7 @@ impl Detector for Spikes {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.runs.len(),
-            limit: self.runs.cap().get(),
+            limit: self.runs.limit(),
         }
     }
 

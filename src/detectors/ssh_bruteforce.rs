@@ -7,13 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
 use crate::dissect::{SecretMark, SshMessage, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, bounded};
+use crate::features::{Attempt, Bounded};
 use crate::flow::{Direction, FlowId, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -28,7 +26,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshBruteforce {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
-            open: bounded(MAX_OPEN),
+            open: Bounded::new(MAX_OPEN),
         }))
     },
 };
@@ -286,7 +284,7 @@ impl Dialogue {
 
 struct SshBruteforce {
     guessing: Guessing,
-    open: LruCache<FlowId, Dialogue>,
+    open: Bounded<FlowId, Dialogue>,
 }
 
 impl SshBruteforce {
@@ -299,7 +297,7 @@ impl SshBruteforce {
             SshMessage::Encrypted => {
                 let dialogue = self
                     .open
-                    .get_or_insert_mut(flow.id, || Dialogue::new(time, Client::default()));
+                    .get_or_insert_with(flow.id, || Dialogue::new(time, Client::default()));
                 dialogue.encrypted = true;
             }
             SshMessage::Server(_) => {}

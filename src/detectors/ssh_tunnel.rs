@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forwards::Forwards;
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::channels::{Channel, Channels, Verdict, channel_key};
@@ -22,7 +21,7 @@ use super::newness::{bare_address, newness};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, Follows, StateSize};
 use crate::dissect::{SshMessage, TlsRecords, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{begins_ssh, bounded, goes_out, grid_bits};
+use crate::features::{Bounded, begins_ssh, goes_out, grid_bits};
 use crate::flow::{Direction, Exchange, FlowId, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -40,7 +39,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshTunnel {
             channels: Channels::new(SPEC.id, signature.alert_bits, thresholds.max_channels),
-            open: bounded(MAX_OPEN),
+            open: Bounded::new(MAX_OPEN),
         }))
     },
 };
@@ -85,7 +84,7 @@ struct Thresholds {
 struct SshTunnel {
     channels: Channels<Seen>,
     /// Connections whose keys were agreed on.
-    open: LruCache<FlowId, Forwards>,
+    open: Bounded<FlowId, Forwards>,
 }
 
 /// What was seen on a line.

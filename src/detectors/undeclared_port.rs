@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::watch::{Watch, Watched};
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::baseline::Maturity;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Role, bounded};
+use crate::features::{Bounded, Role};
 use crate::flow::Protocol;
 use crate::identity::{IdentityKind, WorkloadId};
 use crate::telemetry::LossCounts;
@@ -31,7 +30,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(UndeclaredPort {
             servers: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            told: bounded(MAX_TOLD),
+            told: Bounded::new(MAX_TOLD),
             settled: Duration::from_secs(thresholds.settled_secs),
         }))
     },
@@ -56,7 +55,7 @@ struct Thresholds {
 struct UndeclaredPort {
     servers: Watch<Served>,
     /// Undeclared ports of workloads that were used before: what a replica does is no news.
-    told: LruCache<(WorkloadId, u16), ()>,
+    told: Bounded<(WorkloadId, u16), ()>,
     /// Who was seen for so long without a use of the port didn't serve there.
     settled: Duration,
 }

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
 use serde::Deserialize;
 
 use super::suspects::target;
@@ -18,7 +17,7 @@ use super::watch::at_least;
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{NetworkId, is_group};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{bounded, is_outside};
+use crate::features::{Bounded, is_outside};
 use crate::flow::Outcome;
 use crate::identity::{IdentityKind, Overlooked, Source};
 use crate::telemetry::{Loss, LossCounts};
@@ -34,7 +33,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         let room = thresholds.max_sources;
         Ok(Box::new(UnknownContainer {
-            strangers: bounded(room),
+            strangers: Bounded::new(room),
             waiting: BTreeSet::new(),
             due: Timestamp::MIN,
             thresholds,
@@ -65,7 +64,7 @@ struct Thresholds {
 
 struct UnknownContainer {
     thresholds: Thresholds,
-    strangers: LruCache<Key, Stranger>,
+    strangers: Bounded<Key, Stranger>,
     /// Those not told yet.
     waiting: BTreeSet<Key>,
     due: Timestamp,
@@ -260,7 +259,7 @@ impl Detector for UnknownContainer {
         }
         self.due = now.after(LOOK_EVERY);
         self.judge(now, context, out);
-        for (_, stranger) in &mut self.strangers {
+        for stranger in self.strangers.values_mut() {
             if let Some((_, size)) = &mut stranger.told
                 && stranger.peers.len() as u64 >= size.saturating_mul(2)
             {
@@ -278,7 +277,7 @@ impl Detector for UnknownContainer {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.strangers.len(),
-            limit: self.strangers.cap().get(),
+            limit: self.strangers.limit(),
         }
     }
 

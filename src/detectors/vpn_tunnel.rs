@@ -14,7 +14,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
 use serde::Deserialize;
 use tunnel::{Kind, Tunnel};
 
@@ -24,7 +23,7 @@ use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{ByteMix, Opening, TlsRecords, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    DomainName, Sized, SourceKey, bounded, carries_tcp, randomness_bits, source_key,
+    Bounded, DomainName, Sized, SourceKey, carries_tcp, randomness_bits, source_key,
 };
 use crate::flow::{Direction, FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
@@ -80,16 +79,16 @@ type Key = (SourceKey, Kind);
 struct VpnTunnel {
     thresholds: Thresholds,
     alert_bits: f64,
-    tunnels: LruCache<Key, Tunnel>,
+    tunnels: Bounded<Key, Tunnel>,
     /// Flows of tunnels, and whether each was answered.
-    flows: LruCache<FlowId, (Key, bool)>,
-    openings: LruCache<FlowId, Opening>,
+    flows: Bounded<FlowId, (Key, bool)>,
+    openings: Bounded<FlowId, Opening>,
     /// Flows whose originator's first bytes look sealed.
-    sealed: LruCache<FlowId, ()>,
+    sealed: Bounded<FlowId, ()>,
     /// Sizes of the first records of TLS connections, until they are told apart.
-    records: LruCache<FlowId, Vec<Sized>>,
+    records: Bounded<FlowId, Vec<Sized>>,
     /// Clients whose DNS answers are seen: what they call by a name they must have looked up.
-    resolving: LruCache<IpAddr, ()>,
+    resolving: Bounded<IpAddr, ()>,
     evicted: u64,
     reported: BTreeSet<Key>,
 }
@@ -148,12 +147,12 @@ fn tor_label(name: &str) -> Option<&str> {
 impl VpnTunnel {
     fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
         Self {
-            tunnels: bounded(thresholds.max_tunnels),
-            flows: bounded(thresholds.max_tunnels),
-            openings: bounded(MAX_OPENINGS),
-            sealed: bounded(MAX_OPENINGS),
-            records: bounded(MAX_SEALED_RECORDS),
-            resolving: bounded(MAX_CLIENTS),
+            tunnels: Bounded::new(thresholds.max_tunnels),
+            flows: Bounded::new(thresholds.max_tunnels),
+            openings: Bounded::new(MAX_OPENINGS),
+            sealed: Bounded::new(MAX_OPENINGS),
+            records: Bounded::new(MAX_SEALED_RECORDS),
+            resolving: Bounded::new(MAX_CLIENTS),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::{Evidence, Family, StateSize};
 use crate::event::Endpoint;
-use crate::features::{SourceKey, bounded, source_key};
+use crate::features::{Bounded, SourceKey, source_key};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -23,7 +21,7 @@ pub(super) fn at_least(count: u64, most: usize) -> String {
 /// What a detector keeps of each source.
 #[derive(Debug)]
 pub(super) struct Watch<T> {
-    sources: LruCache<SourceKey, Watched<T>>,
+    sources: Bounded<SourceKey, Watched<T>>,
     forget_after: Duration,
     evicted: u64,
 }
@@ -57,7 +55,7 @@ impl<T> Watched<T> {
 impl<T: Default> Watch<T> {
     pub(super) fn new(max_sources: usize, forget_after_secs: u64) -> Self {
         Self {
-            sources: bounded(max_sources),
+            sources: Bounded::new(max_sources),
             forget_after: Duration::from_secs(forget_after_secs),
             evicted: 0,
         }
@@ -67,10 +65,10 @@ impl<T: Default> Watch<T> {
     pub(super) fn sign(&mut self, actor: &Endpoint, time: Timestamp) -> &mut Watched<T> {
         let key = source_key(actor);
         if !self.sources.contains(&key) {
-            let evicted = self.sources.len() >= self.sources.cap().get();
+            let evicted = self.sources.len() >= self.sources.limit();
             self.evicted += u64::from(evicted);
         }
-        let source = self.sources.get_or_insert_mut(key, || Watched {
+        let source = self.sources.get_or_insert_with(key, || Watched {
             actor: actor.clone(),
             first: time,
             last: time,
@@ -90,9 +88,9 @@ impl<T: Default> Watch<T> {
     pub(super) fn stale(&mut self, now: Timestamp) -> Vec<Watched<T>> {
         let before = now.before(self.forget_after);
         let mut gone = Vec::new();
-        while let Some((_, source)) = self.sources.peek_lru()
+        while let Some((_, source)) = self.sources.peek_oldest()
             && source.last < before
-            && let Some((_, source)) = self.sources.pop_lru()
+            && let Some((_, source)) = self.sources.pop_oldest()
         {
             gone.extend((source.told > 0).then_some(source));
         }
@@ -102,7 +100,7 @@ impl<T: Default> Watch<T> {
     /// Those that were told, for their last word at the end of the input.
     pub(super) fn all(&mut self) -> Vec<Watched<T>> {
         let mut all = Vec::new();
-        while let Some((_, source)) = self.sources.pop_lru() {
+        while let Some((_, source)) = self.sources.pop_oldest() {
             all.extend((source.told > 0).then_some(source));
         }
         all
@@ -111,7 +109,7 @@ impl<T: Default> Watch<T> {
     pub(super) fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.sources.len(),
-            limit: self.sources.cap().get(),
+            limit: self.sources.limit(),
         }
     }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::bounded;
+use super::by_use;
 use super::{SourceKey, source_key};
 use crate::dissect::SecretMark;
 use crate::event::FlowInfo;
@@ -93,7 +93,7 @@ impl Attempts {
     pub fn new(max_sources: usize, honest_retries: u64) -> Self {
         let room = max_sources;
         Self {
-            sources: bounded(room),
+            sources: by_use(room),
             victims: Victims::new(room),
             honest_retries,
             evicted: 0,

@@ -11,10 +11,8 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lru::LruCache;
-
+use super::Bounded;
 use super::SequentialTest;
-use super::bounded;
 use super::small::{SortedMap, push_tight};
 use super::throng::Throng;
 use crate::event::{Endpoint, FlowInfo};
@@ -303,8 +301,8 @@ impl<K> Source<K> {
 /// may be made up have room of their own, for there is no end of them.
 #[derive(Debug)]
 pub struct ContactLines<K> {
-    sources: LruCache<SourceKey, Source<K>>,
-    strangers: LruCache<SourceKey, Source<K>>,
+    sources: Bounded<SourceKey, Source<K>>,
+    strangers: Bounded<SourceKey, Source<K>>,
     throng: Option<Throng>,
     /// Contacts remembered one by one.
     contacts: usize,
@@ -318,8 +316,8 @@ impl<K: Ord + Copy> ContactLines<K> {
     /// says for a scan.
     pub fn new(max_sources: usize, theta1: f64, unused_bits: f64) -> Self {
         Self {
-            sources: bounded(max_sources),
-            strangers: bounded(max_sources),
+            sources: Bounded::new(max_sources),
+            strangers: Bounded::new(max_sources),
             throng: None,
             contacts: 0,
             theta1,
@@ -340,7 +338,7 @@ impl<K: Ord + Copy> ContactLines<K> {
 
     /// Most sources ever remembered.
     pub fn limit(&self) -> usize {
-        self.sources.cap().get() + self.strangers.cap().get()
+        self.sources.limit() + self.strangers.limit()
     }
 
     /// Strangers that came together, if they may be coming yet.
@@ -416,8 +414,8 @@ impl<K: Ord + Copy> ContactLines<K> {
     fn grow(&mut self, more: usize) {
         self.contacts += more;
         while self.contacts > MAX_CONTACTS && self.len() > 1 {
-            let stranger = self.strangers.pop_lru();
-            let Some((_, oldest)) = stranger.or_else(|| self.sources.pop_lru()) else {
+            let stranger = self.strangers.pop_oldest();
+            let Some((_, oldest)) = stranger.or_else(|| self.sources.pop_oldest()) else {
                 return;
             };
             self.contacts -= oldest.size();
@@ -498,7 +496,6 @@ impl<K: Ord + Copy> ContactLines<K> {
             .flat_map(move |table| {
                 table
                     .iter()
-                    .rev()
                     .take_while(move |(_, source)| silent(source))
                     .map(|(key, _)| key)
             })

@@ -5,9 +5,7 @@
 //! or not. Look-ups of names don't count. What it asks of other services inside, that keep no data, is counted apart: a job
 //! that copies a database has no use for them.
 
-use lru::LruCache;
-
-use super::bounded;
+use super::Bounded;
 use super::{SourceKey, database_product, source_key};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Direction;
@@ -19,7 +17,7 @@ const MAX_PODS: usize = 16 * 1024;
 /// Turns spoken, per pod.
 #[derive(Debug)]
 pub struct Habits {
-    spoken: LruCache<SourceKey, Turns>,
+    spoken: Bounded<SourceKey, Turns>,
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -32,7 +30,7 @@ struct Turns {
 impl Default for Habits {
     fn default() -> Self {
         Self {
-            spoken: bounded(MAX_PODS),
+            spoken: Bounded::new(MAX_PODS),
         }
     }
 }
@@ -52,7 +50,7 @@ impl Habits {
         if matches!(kind, IdentityKind::Pod | IdentityKind::Unknown) {
             let turns = self
                 .spoken
-                .get_or_insert_mut(source_key(speaker), Turns::default);
+                .get_or_insert_with(source_key(speaker), Turns::default);
             turns.all += 1;
             turns.asked += u64::from(turn.direction == Direction::Orig && is_service(flow));
         }

@@ -4,6 +4,7 @@
 mod acquaintances;
 mod attempts;
 mod bounded;
+mod by_use;
 mod contacts;
 mod control_plane;
 mod coupling;
@@ -35,7 +36,8 @@ pub use acquaintances::Acquaintances;
 pub use attempts::{
     Account, Attempt, Attempts, Breakin, Crowd, Guesser, GuesserKey, Server, Taken,
 };
-pub use bounded::bounded;
+pub use bounded::Bounded;
+pub use by_use::by_use;
 pub use contacts::{
     ContactLines, FirstContact, Line, Member, Source, SourceKey, source_key, success,
 };

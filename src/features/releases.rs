@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use lru::LruCache;
-
-use super::bounded;
+use super::Bounded;
 use crate::event::{Endpoint, Event, EventKind};
 use crate::identity::WorkloadId;
 use crate::time::Timestamp;
@@ -17,13 +15,13 @@ const MAX_RELEASES: usize = 8;
 /// The releases seen of each workload, each with its first sight.
 #[derive(Debug)]
 pub struct Releases {
-    seen: LruCache<WorkloadId, Vec<(Arc<str>, Timestamp)>>,
+    seen: Bounded<WorkloadId, Vec<(Arc<str>, Timestamp)>>,
 }
 
 impl Default for Releases {
     fn default() -> Self {
         Self {
-            seen: bounded(MAX_WORKLOADS),
+            seen: Bounded::new(MAX_WORKLOADS),
         }
     }
 }

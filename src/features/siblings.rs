@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::bounded;
+use super::by_use;
 use super::{Contact, PeerNamer};
 use crate::event::{Endpoint, Event, EventKind};
 use crate::flow::Outcome;
@@ -80,7 +80,7 @@ pub struct Replicas {
 impl Default for Replicas {
     fn default() -> Self {
         Self {
-            workloads: bounded(MAX_CONTACTS),
+            workloads: by_use(MAX_CONTACTS),
             entries: 0,
         }
     }

@@ -6,15 +6,13 @@
 
 use std::sync::Arc;
 
-use lru::LruCache;
-
 use super::super::watch::{Watch, Watched, weigh};
 use super::super::{Evidence, Family, Finding, Findings, StateSize, Target};
 use super::{MOST_LISTED, SPEC, Thresholds, target};
 use crate::address::NetworkId;
 use crate::dissect::HttpRequest;
 use crate::event::FlowInfo;
-use crate::features::bounded;
+use crate::features::Bounded;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -26,7 +24,7 @@ const BITS_FORWARDED: f64 = 12.0;
 pub(super) struct Inside {
     alert_bits: f64,
     /// Ports of the loopback that somebody serves.
-    served: LruCache<(NetworkId, u16), ()>,
+    served: Bounded<(NetworkId, u16), ()>,
     clients: Watch<Forwarded>,
     evicted: u64,
 }
@@ -57,7 +55,7 @@ impl Inside {
     pub(super) fn new(alert_bits: f64, thresholds: Thresholds) -> Self {
         Self {
             alert_bits,
-            served: bounded(thresholds.max_streams),
+            served: Bounded::new(thresholds.max_streams),
             clients: Watch::new(thresholds.max_streams, thresholds.forget_after_secs),
             evicted: 0,
         }
@@ -123,7 +121,7 @@ impl Inside {
         let clients = self.clients.state_size();
         StateSize {
             entries: self.served.len() + clients.entries,
-            limit: self.served.cap().get() + clients.limit,
+            limit: self.served.limit() + clients.limit,
         }
     }
 

@@ -8,7 +8,7 @@ use lru::LruCache;
 use super::guesser::Guesser;
 use super::{Attempt, GuesserKey, Server};
 use crate::event::{Endpoint, FlowInfo};
-use crate::features::bounded;
+use crate::features::by_use;
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
 
@@ -67,7 +67,7 @@ pub(super) struct Victims {
 impl Victims {
     pub(super) fn new(room: usize) -> Self {
         Self {
-            servers: bounded(room),
+            servers: by_use(room),
         }
     }
 
