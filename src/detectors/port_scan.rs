@@ -3,7 +3,7 @@
 //! Each (source, host) pair carries a sequential test over first contacts, so a scan is found after the same number of
 //! failures however slow it is. One more test per source runs over all of them, for scans that jump from host to host.
 //! Contacts that the baseline knows don't count, and where it knows how often the workload's contacts fail anyway, the test
-//! uses that. Ports that are all databases' are `db-sweep`'s business.
+//! uses that. Ports that are nearly all databases' are `db-sweep`'s business.
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +52,9 @@ const BITS_PER_PORT: f64 = 1.0;
 const BITS_PER_UNUSED: f64 = 1.0;
 /// Where breadth stops adding: nobody needs more to be sure.
 const MAX_BREADTH_BITS: f64 = 32.0;
+/// Ports that aren't databases' from which a scan of one host is no database's alone: who looks for what there is tries a few
+/// of either kind.
+const MIXED_PORTS: u64 = 3;
 /// A scan of several hosts that tries no host often enough is called after this many contacts in vain, with at least so many
 /// hosts. A client whose servers are all down tries its handful.
 const BLOCK_CONTACTS: u64 = 10;
@@ -313,7 +316,7 @@ fn is_scan(along: Along, line: &Line, threshold: f64, min_ports: u64) -> bool {
     match along {
         Along::Host(_) => {
             let others = |&(_, port): &(IpAddr, u16)| database_product(port).is_none();
-            line.members().filter(others).count() as u64 >= min_ports
+            line.members().filter(others).count() as u64 >= min_ports.min(MIXED_PORTS)
         }
         Along::Everything => {
             let hosts: BTreeSet<IpAddr> = guesses().map(|(ip, _)| ip).collect();

@@ -30,6 +30,29 @@ fn a_scan_is_found_however_slow() {
 }
 
 #[test]
+fn a_few_ports_of_either_kind_are_a_scan_and_databases_alone_are_not() {
+    let tried = |ports: &[u16]| {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for (n, port) in ports.iter().enumerate() {
+            bench.tcp(n as f64 * 9.0, (&web, &api), *port, Outcome::Refused, 0);
+        }
+        bench.finish(120.0);
+        bench.alerts()
+    };
+    assert!(
+        tried(&[22, 80, 443, 3306, 5432, 6379, 9200]),
+        "as nmap is told"
+    );
+    assert!(tried(&[22, 8080, 9100, 2379, 10250]), "each kind of door");
+    assert!(
+        !tried(&[3306, 5432, 6379, 9200, 11211, 27017, 80]),
+        "db-sweep tells that"
+    );
+    assert!(!tried(&[80, 8080, 5432, 6379]), "a stack that is down");
+}
+
+#[test]
 fn open_ports_do_not_hide_the_scan_that_found_them() {
     let mut bench = Bench::new("port-scan");
     let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
