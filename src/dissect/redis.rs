@@ -48,8 +48,20 @@ const INLINE: [&[u8]; 8] = [
     b"replicaof ",
     b"keys ",
 ];
+/// A login typed by hand or by a few lines of a script; mail begins so, too, if its greeting was missed. The answer decides.
+const INLINE_LOGIN: &[u8] = b"auth ";
 /// Answers that only Redis begins with.
-const ANSWERS: [&[u8]; 4] = [b"-NOAUTH ", b"-WRONGPASS ", b"+PONG\r\n", b"-DENIED Redis"];
+const ANSWERS: [&[u8]; 7] = [
+    b"-NOAUTH ",
+    b"-WRONGPASS ",
+    b"+PONG\r\n",
+    b"-DENIED Redis",
+    // Before Redis 6.
+    b"-ERR invalid password",
+    b"-ERR Client sent AUTH",
+    // Where no password is set.
+    b"-ERR AUTH <password>",
+];
 
 fn probe(segment: &Segment<'_>) -> Probe {
     let data = segment.data;
@@ -57,6 +69,9 @@ fn probe(segment: &Segment<'_>) -> Probe {
         Direction::Orig if data.first() == Some(&b'*') => probe_array(data),
         Direction::Orig => {
             let lower: Vec<u8> = data.iter().take(16).map(u8::to_ascii_lowercase).collect();
+            if lower.starts_with(INLINE_LOGIN) || INLINE_LOGIN.starts_with(&lower) {
+                return Probe::Unsure;
+            }
             probe_prefixes(&lower, &INLINE)
         }
         Direction::Resp => probe_prefixes(data, &ANSWERS),

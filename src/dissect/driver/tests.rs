@@ -640,3 +640,24 @@ fn a_banner_hides_no_shell() {
             .any(|&(from, _, marks)| from == Orig && marks & output != 0)
     );
 }
+
+#[test]
+fn a_login_typed_at_redis_is_one_as_soon_as_it_is_answered() {
+    for answer in [
+        &b"-WRONGPASS invalid username-password pair\r\n"[..],
+        b"-ERR invalid password\r\n",
+    ] {
+        let (said, app, ..) = whole(&turns(&[(Orig, b"AUTH letmein\r\n"), (Resp, answer)]));
+        assert_eq!(app, Some("redis"));
+        let refused = |one: &Transaction| {
+            matches!(one, Transaction::Database(message)
+                if matches!(message.event, crate::dissect::DatabaseEvent::LoginResult { success: false, .. }))
+        };
+        assert!(said.iter().any(refused), "{said:?}");
+    }
+    let (_, app, ..) = whole(&turns(&[
+        (Orig, b"AUTH PLAIN AGEAYg==\r\n"),
+        (Resp, b"235 2.7.0 Authentication successful\r\n"),
+    ]));
+    assert_ne!(app, Some("redis"), "mail, its greeting missed");
+}
