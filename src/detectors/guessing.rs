@@ -4,8 +4,9 @@
 //! in series, so a refusal counts for less than the log2(0.8/0.02) = 5.3 bits that it were worth alone. Breadth
 //! (several users, several servers), attempts that follow a refusal at once, and attempts made as tools make them add
 //! theirs. A source that retries one account as a program waits is not reported at all, unless it comes as tools come, or
-//! was there for long before it ever called that server: a program with a wrong secret tries it from its start. Nor is it
-//! left alone if its workload's baseline, when a day old, knows no such server, and it is no new release.
+//! was there for long before it ever called that server, or tried that account where another one of its works: a program
+//! with a wrong secret tries it from its start. Nor is it left alone if its workload's baseline, when a day old, knows no
+//! such server, and it is no new release.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -220,13 +221,26 @@ impl Guessing {
     }
 }
 
-/// How long a source had been watched when it first called the server that refused it, if that was so long that whatever it
-/// does at this pace would have been seen before.
-fn began_late(source: &Guesser, context: &Context<'_>) -> Option<Duration> {
+/// How long a source had been watched when it first called the server that refused it, or first tried the account that it
+/// was refused, if that was so long that whatever it does at this pace would have been seen before; and which of the two.
+fn began_late(source: &Guesser, context: &Context<'_>) -> Option<(Duration, &'static str)> {
     let flow = source.samples.first()?;
+    let late = |watched: &Duration| *watched >= SETTLED.max(source.pause() * 3);
     let callee = Callee::of(flow, context.peers);
-    let watched = context.debuts.watched_before(flow.orig.ip, &callee)?;
-    (watched >= SETTLED.max(source.pause() * 3) && !context.is_learned(flow)).then_some(watched)
+    let watched = context.debuts.watched_before(flow.orig.ip, &callee);
+    if let Some(watched) = watched.filter(late)
+        && !context.is_learned(flow)
+    {
+        return Some((watched, "first called there"));
+    }
+    // A program has one account at a server. That another one is tried where the first works is no secret gone stale.
+    let seen = context.debuts.seen(flow.orig.ip)?;
+    let watched = Some(source.first.since(seen)).filter(late)?;
+    let other = source.works_as_another().then_some(watched)?;
+    Some((
+        other,
+        "is let in there as somebody else, and first tried this account",
+    ))
 }
 
 /// Whether a workload known for a day and more never had business with the server that refuses it, and no new release of
@@ -390,7 +404,7 @@ fn evidence(
     }
     // Whoever keeps no steady pace needs no excuse, nor has one taken away.
     if source.is_paced()
-        && let Some(watched) = began_late(source, context)
+        && let Some((watched, what)) = began_late(source, context)
     {
         let secs = watched.as_secs();
         evidence.push(Evidence {
@@ -400,7 +414,7 @@ fn evidence(
             expected: "programs with a wrong secret try it from their start".into(),
             bits: BEGAN_LATE_BITS,
             signature_grade: false,
-            text: format!("first called there {secs} s after it was first seen"),
+            text: format!("{what} {secs} s after it was first seen"),
         });
     }
     // Where the workload never had business, it is no stale secret.

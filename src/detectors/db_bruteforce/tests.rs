@@ -368,6 +368,35 @@ fn an_exact_pace_excuses_only_who_kept_it_from_the_start() {
 }
 
 #[test]
+fn an_exact_pace_excuses_no_second_account() {
+    // The account that works, the one refused, and when it began.
+    for (works, refused, began, alerts) in [
+        ("app", "reports", 100.0, true),
+        // From the start: somebody configured it so.
+        ("app", "reports", 1.0, false),
+        // Changed while the application went on.
+        ("app", "app", 100.0, false),
+    ] {
+        let mut bench = Bench::new("db-bruteforce");
+        for n in 0..60_u32 {
+            let at = f64::from(n) * 7.0;
+            for (user, code) in [(works, None), (refused, Some(DENIED))] {
+                let changed = works == refused && at >= began;
+                let denied = code.is_some();
+                if denied && at < began || !denied && changed {
+                    continue;
+                }
+                let at = at + f64::from(u8::from(denied));
+                let flow = bench.begin(at, (&web(), &db()), crate::flow::Protocol::Tcp, 5432);
+                start(&mut bench, at, &flow, user, "shop");
+                decide(&mut bench, at + 0.02, &flow, code);
+            }
+        }
+        assert_eq!(bench.alerts(), alerts, "{refused}: {:?}", bench.findings);
+    }
+}
+
+#[test]
 fn an_exact_pace_excuses_no_workload_that_never_had_business_there() {
     for (business, alerts) in [(6379, true), (5432, false)] {
         let mut bench = Bench::new("db-bruteforce");

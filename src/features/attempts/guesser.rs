@@ -228,6 +228,14 @@ impl Guesser {
         self.users.len() <= 1 && same && self.pauses.are_paced()
     }
 
+    /// Whether a server that refused it as somebody let it in as somebody else before that.
+    pub fn works_as_another(&self) -> bool {
+        self.accounts.iter().any(|((server, user), account)| {
+            let known = user.is_some() && !self.users.contains_key(user);
+            known && account.worked && self.servers.contains(server)
+        })
+    }
+
     /// How long it usually waits before the next attempt.
     pub fn pause(&self) -> Duration {
         Duration::try_from_secs_f64(self.pauses.median().unwrap_or(0.0)).unwrap_or_default()
