@@ -1,4 +1,5 @@
-//! `db-bruteforce`: passwords of databases are guessed, fast or slow, at one server or many, by one source or a crowd.
+//! `db-bruteforce`: passwords of databases are guessed, fast or slow, at one server or many, by one source or a crowd; and
+//! those of FTP, mail and directories (LDAP), whose logins read the same.
 //!
 //! Where a login can be read, the server's own answer counts (`features/attempts.rs` tells guessing from honest mishaps).
 //! Where it goes on encrypted, how the conversation ends does: see [`Veiled`].
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 use super::guessing::{Guessing, Thresholds};
 use super::{Context, Detector, DetectorSpec, Findings, Follows, StateSize};
-use crate::dissect::{DatabaseEvent, DatabaseMessage, SecretMark, Transaction};
+use crate::dissect::{
+    DatabaseEvent, DatabaseMessage, Login as OtherLogin, SecretMark, Transaction,
+};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, Bounded, refuses_credentials};
+use crate::features::{Attempt, SourceKey, Bounded, refuses_credentials, source_key};
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -19,6 +22,7 @@ use crate::time::Timestamp;
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-bruteforce",
     sees: EventKinds::DATABASE
+        .and(EventKinds::LOGIN)
         .and(EventKinds::TURN)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
@@ -28,6 +32,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             guessing,
             logins: Bounded::new(MAX_OPEN),
             veiled: Bounded::new(MAX_OPEN),
+            doors: Bounded::new(MAX_OPEN),
         }))
     },
 };
@@ -59,6 +64,22 @@ struct DbBruteforce {
     guessing: Guessing,
     logins: Bounded<FlowId, Login>,
     veiled: Bounded<FlowId, Veiled>,
+    doors: Bounded<(SourceKey, &'static str), Door>,
+}
+
+/// How often a source was let in, and refused. People log in to mail and directories through others' programs, and mistype;
+/// but mostly they are let in.
+#[derive(Clone, Copy, Default)]
+struct Door {
+    let_in: u64,
+    refused: u64,
+}
+
+impl Door {
+    /// Whether people go in by it, as far as is known.
+    const fn is_used(self) -> bool {
+        self.let_in > 0 && self.let_in.saturating_mul(4) >= self.refused
+    }
 }
 
 /// A login whose answer is still to come.
@@ -181,6 +202,49 @@ impl DbBruteforce {
         }
     }
 
+    /// A login that was answered, to what is no database.
+    fn other(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        login: &OtherLogin,
+        time: Timestamp,
+        context: &Context<'_>,
+        out: &mut Findings,
+    ) {
+        let code = login.code.as_ref();
+        if !login.success && !refuses_credentials(login.protocol, code.map(AsRef::as_ref)) {
+            return;
+        }
+        let key = (source_key(&flow.orig), login.protocol);
+        let door = self.doors.get_or_insert_with(key, Door::default);
+        let times = if login.success {
+            &mut door.let_in
+        } else {
+            &mut door.refused
+        };
+        *times = times.saturating_add(1);
+        if door.is_used() && !login.success {
+            context.remark(SPEC.id, flow, || {
+                "is mostly let in there, as many do who log others in".into()
+            });
+            return;
+        }
+        let attempt = Attempt {
+            flow,
+            service: login.protocol,
+            user: login.user.as_ref(),
+            secret: None,
+            size: None,
+            code,
+            // It isn't told when it began; it mostly takes next to no time.
+            began: time,
+            decided: time,
+            success: login.success,
+            as_tool: false,
+        };
+        self.guessing.take(&attempt, context, out);
+    }
+
     fn ended(
         &mut self,
         flow: &Arc<FlowInfo>,
@@ -235,6 +299,10 @@ impl Detector for DbBruteforce {
                 flow,
                 transaction: Transaction::Database(message),
             } => self.message(flow, message, event.time, context, out),
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Login(login),
+            } => self.other(flow, login, event.time, context, out),
             EventKind::Turn { flow, turn } => {
                 if let Some(veiled) = self.veiled.peek_mut(&flow.id) {
                     veiled.take(turn);

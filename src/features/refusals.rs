@@ -1,4 +1,4 @@
-//! Which of a database's errors say that whoever logs in isn't who he says, by product.
+//! Which of a server's errors say that whoever logs in isn't who he says, by product.
 //!
 //! Others (too many connections, starting up, no such database) are no guess gone wrong: most are told after the password
 //! was found right, or before it was looked at.
@@ -23,6 +23,10 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("elasticsearch", &["401", "403"]),
     // Authentication error, in binary and as the text protocol has it.
     ("memcached", &["32", "0x20", "CLIENT_ERROR"]),
+    // Not logged in; authentication credentials invalid; invalidCredentials. Others are told before anybody looked.
+    ("ftp", &["530"]),
+    ("smtp", &["535"]),
+    ("ldap", &["49"]),
 ];
 
 /// Whether a refused login was refused for its user or password. A refusal without a code is taken for one.
@@ -48,5 +52,6 @@ mod tests {
         assert!(!refuses_credentials("postgresql", Some("53300")));
         assert!(!refuses_credentials("postgresql", Some("3D000")));
         assert!(!refuses_credentials("mysql", Some("1049")));
+        assert!(!refuses_credentials("ftp", Some("421")));
     }
 }

@@ -424,6 +424,58 @@ fn an_exact_pace_excuses_no_workload_that_never_had_business_there() {
     }
 }
 
+#[test]
+fn guesses_at_what_is_no_database_are_told_as_well() {
+    let logs_in = |at: f64, bench: &mut Bench, protocol, code: Option<&str>| {
+        let flow = bench.begin(at, (&web(), &db()), crate::flow::Protocol::Tcp, 21);
+        let login = OtherLogin {
+            protocol,
+            user: Some("backup".into()),
+            success: code.is_none(),
+            code: code.map(Into::into),
+        };
+        bench.says(at, &flow, Transaction::Login(login));
+    };
+    for (protocol, code, alerts) in [
+        ("ftp", "530", true),
+        ("smtp", "535", true),
+        ("imap", "NO", true),
+        ("ldap", "49", true),
+        // The server is full, or wants no logins.
+        ("ftp", "421", false),
+        ("ldap", "53", false),
+    ] {
+        let mut bench = Bench::new("db-bruteforce");
+        let mut rng = Rng::new(3);
+        let mut at = 0.0;
+        for _ in 0..14 {
+            at += 1.0 + rng.below(4000) as f64 / 1e3;
+            logs_in(at, &mut bench, protocol, Some(code));
+        }
+        bench.finish(1e4);
+        assert_eq!(bench.alerts(), alerts, "{protocol} {code}");
+    }
+    // People read their mail by a page that logs them in.
+    let mut bench = Bench::new("db-bruteforce");
+    let mut rng = Rng::new(5);
+    for n in 0..400 {
+        let refused = rng.below(4) == 0;
+        let at = f64::from(n) * 2.0 + rng.below(1000) as f64 / 1e3;
+        logs_in(at, &mut bench, "imap", refused.then_some("NO"));
+    }
+    bench.finish(1e4);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+    // Mistyped, and then right, day by day.
+    let mut bench = Bench::new("db-bruteforce");
+    for day in 0..30 {
+        let at = f64::from(day) * 86_400.0;
+        logs_in(at, &mut bench, "ftp", Some("530"));
+        logs_in(at + 4.0, &mut bench, "ftp", None);
+    }
+    bench.finish(1e7);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
 /// An encrypted conversation on a flow: who speaks how much.
 fn veiled(bench: &mut Bench, at: f64, ends: (&Endpoint, &Endpoint), bytes: &[u64]) {
     let flow = bench.open(at, ends, crate::flow::Protocol::Tcp, 5432);
