@@ -263,11 +263,12 @@ fn may_serve(flow: &FlowInfo) -> bool {
     )
 }
 
-/// What was said through a proxy that knows nothing of what it carries. Other carriers are tunnels, and told as such.
-fn through_socks(transaction: &Transaction) -> Option<&Transaction> {
+/// What was said through a proxy that knows nothing of what it carries, or in a WebSocket. Other carriers are tunnels, and
+/// told as such.
+fn carried(transaction: &Transaction) -> Option<&Transaction> {
     match transaction {
         Transaction::Carried(Carried {
-            carrier: "socks",
+            carrier: "socks" | "websocket",
             content: Content::Message(message),
         }) => Some(message),
         _ => None,
@@ -311,7 +312,7 @@ impl Detector for ReverseShell {
             EventKind::Transaction { flow, transaction }
                 if matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) && may_serve(flow) =>
             {
-                match through_socks(transaction) {
+                match carried(transaction) {
                     // Of what a proxy carries the text is all there is: whose turn it was is not told.
                     Some(carried) => {
                         self.transaction(flow, carried, event.time);

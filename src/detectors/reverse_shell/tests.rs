@@ -203,8 +203,8 @@ fn a_proxy_hides_no_shell() {
         ("socks", ShellMarks::OUTPUT | prompt, true),
         // Commands alone are what text protocols have, too.
         ("socks", 0, false),
-        // WebSockets and the like are told of as tunnels.
-        ("websocket", ShellMarks::OUTPUT | prompt, false),
+        // An upgrade to something else is told of as a tunnel.
+        ("upgrade", ShellMarks::OUTPUT | prompt, false),
     ] {
         let mut talk = Talk::new(watched(&web()), (&web(), &outside()), 1080, Some("socks"));
         talk.carried(carrier, Orig, answer);
@@ -212,6 +212,19 @@ fn a_proxy_hides_no_shell() {
         talk.types(Resp, 4);
         let bench = talk.over();
         assert_eq!(bench.alerts(), alerts, "{carrier}: {}", bench.bits());
+    }
+}
+
+#[test]
+fn a_few_commands_in_a_websocket_are_found_by_their_text() {
+    // Whoever opened it, and types on the page of a console, is served a shell by design.
+    for (asks, answers, alerts) in [(Resp, Orig, true), (Orig, Resp, false)] {
+        let mut talk = Talk::new(watched(&web()), (&web(), &outside()), 8080, Some("http"));
+        talk.carried("websocket", asks, ShellMarks::COMMAND);
+        talk.carried("websocket", answers, ShellMarks::OUTPUT);
+        talk.types(asks, 2);
+        let bench = talk.over();
+        assert_eq!(bench.alerts(), alerts, "{asks:?}: {}", bench.bits());
     }
 }
 
