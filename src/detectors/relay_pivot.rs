@@ -10,6 +10,7 @@
 
 mod judge;
 mod legs;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::channels::total_bits;
-use super::{Context, Detector, DetectorSpec, Finding, Findings, StateSize, Target};
-use crate::dissect::Transaction;
+use super::{Context, Detector, DetectorSpec, Evidence, Finding, Findings, StateSize, Target};
+use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, Coupling, Passage, SourceKey, Utterance, push_tight, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
@@ -28,6 +29,7 @@ use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
 use legs::{Leg, Legs, Pod, Side};
+use proxy::Proxies;
 
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
@@ -36,6 +38,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::EXCHANGE)
         .and(EventKinds::RECOGNISED)
         .and(EventKinds::TUNNEL)
+        .and(EventKinds::HTTP)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
@@ -174,6 +177,8 @@ struct Face {
     app: Option<&'static str>,
     /// How often the peer asked.
     asked: u64,
+    /// By HTTP the pod asked for its own address there.
+    for_itself: bool,
 }
 
 impl Face {
@@ -191,12 +196,14 @@ impl Face {
             pod: leg.passages.pod(),
             app: leg.app,
             asked: 0,
+            for_itself: leg.for_itself,
         }
     }
 
     fn see(&mut self, leg: &Leg) {
         self.flow = Arc::clone(&leg.flow);
         self.app = leg.app.or(self.app);
+        self.for_itself |= leg.for_itself;
     }
 }
 
@@ -205,6 +212,7 @@ struct RelayPivot {
     alert_bits: f64,
     pods: Bounded<SourceKey, Pod>,
     relays: Bounded<RelayKey, Relay>,
+    proxies: Proxies,
     /// Legs of a forgotten pod, for the next.
     spare: Legs,
     evicted: u64,
@@ -234,6 +242,7 @@ impl RelayPivot {
             alert_bits,
             pods: Bounded::new(thresholds.max_pods),
             relays: Bounded::new(thresholds.max_relays),
+            proxies: Proxies::new(),
             spare: Vec::new(),
             evicted: 0,
         }
@@ -385,6 +394,20 @@ impl Detector for RelayPivot {
         if flow.protocol != Protocol::Tcp {
             return;
         }
+        if let EventKind::Transaction { flow, transaction } = &event.kind {
+            match transaction {
+                Transaction::HttpRequest(request) => {
+                    self.request(flow, event.time, request, out);
+                    return;
+                }
+                Transaction::TunnelOpened(tunnel) if tunnel.carrier == "socks" => {
+                    if let Some(target) = &tunnel.target {
+                        out.extend(self.proxies.agreed(flow, event.time, target));
+                    }
+                }
+                _ => {}
+            }
+        }
         for direction in [Direction::Orig, Direction::Resp] {
             let end = end_of(flow, direction);
             if !is_candidate(end) {
@@ -400,13 +423,10 @@ impl Detector for RelayPivot {
                     spells
                 }
                 EventKind::Exchange { exchange, app, .. } => {
-                    let Some(passage) = Passage::exchange(exchange, direction) else {
-                        continue;
-                    };
                     let (pod, at) = self.pod(flow, direction, exchange.end);
                     let leg = &mut pod.legs[at];
                     leg.app = leg.app.or(*app);
-                    pod.exchanges(at, &passage)
+                    pod.exchanged(at, exchange)
                 }
                 EventKind::FlowEnded { record, .. } => {
                     let Some(pod) = self.pods.peek_mut(&source_key(end)) else {
@@ -458,8 +478,8 @@ impl Detector for RelayPivot {
 
     fn state_size(&self) -> StateSize {
         StateSize {
-            entries: self.pods.len() + self.relays.len(),
-            limit: self.pods.limit() + self.relays.limit(),
+            entries: self.pods.len() + self.relays.len() + self.proxies.len(),
+            limit: self.pods.limit() + self.relays.limit() + self.proxies.limit(),
         }
     }
 
@@ -471,6 +491,22 @@ impl Detector for RelayPivot {
 }
 
 impl RelayPivot {
+    /// A request of the web's says whom it is meant for.
+    fn request(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        time: Timestamp,
+        request: &HttpRequest,
+        out: &mut Findings,
+    ) {
+        out.extend(self.proxies.request(flow, time, request));
+        let address = request.host.as_ref().and_then(|host| host.parse().ok());
+        if address == Some(flow.orig.ip) && is_candidate(&flow.orig) {
+            let (pod, at) = self.pod(flow, Direction::Orig, time);
+            pod.legs[at].for_itself = true;
+        }
+    }
+
     /// It shows what a connection speaks, or what it was turned into; mostly before anything is compared.
     fn name(&mut self, flow: &Arc<FlowInfo>, pod: Direction, time: Timestamp, app: &'static str) {
         let (pod, at) = self.pod(flow, pod, time);

@@ -143,6 +143,8 @@ pub struct HttpRequest {
     pub path: Arc<str>,
     /// Length of the whole request target in bytes, query included.
     pub target_len: u32,
+    /// Whether the target names scheme and host itself, as only proxies are asked (RFC 9112 3.2.2).
+    pub for_proxy: bool,
     /// User-Agent, at most 256 bytes.
     pub user_agent: Option<Arc<str>>,
     /// Declared body length.

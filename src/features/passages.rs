@@ -89,6 +89,21 @@ impl Passage {
         })
     }
 
+    /// The same the other way round: what the peer answered is taken for a question, and what the pod said next for the answer
+    /// to it. So speaks who calls his master and greets him first, before he is asked; `None` if it isn't the pod that began
+    /// both.
+    pub fn turned(first: &Exchange, then: &Exchange, pod: Direction) -> Option<Self> {
+        (first.asker == pod && then.asker == pod).then_some(())?;
+        Some(Self {
+            span: Span::Exchange,
+            asked: true,
+            start: first.answer?,
+            answer: then.start,
+            bytes: [first.answered, then.asked],
+            packets: [1, 1],
+        })
+    }
+
     /// Whether an exchange could be the cause or the effect of another, on a different connection of the pod: it was
     /// asked, asked somebody else, was answered and answered, each within [`Passage::DELAY`].
     fn meets(&self, other: &Self) -> bool {
@@ -340,6 +355,11 @@ impl Passages {
             let whose = if exchange.asked { by_peer } else { by_pod };
             *whose = whose.saturating_add(1);
         }
+        self.keep_turned(exchange);
+    }
+
+    /// Remembers one that says nothing of who asks.
+    pub fn keep_turned(&mut self, exchange: Passage) {
         if self.exchanges.len() >= RECENT {
             self.exchanges.pop_front();
         }

@@ -239,6 +239,11 @@ fn weigh(front: &Face, back: &Face) -> (f64, String) {
         );
     }
     if is_web(front.app) && is_web(back.app) && !target_by_port {
+        if back.for_itself {
+            let text =
+                "the web, but it asks others for its own address: the words are its client's";
+            return (0.0, text.into());
+        }
         return (BITS_WEB, "the web is what proxies relay".into());
     }
     if matches!(front.app, Some("http" | "http2")) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::event::FlowInfo;
 use crate::features::{Glance, Passage, Passages, Utterance, Utterances, push_tight};
-use crate::flow::{Direction, FlowId, Turn};
+use crate::flow::{Direction, Exchange, FlowId, Turn};
+use crate::identity::IdentityKind;
 use crate::time::Timestamp;
 
 /// Connections of one pod that are looked at, the last to speak.
@@ -37,6 +38,10 @@ pub(super) struct Leg {
     pub(super) side: Side,
     pub(super) passages: Passages,
     utterances: Utterances,
+    /// The last exchange with somebody outside whom the pod called.
+    last: Option<Exchange>,
+    /// By HTTP the pod asked for its own address there: those are another's words.
+    pub(super) for_itself: bool,
 }
 
 impl Leg {
@@ -47,6 +52,8 @@ impl Leg {
         self.side = side;
         self.passages.restart(pod);
         self.utterances.clear();
+        self.last = None;
+        self.for_itself = false;
     }
 }
 
@@ -131,6 +138,8 @@ impl Pod {
                     side,
                     passages: Passages::new(pod),
                     utterances: Utterances::default(),
+                    last: None,
+                    for_itself: false,
                 })
             };
             push_tight(&mut self.cards, Card::of(&leg, time));
@@ -180,7 +189,34 @@ impl Pod {
         met
     }
 
-    pub(super) fn exchanges(&mut self, at: usize, exchange: &Passage) -> Met<Passage> {
+    /// What meets an exchange of a leg, as it was and, where the pod called somebody outside, as if he had asked.
+    pub(super) fn exchanged(&mut self, at: usize, exchange: &Exchange) -> Met<Passage> {
+        let mut met = Vec::new();
+        let leg = &mut self.legs[at];
+        let pod = leg.passages.pod();
+        let outside = leg.flow.resp.who.identity.kind == IdentityKind::External;
+        if pod == Direction::Orig && outside {
+            let first = leg.last.replace(*exchange);
+            if let Some(turned) = first.and_then(|first| Passage::turned(&first, exchange, pod)) {
+                met = self.meeting(at, &turned);
+                self.legs[at].passages.keep_turned(turned);
+                self.note(at, &turned);
+            }
+        }
+        if let Some(passage) = Passage::exchange(exchange, pod) {
+            met.extend(self.meeting(at, &passage));
+            self.legs[at].passages.keep(passage);
+            self.note(at, &passage);
+        }
+        met
+    }
+
+    fn note(&mut self, at: usize, exchange: &Passage) {
+        let begun = &mut self.cards[at].exchanged[usize::from(exchange.asked)];
+        *begun = exchange.start.max(*begun);
+    }
+
+    fn meeting(&self, at: usize, exchange: &Passage) -> Met<Passage> {
         let mut met = Vec::new();
         let since = exchange.start.before(Passage::DELAY);
         let side = self.cards[at].side;
@@ -192,9 +228,6 @@ impl Pod {
                 met.extend(meeting.map(|piece| ([at, other], [*exchange, *piece])));
             }
         }
-        self.legs[at].passages.keep(*exchange);
-        let begun = &mut self.cards[at].exchanged[usize::from(exchange.asked)];
-        *begun = exchange.start.max(*begun);
         met
     }
 

@@ -239,6 +239,63 @@ fn a_line_to_the_outside_that_asks_a_database_is_found() {
     assert!(bench.alerts(), "{:?}", bench.findings);
 }
 
+/// A call to somebody outside that begins with a greeting: what he then says is what the pod's peer inside is asked.
+fn greeted(answers: impl Fn(u64) -> u64, asks: impl Fn(u64) -> u64) -> Bench {
+    let (_, relay, target) = ends();
+    let master = end("203.0.113.9", IdentityKind::External, None);
+    let mut bench = settled(&relay);
+    let mut front = Call::new(&mut bench, 120.0, (&relay, &master), 7835, None);
+    let mut back = Call::new(&mut bench, 120.1, (&relay, &target), 6379, Some("redis"));
+    let mut said = 52;
+    for (at, (asked, answered)) in (0..).zip(SIZES) {
+        let now = 120.2 + f64::from(at) * 1.7;
+        back.exchange(&mut bench, now, 0.004, (asks(asked), answered));
+        // What it says next is the answer, at once.
+        front.exchange(&mut bench, now - 1.6, 1.599, (said, asked));
+        said = answers(answered);
+    }
+    bench.ends(140.0, &back.flow);
+    bench.ends(140.001, &front.flow);
+    bench.finish(180.0);
+    bench
+}
+
+#[test]
+fn a_line_to_the_outside_that_begins_with_a_greeting_is_found() {
+    let bench = greeted(|answered| answered, |asked| asked);
+    assert!(bench.alerts(), "{:?}", bench.findings);
+    assert!(bench.findings[0].summary.contains("203.0.113.9:7835 asks"));
+}
+
+#[test]
+fn a_worker_that_is_given_jobs_from_outside_is_not_reported() {
+    let bench = greeted(|_| 31, |asked| asked * 3 % 211 + 40);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+    // What it hands on whole comes back as no more than a word.
+    let bench = greeted(|answered| answered % 7 + 31, |asked| asked);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
+fn the_web_passed_on_word_for_word_is_found_by_whom_it_asks_for() {
+    let (_, relay, target) = ends();
+    let client = end("203.0.113.9", IdentityKind::External, None);
+    for (host, alerts) in [("10.244.1.7", true), ("shop.example", false)] {
+        let mut bench = settled(&relay);
+        let mut front = Call::new(&mut bench, 120.0, (&client, &relay), 8888, Some("http"));
+        let mut back = Call::new(&mut bench, 120.001, (&relay, &target), 80, Some("http"));
+        let request = HttpRequest {
+            host: Some(host.into()),
+            ..HttpRequest::default()
+        };
+        let request = Transaction::HttpRequest(request.into());
+        bench.says(120.002, &back.flow, request);
+        pass(&mut bench, 120.0, &mut front, &mut back, |sizes| sizes);
+        bench.finish(180.0);
+        assert_eq!(bench.alerts(), alerts, "{host}: {:?}", bench.findings);
+    }
+}
+
 #[test]
 fn designed_relays_are_not_reported() {
     let (_, relay, _) = ends();

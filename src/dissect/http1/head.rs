@@ -144,6 +144,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
             .and_then(port),
         path: text(target.path, MAX_TEXT),
         target_len: u32::try_from(target.len).unwrap_or(u32::MAX),
+        for_proxy: target.authority.is_some() && asks != Asks::Connect,
         user_agent: fields.user_agent.map(|agent| text(agent, MAX_TEXT)),
         content_length: fields.length.declared(),
         upgrade: fields

@@ -83,6 +83,7 @@ fn request_fields() {
         host_port: Some(8080),
         path: "/v2/items".into(),
         target_len: 22,
+        for_proxy: false,
         user_agent: Some("curl/8.5.0".into()),
         content_length: Some(7),
         upgrade: Some("websocket".into()),
@@ -168,6 +169,8 @@ fn targets_and_hosts() {
             (Some(host), path),
             "{line}"
         );
+        let absolute = line.starts_with("GET http://");
+        assert_eq!(got.for_proxy, absolute, "{line}");
     }
     assert_eq!(request("GET / HTTP/1.0\r\n\r\n").host, None);
     let long = request(&format!(
