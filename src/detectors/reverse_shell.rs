@@ -9,6 +9,7 @@
 
 mod judge;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +125,15 @@ impl Asker {
     }
 }
 
+/// Which server a TLS client asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum AsksFor {
+    Name,
+    Nobody,
+    /// An address in the place of a name, which RFC 6066 3 forbids: netcats do it.
+    Address,
+}
+
 struct Session {
     flow: Arc<FlowInfo>,
     last: Timestamp,
@@ -132,8 +142,7 @@ struct Session {
     unanswered: [Option<Timestamp>; 2],
     marks: [ShellMarks; 2],
     app: Option<&'static str>,
-    /// A TLS client named no server.
-    nameless: bool,
+    asks_for: AsksFor,
     /// HTTP was left for a WebSocket, or for whatever else was agreed on.
     upgraded: Option<&'static str>,
     /// Requests of HTTP since the called end first asked: it doesn't, between those.
@@ -166,7 +175,7 @@ impl ReverseShell {
                 unanswered: Default::default(),
                 marks: Default::default(),
                 app: None,
-                nameless: false,
+                asks_for: AsksFor::Name,
                 upgraded: None,
                 requests: 0,
                 reported: None,
@@ -188,9 +197,15 @@ impl ReverseShell {
                     session.marks[*direction as usize] = *shell;
                 }
             }
-            Transaction::TlsClient(hello) if hello.sni.is_none() => {
+            Transaction::TlsClient(hello) => {
+                let asked = hello.sni.as_deref();
+                let asks_for = match asked.map(str::parse::<IpAddr>) {
+                    None => AsksFor::Nobody,
+                    Some(Ok(_)) => AsksFor::Address,
+                    Some(Err(_)) => return,
+                };
                 if let Some(session) = self.session(flow, time) {
-                    session.nameless = true;
+                    session.asks_for = asks_for;
                 }
             }
             Transaction::TunnelOpened(opened) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Asker, HTTP, SPEAKS, SPEC, Session, TELNET};
+use super::{Asker, AsksFor, HTTP, SPEAKS, SPEC, Session, TELNET};
 use crate::detectors::newness::{bare_address, newness, total_bits};
 use crate::detectors::{Context, Evidence, Family, Finding, Target};
 use crate::dissect::ShellMarks;
@@ -27,6 +27,8 @@ const BITS_PAUSES: f64 = 3.0;
 const BITS_KEYSTROKES: f64 = 5.0;
 const BITS_NOBODYS_PROTOCOL: f64 = 4.0;
 const BITS_NAMELESS_TLS: f64 = 4.0;
+/// One client in sixty-four: libraries leave addresses out.
+const BITS_ADDRESS_IN_TLS: f64 = 6.0;
 /// What the marks of a shell in readable text are worth.
 const BITS_SHELL_SPEAKS: f64 = 12.0;
 const BITS_PROMPT: f64 = 5.0;
@@ -219,10 +221,15 @@ impl Session {
                 BITS_NOBODYS_PROTOCOL,
                 "it begins as HTTP and goes on as something else",
             ),
-            Some("tls") if self.nameless => (
+            Some("tls") if self.asks_for == AsksFor::Nobody => (
                 "tls.no_server_name",
                 BITS_NAMELESS_TLS,
                 "the TLS client names no server",
+            ),
+            Some("tls") if self.asks_for == AsksFor::Address => (
+                "tls.no_server_name",
+                BITS_ADDRESS_IN_TLS,
+                "the TLS client gives an address for the server's name, as libraries don't",
             ),
             _ => return None,
         };

@@ -245,6 +245,25 @@ fn a_bind_shell_in_another_pod_is_found_by_its_text_or_by_the_hands() {
 }
 
 #[test]
+fn a_bind_shell_inside_tls_is_found_by_how_it_is_asked_for() {
+    let (client, server) = (pod("10.244.1.8", "client"), pod("10.244.1.9", "old"));
+    for (sni, alerts) in [("10.244.1.9", true), ("old.legacy.svc", false)] {
+        let mut talk = Talk::new(watched(&client), (&client, &server), 8443, Some("tls"));
+        let hello = TlsClientHello {
+            sni: Some(sni.into()),
+            ..TlsClientHello::default()
+        };
+        talk.tells(Transaction::TlsClient(hello));
+        // As a script sends them.
+        for answer in [61, 140, 1900, 88] {
+            talk.says(Orig, 4.0, (31, answer));
+        }
+        let bench = talk.over();
+        assert_eq!(bench.alerts(), alerts, "{sni}: {}", bench.bits());
+    }
+}
+
+#[test]
 fn keys_typed_one_by_one_count() {
     let (client, server) = (pod("10.244.1.8", "client"), pod("10.244.1.9", "old"));
     let mut talk = Talk::new(watched(&client), (&client, &server), 31337, Some("tls"));
