@@ -263,7 +263,7 @@ mod tests {
             for_proxy,
             ..HttpRequest::default()
         };
-        Transaction::HttpRequest(request.into())
+        Transaction::HttpRequest(request)
     }
 
     /// Somebody outside asks a pod for a page of `host`; the pod asks on for `path`.

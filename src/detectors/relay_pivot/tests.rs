@@ -288,7 +288,7 @@ fn the_web_passed_on_word_for_word_is_found_by_whom_it_asks_for() {
             host: Some(host.into()),
             ..HttpRequest::default()
         };
-        let request = Transaction::HttpRequest(request.into());
+        let request = Transaction::HttpRequest(request);
         bench.says(120.002, &back.flow, request);
         pass(&mut bench, 120.0, &mut front, &mut back, |sizes| sizes);
         bench.finish(180.0);
