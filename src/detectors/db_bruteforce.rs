@@ -13,7 +13,7 @@ use crate::dissect::{
     DatabaseEvent, DatabaseMessage, Login as OtherLogin, SecretMark, Transaction,
 };
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Attempt, SourceKey, Bounded, refuses_credentials, source_key};
+use crate::features::{Attempt, Bounded, SourceKey, refuses_credentials, source_key};
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Turn};
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;

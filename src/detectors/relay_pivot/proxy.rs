@@ -9,8 +9,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::{Endpoint, Evidence, Finding, FlowInfo, SourceKey, Target, bounded, source_key};
 use crate::address::is_private;
 use crate::detectors::Family;
@@ -34,7 +32,7 @@ const INSIDE: [&str; 4] = [".local", ".internal", ".svc", ".localhost"];
 /// Pods that let somebody in.
 pub(super) struct Proxies {
     /// By the pod and the port that it serves on.
-    seen: LruCache<(SourceKey, u16), LetIn>,
+    seen: Bounded<(SourceKey, u16), LetIn>,
     waiting: VecDeque<Waiting>,
 }
 
@@ -67,7 +65,7 @@ fn is_inside(host: &str) -> bool {
 impl Proxies {
     pub(super) fn new() -> Self {
         Self {
-            seen: bounded(MAX_PROXIES),
+            seen: Bounded::new(MAX_PROXIES),
             waiting: VecDeque::new(),
         }
     }
@@ -125,7 +123,7 @@ impl Proxies {
         carrier: &'static str,
     ) -> Option<Finding> {
         let key = (source_key(&flow.resp), flow.resp_port);
-        let seen = self.seen.get_or_insert_mut(key, || LetIn {
+        let seen = self.seen.get_or_insert_with(key, || LetIn {
             first: flow.start,
             last: time,
             carrier,
@@ -155,7 +153,7 @@ impl Proxies {
     }
 
     pub(super) fn limit(&self) -> usize {
-        self.seen.cap().get()
+        self.seen.limit()
     }
 }
 
