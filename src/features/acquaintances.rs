@@ -161,6 +161,14 @@ impl Acquaintances {
         met
     }
 
+    /// Whether either of two addresses had an answer of the other at a TCP port.
+    pub fn converse(&self, one: IpAddr, other: IpAddr, port: u16) -> bool {
+        let number = Protocol::Tcp.number();
+        [(one, other), (other, one)]
+            .iter()
+            .any(|&(orig, resp)| self.said.get(&(orig, resp, port, number)).is_some())
+    }
+
     /// Whether there is somebody at an address: it has answered others, or held a conversation.
     pub fn is_there(&self, ip: IpAddr) -> bool {
         self.spoken.get(&ip).is_some() || self.serving.get(&ip).is_some()

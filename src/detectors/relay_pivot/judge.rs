@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Face, Finding, Relay, Side, Target};
+use super::{Context, Face, Finding, Relay, SPEC, Side, Target};
 use crate::detectors::{Evidence, Family};
 use crate::features::{
     Callee, Likeness, Role, Strength, database_product, is_outside, is_session_port,
@@ -65,6 +65,12 @@ pub(super) fn finding(relay: &Relay, least_bits: f64, context: &Context<'_>) -> 
         return None;
     }
     let (front, back) = relay.faces();
+    if are_members(relay, front, back, context) {
+        context.remark(SPEC.id, &front.flow, || {
+            "members of one cluster tell each other the same".into()
+        });
+        return None;
+    }
     let evidence = vec![
         coupling(&strength),
         protocol(front, back),
@@ -113,6 +119,21 @@ pub(super) fn finding(relay: &Relay, least_bits: f64, context: &Context<'_>) -> 
             if pairs == 1 { "" } else { "s" }
         ),
     })
+}
+
+/// Whether a pod and the two that it called are members of one cluster: it called the same port of both, and they are
+/// replicas of its own workload, or speak with each other there. Members tell all others the same and hear the same from
+/// them. A relay leads where the asker doesn't reach himself.
+fn are_members(relay: &Relay, front: &Face, back: &Face, context: &Context<'_>) -> bool {
+    let (Side::Called(one, port), Side::Called(other, same)) = (front.side, back.side) else {
+        return false;
+    };
+    let workload = &relay.actor.who.identity.workload;
+    let replicas = workload.is_some()
+        && [front, back]
+            .iter()
+            .all(|face| face.peer().who.identity.workload == *workload);
+    port == same && (replicas || context.acquaintances.converse(one, other, port))
 }
 
 fn subject(front: &Face) -> String {

@@ -297,6 +297,33 @@ fn the_web_passed_on_word_for_word_is_found_by_whom_it_asks_for() {
 }
 
 #[test]
+fn members_of_a_cluster_who_tell_each_other_the_same_are_no_relay() {
+    // As Galera and Redis do: whoever joins calls all the others, is told the same by each, and tells the same to each.
+    let join = |workloads: [&str; 3], port, back_port, speak: bool| {
+        let [first, second, third] = workloads;
+        let (one, relay) = (pod("10.244.1.4", first), pod("10.244.1.7", second));
+        let other = pod("10.244.1.3", third);
+        let mut bench = settled(&relay);
+        if speak {
+            bench.tcp(119.0, (&one, &other), port, Outcome::Answered, 900);
+        }
+        let mut front = Call::new(&mut bench, 120.0, (&relay, &one), port, None).asked_back();
+        let mut back = Call::new(&mut bench, 120.1, (&relay, &other), back_port, None);
+        pass(&mut bench, 121.0, &mut front, &mut back, |sizes| sizes);
+        bench.finish(200.0);
+        bench.alerts()
+    };
+    let replicas = ["galera", "galera", "galera"];
+    assert!(!join(replicas, 4567, 4567, false));
+    assert!(!join(["a", "b", "c"], 4567, 4567, true));
+    // Who asks doesn't reach what he asks for, or only by another port.
+    assert!(join(["a", "b", "c"], 4567, 4567, false));
+    assert!(join(["a", "b", "c"], 4567, 6379, true));
+    assert!(join(replicas, 4567, 6379, false));
+    assert!(join(["galera", "galera", "c"], 4567, 4567, false));
+}
+
+#[test]
 fn designed_relays_are_not_reported() {
     let (_, relay, _) = ends();
     let (web, tls, grpc) = (Some("http"), Some("tls"), Some("http2"));
