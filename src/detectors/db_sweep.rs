@@ -5,6 +5,9 @@
 //! given up. A client that really uses a database says more. Nodes are left out for their health checks; a source that
 //! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -77,6 +80,9 @@ const ROUNDS: u32 = 3;
 const ROUND_TAKES: Duration = Duration::from_millis(1500);
 /// and as large a share of the endpoints sees them.
 const RETURNS: f64 = 0.75;
+/// A load balancer looks after the servers that it passes sessions on to: as many times, with pauses like these that are
+/// much alike, and in the same words.
+const CHECK_PAUSES: RangeInclusive<Duration> = Duration::from_millis(900)..=Duration::from_secs(90);
 /// In rounds nothing is said, or a word: a line's end, `PING`, `ruok`.
 const A_WORD: u64 = 8;
 /// Endpoints remembered with their last visits.
@@ -87,9 +93,18 @@ fn may_be_a_node(source: &Endpoint) -> bool {
     source.who.identity.kind != IdentityKind::Pod
 }
 
-/// Visits to an endpoint in which next to nothing was said.
+/// Whether a flow's originator answers others where databases of the responder's product do, as who stands in front of them
+/// must.
+fn is_in_front(flow: &FlowInfo, context: &Context<'_>) -> bool {
+    let product = database_product(flow.resp_port);
+    let same = |port| database_product(port) == product;
+    product.is_some() && context.acquaintances.serves_at(flow.orig.ip, same)
+}
+
+/// Visits to an endpoint in which as little was said.
 #[derive(Clone, Copy, Debug)]
 struct Visits {
+    said: u64,
     last: Timestamp,
     pause: Duration,
     steady: u32,
@@ -98,8 +113,9 @@ struct Visits {
 }
 
 impl Visits {
-    const fn first(time: Timestamp) -> Self {
+    const fn first(time: Timestamp, said: u64) -> Self {
         Self {
+            said,
             last: time,
             pause: Duration::ZERO,
             steady: 1,
@@ -107,14 +123,14 @@ impl Visits {
         }
     }
 
-    fn again(&mut self, time: Timestamp) {
+    fn again(&mut self, time: Timestamp, pauses: &RangeInclusive<Duration>) {
         if time == self.last {
             return;
         }
         let pause = time.since(self.last);
         // On a busy node a pause may be twice another one.
         let alike = self.pause.is_zero() || pause <= self.pause * 3 && self.pause <= pause * 3;
-        self.steady = if STEADY_PAUSES.contains(&pause) && alike {
+        self.steady = if pauses.contains(&pause) && alike {
             self.steady.saturating_add(1)
         } else {
             1
@@ -129,6 +145,8 @@ struct DbSweep {
     alert_bits: f64,
     suspects: Suspects<Aim>,
     visits: Bounded<(SourceKey, Member), Visits>,
+    /// Those with or without words, as load balancers make them.
+    checks: Bounded<(SourceKey, Member), Visits>,
 }
 
 impl DbSweep {
@@ -141,6 +159,7 @@ impl DbSweep {
                 thresholds.forget_after_secs,
             ),
             visits: Bounded::new(MAX_VISITS),
+            checks: Bounded::new(MAX_VISITS),
             thresholds,
         }
     }
@@ -149,10 +168,24 @@ impl DbSweep {
     fn is_steady(&mut self, flow: &FlowInfo) -> bool {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
         if let Some(visits) = self.visits.get_mut(&key) {
-            visits.again(flow.start);
+            visits.again(flow.start, &STEADY_PAUSES);
             return visits.steady >= STEADY_VISITS;
         }
-        self.visits.put(key, Visits::first(flow.start));
+        self.visits.put(key, Visits::first(flow.start, 0));
+        false
+    }
+
+    /// Notes a visit in which little was said; whether it is one of many in the same words, by somebody who serves others with
+    /// what is kept there.
+    fn is_check(&mut self, flow: &FlowInfo, said: u64, context: &Context<'_>) -> bool {
+        let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
+        if let Some(visits) = self.checks.get_mut(&key)
+            && visits.said == said
+        {
+            visits.again(flow.start, &CHECK_PAUSES);
+            return visits.steady >= STEADY_VISITS && is_in_front(flow, context);
+        }
+        self.checks.put(key, Visits::first(flow.start, said));
         false
     }
 
@@ -165,15 +198,18 @@ impl DbSweep {
             && line.bits + breadth_bits(line) + novelty_bits(actor, context) >= threshold
         {
             let settle = Duration::from_secs(self.thresholds.settle_secs);
-            let patient = line.first.after(PATIENCE).before(settle);
-            let may_return = returns(&self.visits, &key, line).is_some();
-            let since = if may_return || line.failed == 0 && may_be_a_node(actor) {
-                time.max(patient)
-            } else {
-                time
-            };
+            let until = patience(&self.visits, &key, line, actor, context);
+            let since = until.map_or(time, |until| time.max(until.before(settle)));
             self.suspects.note(key, since);
         }
+    }
+
+    /// Until when a source waits that was not told yet.
+    fn postponed(&mut self, key: &SourceKey, context: &Context<'_>) -> Option<Timestamp> {
+        let source = self.suspects.lines.source(key)?;
+        let line = source.lines.get(&Aim::Databases)?;
+        let until = patience(&self.visits, key, line, &source.actor, context);
+        until.filter(|_| source.mark == 0)
     }
 
     fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
@@ -276,6 +312,21 @@ fn returns(
     most(rounds.len()).then(|| most(returned))
 }
 
+/// Until when it may show of a line that it is no sweep.
+fn patience(
+    visits: &Bounded<(SourceKey, Member), Visits>,
+    key: &SourceKey,
+    line: &Line,
+    actor: &Endpoint,
+    context: &Context<'_>,
+) -> Option<Timestamp> {
+    let in_front = || line.samples.iter().any(|flow| is_in_front(flow, context));
+    let patient = returns(visits, key, line).is_some()
+        || line.failed == 0 && may_be_a_node(actor)
+        || in_front();
+    patient.then(|| line.first.after(PATIENCE))
+}
+
 /// The source's line over databases, if databases are what it is after.
 fn databases(source: &Source<Aim>, min_endpoints: u64) -> Option<&Line> {
     let line = source.lines.get(&Aim::Databases)?;
@@ -366,7 +417,13 @@ impl Detector for DbSweep {
                 if said > A_WORD {
                     let member = (flow.resp.ip, flow.resp_port);
                     self.visits.pop(&(source_key(&flow.orig), member));
-                } else if self.is_steady(flow) && said == 0 && may_be_a_node(&flow.orig) {
+                }
+                if unused && self.is_check(flow, said, context) {
+                    self.suspects.lines.excuse(&flow.orig, aim, &contact);
+                    return;
+                }
+                if said <= A_WORD && self.is_steady(flow) && said == 0 && may_be_a_node(&flow.orig)
+                {
                     self.suspects.lines.excuse(&flow.orig, aim, &contact);
                     return;
                 }
@@ -382,8 +439,13 @@ impl Detector for DbSweep {
     }
 
     fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        let settle = Duration::from_secs(self.thresholds.settle_secs);
         for key in self.suspects.due(now) {
-            self.report(&key, context, out);
+            // That it serves others may have shown since.
+            match self.postponed(&key, context) {
+                Some(until) if until > now => self.suspects.note(key, until.before(settle)),
+                _ => self.report(&key, context, out),
+            }
         }
         self.suspects.forget(now);
     }
@@ -400,178 +462,5 @@ impl Detector for DbSweep {
 
     fn losses(&self) -> LossCounts {
         self.suspects.losses()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{Bench, end, pod};
-    use super::*;
-    use crate::flow::Outcome;
-
-    const PORTS: [u16; 4] = [5432, 3306, 6379, 27017];
-
-    #[test]
-    fn looks_at_a_steady_pace_are_probes_of_health() {
-        // A node's address that no inventory names.
-        let gateway = end("10.244.1.1", IdentityKind::Unknown, None);
-        let mut bench = Bench::new("db-sweep");
-        for round in 0..20 {
-            for (port, step) in PORTS.into_iter().zip(0..) {
-                for n in 0..2_u16 {
-                    let at = f64::from(round) * 10.0 + f64::from(step) * 2.1 + f64::from(n);
-                    bench.tcp(at, (&gateway, &host(n)), port, Outcome::Answered, 0);
-                }
-            }
-        }
-        bench.finish(200.0);
-        assert!(!bench.alerts(), "{:?}", bench.findings);
-        // Once each, and no more: a sweep, though it takes longer to be sure.
-        let mut bench = Bench::new("db-sweep");
-        for (port, step) in PORTS.into_iter().zip(0..) {
-            for n in 0..3_u16 {
-                let at = f64::from(step) + f64::from(n) / 10.0;
-                bench.tcp(at, (&gateway, &host(n)), port, Outcome::Answered, 0);
-            }
-        }
-        bench.finish(60.0);
-        assert!(bench.alerts());
-    }
-
-    #[test]
-    fn a_pod_that_sweeps_again_and_again_is_no_node() {
-        let web = pod("10.244.1.7", "web");
-        let mut bench = Bench::new("db-sweep");
-        for round in 0..5 {
-            for (port, step) in PORTS.into_iter().zip(0..) {
-                for n in 0..3_u16 {
-                    let at = f64::from(round) * 10.0 + f64::from(step) * 2.1 + f64::from(n) / 10.0;
-                    bench.tcp(at, (&web, &host(n)), port, Outcome::Answered, 0);
-                }
-            }
-        }
-        bench.finish(60.0);
-        assert!(bench.alerts());
-    }
-
-    fn host(n: u16) -> Endpoint {
-        end(&format!("10.244.1.{}", n + 10), IdentityKind::Unknown, None)
-    }
-
-    #[test]
-    fn a_sweep_is_found_whether_ports_are_closed_or_databases_answer() {
-        for (outcome, said) in [(Outcome::Refused, 0), (Outcome::Answered, 80)] {
-            let mut bench = Bench::new("db-sweep");
-            let web = pod("10.244.1.7", "web");
-            for n in 0..10 {
-                for (port, step) in PORTS.into_iter().zip(0..) {
-                    let at = f64::from(n * 4 + step) * 120.0;
-                    bench.tcp(at, (&web, &host(n)), port, outcome, said);
-                }
-            }
-            bench.finish(1e5);
-            assert!(bench.alerts(), "{outcome:?}: {} bits", bench.bits());
-            assert_eq!(bench.findings.last().unwrap().target_count, 40);
-        }
-    }
-
-    #[test]
-    fn applications_that_work_with_databases_are_left_alone() {
-        let mut bench = Bench::new("db-sweep");
-        let api = pod("10.244.1.7", "api");
-        // A start-up: each store greeted, then used.
-        for (port, n) in PORTS.into_iter().zip(0..) {
-            bench.tcp(1.0, (&api, &host(n)), port, Outcome::Answered, 60);
-            bench.tcp(2.0, (&api, &host(n)), port, Outcome::Answered, 90_000);
-        }
-        // A pool that reconnects while its database restarts.
-        for at in 0..300 {
-            bench.tcp(
-                100.0 + f64::from(at),
-                (&api, &host(0)),
-                5432,
-                Outcome::Refused,
-                0,
-            );
-        }
-        // A client of a cluster of twenty shards.
-        for n in 0..20 {
-            bench.tcp(500.0, (&api, &host(n)), 6379, Outcome::Answered, 5_000);
-        }
-        // A client of a cluster none of whose members is up.
-        for (round, n) in (0..3).flat_map(|round| (0..9).map(move |n| (round, n))) {
-            let member = pod(&format!("10.244.3.{}", n + 1), "cassandra");
-            let (at, worker) = (520.0 + f64::from(round * 5), pod("10.244.1.8", "worker"));
-            bench.tcp(at, (&worker, &member), 9042, Outcome::Refused, 0);
-        }
-        let node = end("10.244.1.1", IdentityKind::Node, None);
-        for n in 0..40 {
-            bench.tcp(600.0, (&node, &host(n)), 5432, Outcome::Answered, 0);
-        }
-        bench.finish(1000.0);
-        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
-    }
-
-    #[test]
-    fn who_comes_back_to_a_few_endpoints_has_them_from_its_configuration() {
-        let store = |n: u16| {
-            let workload = format!("store-{n}");
-            pod(&format!("10.244.3.{}", n + 1), &workload)
-        };
-        // Seeds of a cluster that is down; a service whose stores are not up yet; a probe of health in a pod.
-        let seeds: Vec<_> = (0..7).map(|n| (store(n), 7000)).collect();
-        let stores: Vec<_> = (0..4)
-            .zip(PORTS)
-            .map(|(n, port)| (store(n), port))
-            .collect();
-        for (places, pause, outcome) in [
-            (&seeds, 3.0, Outcome::Refused),
-            (&seeds, 9.0, Outcome::Silent),
-            (&stores, 2.0, Outcome::Refused),
-            (&stores, 10.0, Outcome::Answered),
-        ] {
-            let client = pod("10.244.1.8", "ratings");
-            let mut bench = Bench::new("db-sweep");
-            for round in 0..12 {
-                for (place, port) in places {
-                    let at = f64::from(round) * pause;
-                    bench.tcp(at, (&client, place), *port, outcome, 0);
-                }
-            }
-            bench.finish(200.0);
-            assert!(bench.findings.is_empty(), "{:?}", bench.findings);
-        }
-        // Once, or twice as scanners repeat themselves, and with words, again and again: a sweep.
-        let all: Vec<_> = (0..8)
-            .map(|n| (store(n), PORTS[usize::from(n) % 4]))
-            .collect();
-        for (places, rounds, pause, said) in
-            [(&seeds, 1, 0.0, 0), (&seeds, 3, 1.0, 0), (&all, 9, 5.0, 60)]
-        {
-            let attacker = pod("10.244.1.8", "ratings");
-            let mut bench = Bench::new("db-sweep");
-            for round in 0..rounds {
-                for (place, port) in places {
-                    let at = f64::from(round) * pause;
-                    let outcome = [Outcome::Refused, Outcome::Answered][usize::from(said > 0)];
-                    bench.tcp(at, (&attacker, place), *port, outcome, said);
-                }
-            }
-            bench.finish(200.0);
-            assert!(bench.alerts(), "{rounds} rounds");
-        }
-    }
-
-    #[test]
-    fn a_port_scan_that_meets_databases_is_left_to_port_scan() {
-        let mut bench = Bench::new("db-sweep");
-        let web = pod("10.244.1.7", "web");
-        for n in 0..10 {
-            for port in (1..50).chain(PORTS) {
-                bench.tcp(f64::from(n), (&web, &host(n)), port, Outcome::Refused, 0);
-            }
-        }
-        bench.finish(1000.0);
-        assert!(bench.findings.is_empty());
     }
 }

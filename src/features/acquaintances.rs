@@ -143,6 +143,12 @@ impl Acquaintances {
         serving.is_some_and(|serving| serving.ports.iter().any(Option::is_some))
     }
 
+    /// Whether an address has answered others on a port that is like that. Of an address, four ports are remembered.
+    pub fn serves_at(&self, ip: IpAddr, is_like: impl Fn(u16) -> bool) -> bool {
+        let serving = self.serving.get(&ip);
+        serving.is_some_and(|serving| serving.ports.iter().flatten().any(|port| is_like(*port)))
+    }
+
     /// Whether an address has answered others on other ports than this, and not on this one; SSH's apart.
     pub fn serves_else(&self, ip: IpAddr, port: u16) -> bool {
         let serves = |serving: &Serving| !serving.ports.contains(&Some(port));
