@@ -10,6 +10,7 @@
 //!
 //! A query forwarded by a resolver counts for the client that asked it, wherever both are seen.
 
+mod endings;
 mod hiding;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use endings::Endings;
 use hiding::Hiding;
 use serde::Deserialize;
 
@@ -111,6 +113,7 @@ struct Domain {
     distinct: u32,
     /// Of those, how many say more than an identifier.
     dense: u32,
+    endings: Endings,
     /// What names turned out to hold.
     hiding: Hiding,
     queries: u32,
@@ -141,6 +144,7 @@ impl Domain {
             names: SortedMap::new(),
             distinct: 0,
             dense: 0,
+            endings: Endings::default(),
             hiding: Hiding::default(),
             queries: 0,
             bits: 0.0,
@@ -227,7 +231,8 @@ impl DnsTunnel {
         } else {
             1.0
         };
-        let bits = information_bits(name.left) * share;
+        let new = domain.endings.before(name.left, &self.hasher);
+        let bits = information_bits(new) * share;
         domain.bits += bits;
         // A resolver appends the search list to long names as well.
         count(

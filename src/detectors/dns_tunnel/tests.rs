@@ -200,3 +200,30 @@ fn honest_resolving_is_left_alone() {
         bench.findings.last()
     );
 }
+
+#[test]
+fn the_key_and_the_zone_of_a_block_list_carry_nothing() {
+    let hex = b"0123456789abcdef";
+    let key = "abcdefghijklmnopqrstuvwxyz";
+    let mut bench = Bench::new("dns-tunnel");
+    // A mail server: who sends, which sites are named, and now and then a digest of an address, by SHA-1.
+    for n in 0..200 {
+        let at = n as f64 * 30.0;
+        missing(
+            &mut bench,
+            at,
+            &format!("{n}.2.0.192.{key}.zen.dq.lists.example"),
+        );
+        missing(
+            &mut bench,
+            at,
+            &format!("shop-{n}.com.{key}.dbl.dq.lists.example"),
+        );
+        if n % 6 == 0 {
+            let digest = encoded(n, hex, 40);
+            missing(&mut bench, at, &format!("{digest}.ebl.mail.example"));
+        }
+    }
+    bench.finish(6000.0);
+    assert!(!bench.alerts(), "{} bits", bench.bits());
+}
