@@ -14,3 +14,24 @@ fn an_ssl_vpn_is_known_by_the_packets_inside() {
     assert_eq!(alert["actor"]["ip"], "10.244.1.7");
     assert_eq!(alert["targets"][0]["ip"], "198.51.100.20");
 }
+
+/// Servers of Debian as they start: a third member joins two of Galera; six of Redis make a cluster; HAProxy asks nine databases
+/// every second or two how they are, each product in its own words, and passes sessions on to them.
+#[test]
+fn clusters_that_form_and_a_load_balancer_are_left_alone() {
+    for capture in ["galera", "redis-cluster", "haproxy"] {
+        let capture = format!("tests/it/data/{capture}.pcap.gz");
+        let run = spanwatch(&[
+            "analyze",
+            &capture,
+            "--inventory",
+            "tests/it/data/servers.csv",
+        ]);
+        assert!(
+            run.err.contains("100 % of their private ends named"),
+            "{}",
+            run.err
+        );
+        assert_eq!(run.json(), [] as [serde_json::Value; 0], "{capture}");
+    }
+}
