@@ -294,9 +294,15 @@ impl HostSweep {
         let mut targets: Vec<_> = open.chain(&widest.targets).map(target).collect();
         targets.truncate(MOST_TARGETS);
         // Those that answered before the first was seen not to were not written down: say nothing rather than too little.
-        let answered = match widest.answered {
-            0 => String::new(),
-            count => format!(", {count} did"),
+        let answers = match (widest.failed, widest.answered) {
+            (0, _) => "all answered".to_owned(),
+            (failed, 0) => format!("{failed} of {} did not answer", widest.attempted),
+            (failed, answered) => {
+                format!(
+                    "{failed} of {} did not answer, {answered} did",
+                    widest.attempted
+                )
+            }
         };
         let ways: Vec<String> = sweeps.iter().take(4).map(|(way, _)| way.text()).collect();
         let mut finding = Finding {
@@ -322,10 +328,8 @@ impl HostSweep {
                 .take(16)
                 .collect(),
             summary: format!(
-                "went through {count} addresses by {}; {} of {} did not answer{answered}",
+                "went through {count} addresses by {}; {answers}",
                 ways.join(", "),
-                widest.failed,
-                widest.attempted
             ),
         };
         finding.evidence.extend(self.suspects.decoys(key));

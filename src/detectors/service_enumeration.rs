@@ -357,8 +357,8 @@ fn is_internal(flow: &FlowInfo) -> bool {
 fn finding(source: &Watched<Asked>) -> Finding {
     let asked = &source.state;
     let mut said = Vec::new();
-    if !asked.unmistakable.is_empty() {
-        said.push("asked for all services at once".to_owned());
+    if let Some(one) = asked.unmistakable.first() {
+        said.push(format!("asked for everything at once ({one})"));
     }
     if asked.failed > 0 {
         said.push(format!(
