@@ -199,6 +199,14 @@ impl Series {
     }
 
     /// What both ends said in each contact but the last, which may go on: first, or in all where TLS says hello first.
+    /// Whether the client said nothing in any contact, but for what opens a connection.
+    fn only_listens(&self) -> bool {
+        self.contacts.iter().all(|contact| {
+            let [said, _] = contact.said;
+            contact.opened || said == 0
+        })
+    }
+
     fn sizes(&self) -> Sizes {
         let mut sizes = Sizes {
             questions: self.pages > self.requests / 2,
@@ -386,10 +394,12 @@ impl Series {
             ),
         }];
         let inverted = self.inverted * 2 > self.count;
-        evidence.push(self.sizes().evidence(inverted));
+        // Who is only spoken to, in a protocol services speak, hears a heartbeat, as of a stream of events.
+        let silent = inverted && self.app.is_some() && self.only_listens();
+        evidence.push(self.sizes().evidence(inverted, silent));
         evidence.push(new);
         evidence.extend(bare_address(flow, context));
-        if inverted {
+        if inverted && !silent {
             evidence.push(self.protocol(
                 "contact.inverted",
                 BITS_INVERTED,

@@ -98,8 +98,8 @@ fn worth(share: f64) -> f64 {
 }
 
 impl Sizes {
-    /// What they say. `inverted`: the server asks, so that what the client says are answers.
-    pub(super) fn evidence(&self, inverted: bool) -> Evidence {
+    /// What they say. `inverted`: the server asks, so that what the client says are answers; `silent`: it gives none.
+    pub(super) fn evidence(&self, inverted: bool, silent: bool) -> Evidence {
         let (asked, question) = two_usual(&self.asked);
         let (answered, answer) = two_usual(&self.answered);
         // Where the server began, the client may have had nothing to say.
@@ -112,7 +112,9 @@ impl Sizes {
             asking_bits(&questions)
         };
         let asks = asking >= FEWEST_BITS_ASKING;
-        let (bits, what) = if inverted {
+        let (bits, what) = if silent {
+            (0.0, "the called end speaks, the client never does")
+        } else if inverted {
             (worth(asked) + worth(answered), "the called end asks")
         } else if answered < RULE && asks {
             (BITS_WORKS, "it fetches something else each time")
@@ -180,7 +182,9 @@ mod tests {
     }
 
     fn bits(contact: impl FnMut(&mut Rng) -> (u64, u64)) -> f64 {
-        sizes(24, &mut Rng::new(5), contact).evidence(false).bits
+        sizes(24, &mut Rng::new(5), contact)
+            .evidence(false, false)
+            .bits
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
                         let digits: usize = numbers.iter().map(|n| n.to_string().len()).sum();
                         (300 + digits as u64, 160)
                     });
-                    gauges.evidence(false).bits > 0.0
+                    gauges.evidence(false, false).bits > 0.0
                 })
                 .count();
             assert!(taken < 30, "{contacts}: {taken} of 1000");

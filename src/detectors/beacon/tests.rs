@@ -51,6 +51,18 @@ fn say(
     secs: f64,
     sizes: (u64, u64),
 ) {
+    say_in(Some("tls"), bench, flow, number, asker, secs, sizes);
+}
+
+fn say_in(
+    app: Option<&'static str>,
+    bench: &mut Bench,
+    flow: &Arc<FlowInfo>,
+    number: u32,
+    asker: Direction,
+    secs: f64,
+    sizes: (u64, u64),
+) {
     let at = Timestamp::from_secs_f64;
     let exchange = Exchange {
         number,
@@ -65,7 +77,7 @@ fn say(
     let kind = EventKind::Exchange {
         flow: Arc::clone(flow),
         exchange,
-        app: Some("tls"),
+        app,
     };
     bench.event(secs + 0.1, kind);
 }
@@ -144,6 +156,34 @@ fn a_baseline_makes_a_contact_known() {
         "a closed workload's new peer: {}",
         bench.bits()
     );
+}
+
+#[test]
+fn who_only_hears_a_heartbeat_reports_nothing() {
+    // A stream of events inside TLS, by which a service says that it is still there; several workloads listen to it.
+    // Answers, or a protocol of its own, make it a beacon.
+    let tls = Some("tls");
+    for (app, answer, alerts) in [(tls, 0, false), (tls, 9, true), (None, 0, true)] {
+        let mut bench = watched();
+        let dns = pod("10.244.1.2", "kube-dns");
+        for (n, name) in (0..).zip(["web", "cart", "search", "api"]) {
+            let client = pod(&format!("10.244.1.{}", 9 + n), name);
+            let at = 50.0 + f64::from(n);
+            bench.dns(
+                at,
+                (&client, &dns),
+                "stream.flags.example",
+                1,
+                Some(master().ip),
+            );
+            bench.tcp(at + 0.1, (&client, &master()), 443, Outcome::Answered, 500);
+        }
+        let flow = bench.begin(60.0, (&api(), &master()), Protocol::Tcp, 443);
+        for (number, secs) in (0..).zip(times(30, 5.0, 0.0)) {
+            say_in(app, &mut bench, &flow, number, Resp, secs, (16, answer));
+        }
+        assert_eq!(bench.alerts(), alerts, "{app:?} {answer}: {}", bench.bits());
+    }
 }
 
 #[test]
