@@ -141,6 +141,8 @@ fn classes_follow_the_words() {
             Abuse,
         ),
         ("select pg_read_file('/etc/passwd')", "SELECT", Abuse),
+        ("select pg_ls_dir('/etc')", "SELECT", Abuse),
+        ("select count(*) from pg_ls_waldir()", "SELECT", Read),
         ("select 1 and sleep(5)", "SELECT", Abuse),
         (
             "select * from performance_schema.threads",

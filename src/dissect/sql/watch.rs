@@ -118,7 +118,8 @@ fn key(word: &[u8]) -> Token {
     Token::Key(key)
 }
 
-/// What a name says wherever it stands.
+/// What a name says wherever it stands. What lists a fixed directory of PostgreSQL's own (`pg_ls_waldir`, `pg_ls_logdir`,
+/// `pg_ls_tmpdir`) lets nobody choose a path or read a file: monitors are granted it to count segments.
 fn named(word: &[u8]) -> Marks {
     match word {
         b"pg_sleep" | b"pg_sleep_for" | b"pg_sleep_until" | b"sleepeachrow" | b"dbms_pipe"
@@ -128,9 +129,6 @@ fn named(word: &[u8]) -> Marks {
         | b"pg_read_binary_file"
         | b"pg_ls_dir"
         | b"pg_stat_file"
-        | b"pg_ls_logdir"
-        | b"pg_ls_waldir"
-        | b"pg_ls_tmpdir"
         | b"lo_import"
         | b"bfilename"
         | b"utl_file"
