@@ -33,5 +33,7 @@ fn clusters_that_form_and_a_load_balancer_are_left_alone() {
             run.err
         );
         assert_eq!(run.json(), [] as [serde_json::Value; 0], "{capture}");
+        let nameless = spanwatch(&["analyze", &capture]).json();
+        assert_eq!(nameless, [] as [serde_json::Value; 0], "{capture}");
     }
 }

@@ -43,6 +43,8 @@ const BITS_WAS_THERE: f64 = -3.0;
 /// Several workloads come in there.
 const BITS_WELL_KNOWN: f64 = -4.0;
 const WELL_KNOWN: usize = 3;
+/// So long it takes the members of a cluster to meet.
+const MEETING: Duration = Duration::from_secs(10);
 
 /// Ports on which poolers and proxies of databases listen, beside the databases' own.
 const POOLERS: [(u16, &str); 8] = [
@@ -133,7 +135,9 @@ fn are_members(relay: &Relay, front: &Face, back: &Face, context: &Context<'_>) 
         && [front, back]
             .iter()
             .all(|face| face.peer().who.identity.workload == *workload);
-    port == same && (replicas || context.acquaintances.converse(one, other, port))
+    // Those that are only meeting may speak with each other in a moment.
+    let meeting = || relay.last.since(relay.first) < MEETING;
+    port == same && (replicas || meeting() || context.acquaintances.converse(one, other, port))
 }
 
 fn subject(front: &Face) -> String {

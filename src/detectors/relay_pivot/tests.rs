@@ -299,28 +299,36 @@ fn the_web_passed_on_word_for_word_is_found_by_whom_it_asks_for() {
 #[test]
 fn members_of_a_cluster_who_tell_each_other_the_same_are_no_relay() {
     // As Galera and Redis do: whoever joins calls all the others, is told the same by each, and tells the same to each.
-    let join = |workloads: [&str; 3], port, back_port, speak: bool| {
+    let join = |workloads: [&str; 3], port, back_port, speak: Option<f64>| {
         let [first, second, third] = workloads;
         let (one, relay) = (pod("10.244.1.4", first), pod("10.244.1.7", second));
         let other = pod("10.244.1.3", third);
         let mut bench = settled(&relay);
-        if speak {
-            bench.tcp(119.0, (&one, &other), port, Outcome::Answered, 900);
+        if let Some(at) = speak.filter(|at| *at < 121.0) {
+            bench.tcp(at, (&one, &other), port, Outcome::Answered, 900);
         }
         let mut front = Call::new(&mut bench, 120.0, (&relay, &one), port, None).asked_back();
         let mut back = Call::new(&mut bench, 120.1, (&relay, &other), back_port, None);
-        pass(&mut bench, 121.0, &mut front, &mut back, |sizes| sizes);
+        for (at, sizes) in (0..).zip(SIZES) {
+            let now = 121.0 + f64::from(at) * 1.7;
+            back.exchange(&mut bench, now + 0.001, 0.004, sizes);
+            front.exchange(&mut bench, now, 0.006, sizes);
+            if let Some(speak) = speak.filter(|speak| (now..now + 1.7).contains(speak)) {
+                bench.tcp(speak, (&one, &other), port, Outcome::Answered, 900);
+            }
+        }
         bench.finish(200.0);
         bench.alerts()
     };
     let replicas = ["galera", "galera", "galera"];
-    assert!(!join(replicas, 4567, 4567, false));
-    assert!(!join(["a", "b", "c"], 4567, 4567, true));
+    assert!(!join(replicas, 4567, 4567, None));
+    assert!(!join(["a", "b", "c"], 4567, 4567, Some(119.0)));
+    assert!(!join(["a", "b", "c"], 4567, 4567, Some(125.0)));
     // Who asks doesn't reach what he asks for, or only by another port.
-    assert!(join(["a", "b", "c"], 4567, 4567, false));
-    assert!(join(["a", "b", "c"], 4567, 6379, true));
-    assert!(join(replicas, 4567, 6379, false));
-    assert!(join(["galera", "galera", "c"], 4567, 4567, false));
+    assert!(join(["a", "b", "c"], 4567, 4567, None));
+    assert!(join(["a", "b", "c"], 4567, 6379, Some(119.0)));
+    assert!(join(replicas, 4567, 6379, None));
+    assert!(join(["galera", "galera", "c"], 4567, 4567, None));
 }
 
 #[test]
