@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Endpoint, Evidence, Finding, FlowInfo, SourceKey, Target, bounded, source_key};
+use super::{Endpoint, Evidence, Finding, FlowInfo, SourceKey, Target, source_key};
 use crate::address::is_private;
 use crate::detectors::Family;
 use crate::dissect::HttpRequest;
-use crate::features::{is_outside, push_tight};
+use crate::features::{Bounded, is_outside, push_tight};
 use crate::time::Timestamp;
 
 /// By itself enough: no honest use is known.
