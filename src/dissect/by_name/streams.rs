@@ -396,7 +396,7 @@ pub(super) fn stun(segment: &Segment<'_>) -> Probe {
 }
 
 /// Records of a connection whose beginning wasn't captured: a header, and where the record ends another one, if that will
-/// be seen.
+/// be seen. A hello is a beginning, whatever is in it: the other end's answer says whether this is TLS.
 pub(super) fn tls_midway(segment: &Segment<'_>) -> Probe {
     let data = segment.data;
     let is: [fn(u8) -> bool; 5] = [
@@ -411,7 +411,11 @@ pub(super) fn tls_midway(segment: &Segment<'_>) -> Probe {
         return verdict;
     };
     let end = usize::from(length).saturating_add(is.len());
-    if length == 0 {
+    let handshake = data.first() == Some(&22);
+    let message = data.get(is.len());
+    if handshake && message.is_none() {
+        Probe::Unsure
+    } else if length == 0 || handshake && matches!(message, Some(1 | 2)) {
         Probe::NotForUs
     } else if end.saturating_add(is.len()) > PROBE_WINDOW {
         Probe::Certain

@@ -173,12 +173,16 @@ const SSH: &[u8] = b"SSH-2.0-Go\r\n";
 #[test]
 fn a_name_shown_by_one_end_hides_nothing_of_the_other() {
     let git: &[u8] = b"002fgit-upload-pack /a.git\0host=h\0";
+    let (hello, mut answer) = hellos();
+    let bad_hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 0x50], &hello[10..]].concat();
+    answer.extend([20, 3, 3, 0, 1, 1]);
     for (app, count, said) in [
         ("ssh", 2, turns(&[(Resp, BANNER), (Orig, SSH), (Resp, SSH)])),
         ("ssh", 2, turns(&[(Orig, git), (Resp, SSH), (Orig, SSH)])),
         ("http", 2, turns(&[(Resp, BANNER), (Orig, GET), (Resp, OK)])),
         ("http", 1, turns(&[(Orig, git), (Resp, OK)])),
         ("redis", 1, turns(&[(Resp, BANNER), (Orig, PING)])),
+        ("tls", 2, turns(&[(Orig, &bad_hello), (Resp, &answer)])),
         // It answers as its name says, and goes on as something else.
         (
             "ssh",
