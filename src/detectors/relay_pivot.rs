@@ -485,7 +485,7 @@ impl Detector for RelayPivot {
 
     fn losses(&self) -> LossCounts {
         let mut losses = LossCounts::default();
-        losses.add_n(Loss::DetectorEvicted, self.evicted);
+        losses.add_n(Loss::DetectorEvicted, self.evicted + self.proxies.evicted());
         losses
     }
 }

@@ -11,6 +11,7 @@ use crate::detectors::{Evidence, Family};
 use crate::features::{
     Callee, Likeness, Role, Strength, database_product, is_outside, is_session_port,
 };
+use crate::identity::IdentityKind;
 
 /// A protocol on a port that isn't its own.
 const BITS_FOREIGN_PORT: f64 = 7.0;
@@ -125,19 +126,20 @@ pub(super) fn finding(relay: &Relay, least_bits: f64, context: &Context<'_>) -> 
 
 /// Whether a pod and the two that it called are members of one cluster: it called the same port of both, and they are
 /// replicas of its own workload, or speak with each other there. Members tell all others the same and hear the same from
-/// them. A relay leads where the asker doesn't reach himself.
+/// them. A relay leads where the asker doesn't reach himself. Nobody outside is a member.
 fn are_members(relay: &Relay, front: &Face, back: &Face, context: &Context<'_>) -> bool {
     let (Side::Called(one, port), Side::Called(other, same)) = (front.side, back.side) else {
         return false;
     };
+    let peers = [front, back].map(|face| &face.peer().who.identity);
+    if port != same || peers.iter().any(|peer| peer.kind == IdentityKind::External) {
+        return false;
+    }
     let workload = &relay.actor.who.identity.workload;
-    let replicas = workload.is_some()
-        && [front, back]
-            .iter()
-            .all(|face| face.peer().who.identity.workload == *workload);
+    let replicas = workload.is_some() && peers.iter().all(|peer| peer.workload == *workload);
     // Those that are only meeting may speak with each other in a moment.
     let meeting = || relay.last.since(relay.first) < MEETING;
-    port == same && (replicas || meeting() || context.acquaintances.converse(one, other, port))
+    replicas || meeting() || context.acquaintances.converse(one, other, port)
 }
 
 fn subject(front: &Face) -> String {

@@ -34,6 +34,7 @@ pub(super) struct Proxies {
     /// By the pod and the port that it serves on.
     seen: Bounded<(SourceKey, u16), LetIn>,
     waiting: VecDeque<Waiting>,
+    evicted: u64,
 }
 
 struct Waiting {
@@ -67,6 +68,7 @@ impl Proxies {
         Self {
             seen: Bounded::new(MAX_PROXIES),
             waiting: VecDeque::new(),
+            evicted: 0,
         }
     }
 
@@ -123,7 +125,7 @@ impl Proxies {
         carrier: &'static str,
     ) -> Option<Finding> {
         let key = (source_key(&flow.resp), flow.resp_port);
-        let seen = self.seen.get_or_insert_with(key, || LetIn {
+        let (seen, gone) = self.seen.entry_or_insert_with(key, || LetIn {
             first: flow.start,
             last: time,
             carrier,
@@ -132,6 +134,7 @@ impl Proxies {
             count: 0,
             told: 0,
         });
+        self.evicted += u64::from(gone.is_some());
         seen.last = seen.last.max(time);
         seen.count = seen.count.saturating_add(1);
         if seen.targets.len() < MAX_TARGETS && !seen.targets.contains(target) {
@@ -154,6 +157,11 @@ impl Proxies {
 
     pub(super) fn limit(&self) -> usize {
         self.seen.limit()
+    }
+
+    /// Forgotten for want of room.
+    pub(super) const fn evicted(&self) -> u64 {
+        self.evicted
     }
 }
 

@@ -268,6 +268,23 @@ fn a_line_to_the_outside_that_begins_with_a_greeting_is_found() {
 }
 
 #[test]
+fn a_line_to_the_outside_by_the_port_that_is_reached_is_found_at_once() {
+    let (_, relay, target) = ends();
+    let master = end("203.0.113.9", IdentityKind::External, None);
+    let mut bench = settled(&relay);
+    let mut front =
+        Call::new(&mut bench, 120.0, (&relay, &master), 6379, Some("redis")).asked_back();
+    let mut back = Call::new(&mut bench, 120.1, (&relay, &target), 6379, Some("redis"));
+    for (at, sizes) in (0..).zip(SIZES) {
+        let now = 121.0 + f64::from(at) * 0.4;
+        back.exchange(&mut bench, now + 0.001, 0.004, sizes);
+        front.exchange(&mut bench, now, 0.006, sizes);
+    }
+    bench.finish(180.0);
+    assert!(bench.alerts(), "{:?}", bench.findings);
+}
+
+#[test]
 fn a_worker_that_is_given_jobs_from_outside_is_not_reported() {
     let bench = greeted(|_| 31, |asked| asked * 3 % 211 + 40);
     assert!(!bench.alerts(), "{:?}", bench.findings);
