@@ -150,14 +150,10 @@ impl ArpSpoof {
     /// spoke for it.
     fn spoke(&mut self, message: &Message<'_>) -> (u64, bool) {
         let key = (message.network, message.actor.ip);
-        self.evicted += u64::from(
-            self.addresses.len() >= self.addresses.limit() && !self.addresses.contains(&key),
-        );
         let contest = Duration::from_secs(self.thresholds.contest_secs);
-        let owners = &mut self
-            .addresses
-            .get_or_insert_with(key, Address::default)
-            .owners;
+        let (address, gone) = self.addresses.entry_or_insert_with(key, Address::default);
+        self.evicted += u64::from(gone.is_some());
+        let owners = &mut address.owners;
         let taken = owners.last().is_some_and(|last| {
             last.hardware != message.hardware
                 && !is_shared(last.hardware)

@@ -198,7 +198,6 @@ impl Series {
             .collect()
     }
 
-    /// What both ends said in each contact but the last, which may go on: first, or in all where TLS says hello first.
     /// Whether the client said nothing in any contact, but for what opens a connection.
     fn only_listens(&self) -> bool {
         self.contacts.iter().all(|contact| {
@@ -207,6 +206,7 @@ impl Series {
         })
     }
 
+    /// What both ends said in each contact but the last, which may go on: first, or in all where TLS says hello first.
     fn sizes(&self) -> Sizes {
         let mut sizes = Sizes {
             questions: self.pages > self.requests / 2,

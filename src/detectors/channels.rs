@@ -98,10 +98,7 @@ impl<T: Default> Channels<T> {
     /// The flow's line, which something was seen on at `time`.
     pub(super) fn see(&mut self, flow: &Arc<FlowInfo>, time: Timestamp) -> &mut Channel<T> {
         let key = channel_key(flow);
-        if self.lines.len() == self.lines.limit() && !self.lines.contains(&key) {
-            self.evicted += 1;
-        }
-        let channel = self.lines.get_or_insert_with(key, || {
+        let (channel, gone) = self.lines.entry_or_insert_with(key, || {
             let (ours, other) = sides(flow);
             Channel {
                 actor: ours.clone(),
@@ -118,6 +115,7 @@ impl<T: Default> Channels<T> {
                 seen: T::default(),
             }
         });
+        self.evicted += u64::from(gone.is_some());
         channel.last = channel.last.max(time);
         // Flows are numbered in order of opening; one that comes up again after a younger one was counted already.
         if channel.connections == 0 || flow.id > channel.newest {

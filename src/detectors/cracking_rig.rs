@@ -172,9 +172,7 @@ fn site(name: &str) -> Option<&'static str> {
 impl CrackingRig {
     fn take(&mut self, flow: &Arc<FlowInfo>, sign: &Sign, time: Timestamp, out: &mut Findings) {
         let key = source_key(&flow.orig);
-        let full = self.sources.len() >= self.sources.limit();
-        self.evicted += u64::from(full && !self.sources.contains(&key));
-        let rig = self.sources.get_or_insert_with(key.clone(), || Rig {
+        let (rig, gone) = self.sources.entry_or_insert_with(key.clone(), || Rig {
             actor: flow.orig.clone(),
             first: time,
             last: time,
@@ -189,6 +187,7 @@ impl CrackingRig {
             samples: Vec::new(),
             mark: 0.0,
         });
+        self.evicted += u64::from(gone.is_some());
         rig.last = rig.last.max(time);
         match *sign {
             Sign::Poll => rig.polls += 1,

@@ -405,9 +405,7 @@ impl DbBulkRead {
         if self.sources.peek(&key).is_some_and(over) {
             self.sources.pop(&key);
         }
-        let full = self.sources.len() >= self.sources.limit();
-        self.evicted += u64::from(full && !self.sources.contains(&key));
-        self.sources.get_or_insert_with(key, || Reader {
+        let (reader, gone) = self.sources.entry_or_insert_with(key, || Reader {
             actor: flow.orig.clone(),
             first: time,
             last: time,
@@ -437,7 +435,9 @@ impl DbBulkRead {
             samples: Vec::new(),
             mark: 0.0,
             reported: 0,
-        })
+        });
+        self.evicted += u64::from(gone.is_some());
+        reader
     }
 
     fn judge(&mut self, flow: &FlowInfo, context: &Context<'_>, out: &mut Findings) {

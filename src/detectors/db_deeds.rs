@@ -199,9 +199,7 @@ impl Watch {
 
     fn pair(&mut self, flow: &Arc<FlowInfo>, product: &'static str, time: Timestamp) -> &mut Pair {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        let full = self.pairs.len() >= self.pairs.limit();
-        self.evicted += u64::from(full && !self.pairs.contains(&key));
-        self.pairs.get_or_insert_with(key, || Pair {
+        let (pair, gone) = self.pairs.entry_or_insert_with(key, || Pair {
             actor: flow.orig.clone(),
             server: flow.resp.clone(),
             port: flow.resp_port,
@@ -219,7 +217,9 @@ impl Watch {
             novelty: 0.0,
             samples: Vec::new(),
             mark: 0.0,
-        })
+        });
+        self.evicted += u64::from(gone.is_some());
+        pair
     }
 
     /// Says the last word on everybody reported, in the order in which they were last heard of.

@@ -219,9 +219,7 @@ impl DbEnumeration {
         if over {
             self.sources.pop(&key);
         }
-        let full = self.sources.len() >= self.sources.limit();
-        self.evicted += u64::from(full && !self.sources.contains(&key));
-        self.sources.get_or_insert_with(key, || Visitor {
+        let (visitor, gone) = self.sources.entry_or_insert_with(key, || Visitor {
             actor: flow.orig.clone(),
             first: time,
             last: time,
@@ -240,7 +238,9 @@ impl DbEnumeration {
             novelty: 0.0,
             samples: Vec::new(),
             mark: 0,
-        })
+        });
+        self.evicted += u64::from(gone.is_some());
+        visitor
     }
 
     fn judge(&mut self, flow: &FlowInfo, context: &Context<'_>, out: &mut Findings) {

@@ -221,9 +221,7 @@ impl DbInjection {
 
     fn pair(&mut self, flow: &Arc<FlowInfo>, service: &'static str, time: Timestamp) -> &mut Pair {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        let full = self.pairs.len() >= self.pairs.limit();
-        self.evicted += u64::from(full && !self.pairs.contains(&key));
-        self.pairs.get_or_insert_with(key, || Pair {
+        let (pair, gone) = self.pairs.entry_or_insert_with(key, || Pair {
             actor: flow.orig.clone(),
             server: flow.resp.clone(),
             port: flow.resp_port,
@@ -241,7 +239,9 @@ impl DbInjection {
             novelty: 0.0,
             samples: Vec::new(),
             mark: 0,
-        })
+        });
+        self.evicted += u64::from(gone.is_some());
+        pair
     }
 
     /// Reports a pair if that is enough now, or twice what it was.

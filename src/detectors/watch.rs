@@ -64,17 +64,14 @@ impl<T: Default> Watch<T> {
     /// A source that gave a sign.
     pub(super) fn sign(&mut self, actor: &Endpoint, time: Timestamp) -> &mut Watched<T> {
         let key = source_key(actor);
-        if !self.sources.contains(&key) {
-            let evicted = self.sources.len() >= self.sources.limit();
-            self.evicted += u64::from(evicted);
-        }
-        let source = self.sources.get_or_insert_with(key, || Watched {
+        let (source, gone) = self.sources.entry_or_insert_with(key, || Watched {
             actor: actor.clone(),
             first: time,
             last: time,
             state: T::default(),
             told: 0,
         });
+        self.evicted += u64::from(gone.is_some());
         source.last = source.last.max(time);
         source
     }
