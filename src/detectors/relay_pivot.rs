@@ -201,7 +201,9 @@ impl Face {
     }
 
     fn see(&mut self, leg: &Leg) {
-        self.flow = Arc::clone(&leg.flow);
+        if !Arc::ptr_eq(&self.flow, &leg.flow) {
+            self.flow = Arc::clone(&leg.flow);
+        }
         self.app = leg.app.or(self.app);
         self.for_itself |= leg.for_itself;
     }
@@ -288,25 +290,22 @@ impl RelayPivot {
                 } else {
                     [leg, other_leg]
                 };
-                let key = (source.clone(), legs[0].side, legs[1].side);
-                if !self.relays.contains(&key) {
-                    let relay = Relay::begin(actor, legs, pieces, &pod.served);
-                    let gone = self.relays.push(key.clone(), relay);
-                    self.evicted += u64::from(gone.is_some());
-                }
-                if let Some(relay) = self.relays.get_mut(&key) {
-                    relay.see(legs);
-                    let is_due = run.iter().fold(false, |due, (_, [piece, other])| {
-                        let pieces = if turned {
-                            [other, piece]
-                        } else {
-                            [piece, other]
-                        };
-                        relay.take(legs, pieces) | due
-                    });
-                    if is_due {
-                        due.push(key);
-                    }
+                let key = || (source.clone(), legs[0].side, legs[1].side);
+                let (relay, gone) = self
+                    .relays
+                    .entry_or_insert_with(key(), || Relay::begin(actor, legs, pieces, &pod.served));
+                self.evicted += u64::from(gone.is_some());
+                relay.see(legs);
+                let is_due = run.iter().fold(false, |due, (_, [piece, other])| {
+                    let pieces = if turned {
+                        [other, piece]
+                    } else {
+                        [piece, other]
+                    };
+                    relay.take(legs, pieces) | due
+                });
+                if is_due {
+                    due.push(key());
                 }
             }
         }
@@ -323,7 +322,9 @@ impl RelayPivot {
         if relay.told > 0 && total < relay.told.saturating_mul(2) {
             return;
         }
-        if let Some(finding) = judge::finding(relay, self.thresholds.min_coupling_bits, context)
+        let strength = relay.coupling.judge();
+        if strength.bits >= self.thresholds.min_coupling_bits
+            && let Some(finding) = judge::finding(relay, strength, context)
             && total_bits(&finding.evidence) >= self.alert_bits
         {
             relay.told = total;
@@ -467,11 +468,10 @@ impl Detector for RelayPivot {
         told.sort_unstable();
         for key in told {
             if let Some(relay) = self.relays.peek_mut(&key) {
-                out.extend(judge::finding(
-                    relay,
-                    self.thresholds.min_coupling_bits,
-                    context,
-                ));
+                let strength = relay.coupling.strength();
+                if strength.bits >= self.thresholds.min_coupling_bits {
+                    out.extend(judge::finding(relay, strength, context));
+                }
             }
         }
     }

@@ -147,6 +147,9 @@ struct Ring {
     /// Different ones so far, and how many there were when it was last time to judge.
     different: u64,
     judged: u64,
+    /// Whether it is time to, and what was found when it last was.
+    is_due: bool,
+    told: Strength,
 }
 
 /// Different pieces of one side, and the share of them that fit.
@@ -191,6 +194,15 @@ pub struct Strength {
 }
 
 impl Strength {
+    /// What counts for more.
+    fn better(self, other: Self) -> Self {
+        let order = other
+            .weight()
+            .total_cmp(&self.weight())
+            .then(other.likeness.cmp(&self.likeness));
+        if order.is_gt() { other } else { self }
+    }
+
     /// Bits, as far as agreement of this kind may count.
     pub fn weight(&self) -> f64 {
         self.bits.min(self.likeness.most_bits())
@@ -217,18 +229,19 @@ impl Coupling {
         self.total
     }
 
-    /// How sure it is by now.
+    /// How sure it is by now, where it is time to judge: at a scale at which it isn't, by what was found when it last was.
+    pub fn judge(&mut self) -> Strength {
+        for ring in &mut self.rings {
+            ring.look();
+        }
+        let rings = self.rings.iter().map(|ring| ring.told);
+        rings.fold(self.nears.strength(&self.rings), Strength::better)
+    }
+
+    /// How sure it is by all that has met.
     pub fn strength(&self) -> Strength {
-        let rings = self.rings.iter();
-        let all = rings.flat_map(|ring| [ring.by_equal(), ring.by_similar()]);
-        let all = all.chain([self.nears.strength(&self.rings)]);
-        all.fold(Strength::default(), |best, one| {
-            let order = one
-                .weight()
-                .total_cmp(&best.weight())
-                .then(one.likeness.cmp(&best.likeness));
-            if order.is_gt() { one } else { best }
-        })
+        let rings = self.rings.iter().map(Ring::strength);
+        rings.fold(self.nears.strength(&self.rings), Strength::better)
     }
 }
 
@@ -245,8 +258,20 @@ impl Ring {
         let due = self.different >= self.judged.saturating_add(1 + self.judged / 5);
         if due {
             self.judged = self.different;
+            self.is_due = true;
         }
         due
+    }
+
+    /// Judges, if it is time to.
+    fn look(&mut self) {
+        if std::mem::take(&mut self.is_due) {
+            self.told = self.strength();
+        }
+    }
+
+    fn strength(&self) -> Strength {
+        self.by_equal().better(self.by_similar())
     }
 
     /// Equal lengths: each could have been another, up to twice as much; the more were looked at, the sooner some agree.
@@ -286,6 +311,9 @@ impl Ring {
     fn by_similar(&self) -> Strength {
         let all = self.couples.len();
         let mut best = Strength::default();
+        if all < FEWEST_LENGTHS {
+            return best;
+        }
         for (share, fewest) in GROWTHS {
             let agree = |growth: Growth| {
                 let fits = |one: &&Couple| one.fits(growth, share);

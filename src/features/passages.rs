@@ -35,6 +35,8 @@ const SPELLS: [(Span, Duration, Duration); 2] = [
 ];
 /// A relay never says anything before it heard it, but for how packets are stamped.
 const AT_MOST_BEFORE: Duration = Duration::from_millis(20);
+/// Nothing that a connection says meets what another says by so much later.
+const APART: Duration = Duration::from_secs(3);
 /// Who is answered so soon has asked, for sure.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// How often it must be seen who asks.
@@ -161,6 +163,8 @@ pub struct Glance {
     soonest: Timestamp,
     /// Up to when it is known what passed.
     known: Timestamp,
+    /// When somebody first spoke, and last.
+    spoken: [Timestamp; 2],
     /// Slots that hold other connections than those that spells were compared with.
     changed: u64,
 }
@@ -173,6 +177,32 @@ impl Glance {
             self.compared &= !bit(slot);
             self.changed |= bit(slot);
         }
+    }
+
+    /// Whether there are spells at all.
+    pub const fn has_spells(&self) -> bool {
+        self.compared != u64::MAX
+    }
+
+    /// Whether there are spells that were not compared yet with all connections in these slots (as bits).
+    pub const fn waits_among(&self, slots: u64) -> bool {
+        self.compared & slots != slots
+    }
+
+    /// There is nothing to compare with the connection in a slot (of 64).
+    pub const fn pass_over(&mut self, slot: u32) {
+        self.compared |= bit(slot);
+    }
+
+    /// Whether one connection was silent before the other began, for longer than anything is held back.
+    pub fn is_apart(&self, other: &Self) -> bool {
+        let ([begun, last], [other_begun, other_last]) = (self.spoken, other.spoken);
+        begun.since(other_last) > APART || other_begun.since(last) > APART
+    }
+
+    /// Whether the connection is over.
+    pub fn is_over(&self) -> bool {
+        self.known == Timestamp::MAX
     }
 
     /// Whether spells wait for what another connection, in a slot (of 64), knows by now.
@@ -373,10 +403,15 @@ impl Passages {
 
     /// What tells at a glance whether there is anything to compare.
     pub fn glance(&self) -> Glance {
+        let begun = self.curve.first();
         Glance {
             changed: 0,
             compared: self.compared,
             soonest: self.soonest,
+            spoken: [
+                begun.map_or(Timestamp::MIN, |first| first.start),
+                self.known(),
+            ],
             known: if self.over {
                 Timestamp::MAX
             } else {
@@ -411,6 +446,11 @@ impl Passages {
             }
         }
         self.compared |= compared;
+    }
+
+    /// There is nothing to compare with the connection in a slot (of 64), for the spells that there are.
+    pub const fn pass_over(&mut self, slot: u32) {
+        self.compared |= bit(slot);
     }
 
     /// Who nearly always asks: the peer, or else the pod.

@@ -3,10 +3,8 @@
 //!
 //! Noise between them breaks exchanges and spells apart, but leaves most of what is short as it was.
 
-use std::collections::VecDeque;
-
-use super::Passage;
 use super::passages::DISORDER;
+use super::{Passage, push_tight};
 use crate::flow::{Direction, Turn};
 use crate::time::Timestamp;
 
@@ -59,23 +57,26 @@ impl Utterance {
     }
 }
 
-/// The last utterances of one connection, each way each length once.
+/// The last utterances of one connection, each way each length once, in no order.
 #[derive(Clone, Default, Debug)]
-pub struct Utterances(VecDeque<Utterance>);
+pub struct Utterances(Vec<Utterance>);
 
 impl Utterances {
     /// Remembers one. Whether it is worth a comparison: what is said again and again proves nothing.
     pub fn keep(&mut self, utterance: Utterance) -> bool {
-        let same =
-            |known: &Utterance| known.heard == utterance.heard && known.bytes == utterance.bytes;
-        let known = self.0.iter().position(same);
-        if let Some(at) = known {
-            self.0.remove(at);
-        } else if self.0.len() >= RECENT {
-            self.0.pop_front();
+        let same = |known: &&mut Utterance| {
+            (known.bytes, known.heard) == (utterance.bytes, utterance.heard)
+        };
+        if let Some(known) = self.0.iter_mut().find(same) {
+            *known = utterance;
+            return false;
         }
-        self.0.push_back(utterance);
-        known.is_none()
+        if self.0.len() < RECENT {
+            push_tight(&mut self.0, utterance);
+        } else if let Some(oldest) = self.0.iter_mut().min_by_key(|known| known.start) {
+            *oldest = utterance;
+        }
+        true
     }
 
     /// Another connection in the place of this one.

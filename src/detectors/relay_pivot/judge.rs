@@ -61,12 +61,8 @@ const POOLERS: [(u16, &str); 8] = [
 /// Terminals and file servers.
 const TERMINALS: [u16; 8] = [22, 23, 139, 445, 2222, 3389, 5900, 5985];
 
-/// What a relay comes to, if it is one.
-pub(super) fn finding(relay: &Relay, least_bits: f64, context: &Context<'_>) -> Option<Finding> {
-    let strength = relay.coupling.strength();
-    if strength.bits < least_bits {
-        return None;
-    }
+/// What a relay comes to that is as sure as that.
+pub(super) fn finding(relay: &Relay, strength: Strength, context: &Context<'_>) -> Option<Finding> {
     let (front, back) = relay.faces();
     if are_members(relay, front, back, context) {
         context.remark(SPEC.id, &front.flow, || {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::FlowInfo;
 use crate::features::{Glance, Passage, Passages, Utterance, Utterances, push_tight};
@@ -13,6 +14,9 @@ use crate::time::Timestamp;
 const MAX_LEGS: usize = 24;
 /// Ports of one pod of which it is remembered when they first served.
 const MAX_SERVED: usize = 16;
+/// So long after its last word what is over meets nothing any more: no relay holds anything back for longer, and no silence
+/// that ends a spell is longer.
+const PAST: Duration = Duration::from_secs(6);
 
 /// Which of a pod's connections belong together: those to one of its ports, or those that it made to one peer's port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -85,6 +89,12 @@ pub(super) struct Pod {
     cards: Vec<Card>,
     /// In the order of their cards.
     pub(super) legs: Legs,
+    /// The place of the leg that was asked for last.
+    spoke: usize,
+    /// Places, as bits, of legs with spells that wait for what others know.
+    waiting: u64,
+    /// Whether there is more than one side, so that anything can meet.
+    has_sides: bool,
     /// When each of its ports was first used.
     pub(super) served: Vec<(u16, Timestamp)>,
 }
@@ -104,10 +114,15 @@ impl Card {
 
 impl Pod {
     pub(super) fn place(&self, id: FlowId) -> Option<usize> {
-        self.cards.iter().position(|card| card.id == id)
+        let is_it = |card: &Card| card.id == id;
+        if self.cards.get(self.spoke).is_some_and(is_it) {
+            return Some(self.spoke);
+        }
+        self.cards.iter().position(is_it)
     }
 
-    /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
+    /// A leg's place. A new one takes that of a leg that is over, and nothing meets any more, or, when there is no room left,
+    /// that of the leg that was silent the longest.
     pub(super) fn leg(
         &mut self,
         flow: &Arc<FlowInfo>,
@@ -116,6 +131,7 @@ impl Pod {
         spare: &mut Legs,
     ) -> usize {
         if let Some(at) = self.place(flow.id) {
+            self.spoke = at;
             let last = &mut self.cards[at].last;
             *last = time.max(*last);
             return at;
@@ -127,7 +143,24 @@ impl Pod {
         {
             push_tight(&mut self.served, (port, flow.start));
         }
-        if self.legs.len() < MAX_LEGS {
+        let past = time.before(PAST);
+        let is_past = |card: &Card| card.last < past && card.glance.is_over();
+        let replaced = self.cards.iter().position(is_past).or_else(|| {
+            let all = self.cards.iter().enumerate();
+            let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
+            oldest
+                .map(|(at, _)| at)
+                .filter(|_| self.legs.len() >= MAX_LEGS)
+        });
+        let at = if let Some(at) = replaced {
+            for card in &mut self.cards {
+                card.glance.change(at as u32);
+            }
+            let leg = &mut self.legs[at];
+            leg.restart(flow, side, pod);
+            self.cards[at] = Card::of(leg, time);
+            at
+        } else {
             let leg = if let Some(mut leg) = spare.pop() {
                 leg.restart(flow, side, pod);
                 leg
@@ -144,38 +177,69 @@ impl Pod {
             };
             push_tight(&mut self.cards, Card::of(&leg, time));
             push_tight(&mut self.legs, leg);
-            return self.legs.len() - 1;
+            self.legs.len() - 1
+        };
+        self.waiting = 0;
+        self.has_sides = false;
+        for (place, card) in self.cards.iter().enumerate() {
+            self.waiting |= u64::from(card.glance.has_spells()) << place;
+            self.has_sides |= card.side != side;
         }
-        let all = self.cards.iter().enumerate();
-        let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
-        let at = oldest.map_or(0, |(at, _)| at);
-        for card in &mut self.cards {
-            card.glance.change(at as u32);
-        }
-        let leg = &mut self.legs[at];
-        leg.restart(flow, side, pod);
-        self.cards[at] = Card::of(leg, time);
+        self.spoke = at;
         at
+    }
+
+    /// A leg has told something: how it is at a glance, by what has changed since.
+    fn look_at(&mut self, at: usize) {
+        let (passages, card) = (&mut self.legs[at].passages, &mut self.cards[at]);
+        passages.forget(&card.glance);
+        card.glance = passages.glance();
+        self.note_waiting(at);
+    }
+
+    fn note_waiting(&mut self, at: usize) {
+        let others = ((1 << self.legs.len()) - 1) & !(1 << at);
+        let waits = self.cards[at].glance.waits_among(others);
+        self.waiting = self.waiting & !(1 << at) | u64::from(waits) << at;
     }
 
     /// Pieces of legs that go together with what a leg has just told, each with the legs' places.
     pub(super) fn spells(&mut self, at: usize) -> Met<Passage> {
         let mut met = Vec::new();
-        let passages = &mut self.legs[at].passages;
-        passages.forget(&self.cards[at].glance);
-        self.cards[at].glance = passages.glance();
+        self.look_at(at);
+        if !self.has_sides {
+            return met;
+        }
+        // What it knows by now may be what others' spells have waited for, and the other way round.
+        let waits = self.waiting & 1 << at != 0;
+        let asked = if waits { u64::MAX } else { self.waiting };
         for other in 0..self.legs.len() {
-            // What it knows by now may be what others' spells have waited for, and the other way round.
-            let (my, other_card) = (&self.cards[at], &self.cards[other]);
-            let (mine, theirs) = (my.glance, other_card.glance);
-            if !theirs.waits_for(at as u32, &mine) && !mine.waits_for(other as u32, &theirs)
-                || other_card.side == my.side
-            {
+            if asked & 1 << other == 0 || other == at {
                 continue;
             }
+            let Ok([my, other_card]) = self.cards.get_disjoint_mut([at, other]) else {
+                continue;
+            };
+            let (mine, theirs) = (&mut my.glance, &mut other_card.glance);
+            let here = mine.waits_for(other as u32, theirs);
+            let there = theirs.waits_for(at as u32, mine);
+            if !here && !there {
+                continue;
+            }
+            if my.side == other_card.side || mine.is_apart(theirs) {
+                if here {
+                    mine.pass_over(other as u32);
+                    self.legs[at].passages.pass_over(other as u32);
+                }
+                if there {
+                    theirs.pass_over(at as u32);
+                    self.legs[other].passages.pass_over(at as u32);
+                }
+                continue;
+            }
+            self.look_at(other);
             if let Ok([mine, theirs]) = self.legs.get_disjoint_mut([at, other]) {
                 let (mine, theirs) = (&mut mine.passages, &mut theirs.passages);
-                theirs.forget(&self.cards[other].glance);
                 theirs.beside(at as u32, mine, |spell, beside| {
                     met.push(([other, at], [spell, beside]));
                 });
@@ -185,7 +249,9 @@ impl Pod {
                 self.cards[at].glance = mine.glance();
                 self.cards[other].glance = theirs.glance();
             }
+            self.note_waiting(other);
         }
+        self.note_waiting(at);
         met
     }
 
@@ -218,6 +284,9 @@ impl Pod {
 
     fn meeting(&self, at: usize, exchange: &Passage) -> Met<Passage> {
         let mut met = Vec::new();
+        if !self.has_sides {
+            return met;
+        }
         let since = exchange.start.before(Passage::DELAY);
         let side = self.cards[at].side;
         for (other, card) in self.cards.iter().enumerate() {
@@ -242,7 +311,7 @@ impl Pod {
         let card = &mut self.cards[at];
         let begun = &mut card.uttered[usize::from(utterance.heard)];
         *begun = utterance.start.max(*begun);
-        if !new {
+        if !new || !self.has_sides {
             return met;
         }
         let (since, side) = (utterance.since(), card.side);

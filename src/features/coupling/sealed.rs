@@ -112,27 +112,37 @@ impl Nears {
 
     /// The seal that most lengths fit, and which leg is plain then: the largest of several, for it divides the least.
     fn seal(&self) -> Option<(usize, u16)> {
-        let all = || self.ways.iter().flatten();
-        let candidates = all().flat_map(|near| {
-            [0, 1].into_iter().flat_map(move |plain| {
+        // How many lengths fit each seal, by the leg that is plain.
+        let mut fitting = [[0_u16; MOST_SEAL as usize + 1]; 2];
+        for near in self.ways.iter().flatten() {
+            for (plain, fitting) in fitting.iter_mut().enumerate() {
                 let (_, growth) = near.grows(plain);
-                (1..=i32::from(MOST_RECORDS)).filter_map(move |records| {
-                    let seal = u16::try_from(growth / records).ok()?;
-                    (growth % records == 0 && (1..=MOST_SEAL).contains(&seal))
-                        .then_some((plain, seal))
-                })
-            })
+                for records in 1..=i32::from(MOST_RECORDS) {
+                    if growth > 0
+                        && growth % records == 0
+                        && let Some(count) = fitting.get_mut((growth / records) as usize)
+                    {
+                        *count = count.saturating_add(1);
+                    }
+                }
+            }
+        }
+        let all = fitting.iter().enumerate().flat_map(|(plain, fitting)| {
+            let seals = (0..).zip(fitting).filter(|(_, count)| **count > 0);
+            seals.map(move |(seal, count)| (plain, seal, *count))
         });
-        let mut candidates: Vec<(usize, u16)> = candidates.collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        let count = |&(plain, seal): &(usize, u16)| {
-            let fitting = all().filter(|near| fits(near.grows(plain).1, seal));
+        let (plain, seal, _) = all.max_by_key(|&(_, seal, count)| {
             // What one of the usual ones costs less is about what one more that fits would tell.
-            let usual = usize::from(USUAL_SEALS.contains(&seal));
-            (fitting.count() + usual, seal)
-        };
-        candidates.into_iter().max_by_key(count)
+            (count + u16::from(USUAL_SEALS.contains(&seal)), seal)
+        })?;
+        Some((plain, seal))
+    }
+
+    /// Whether more can be said of a seal: enough lengths fit it, one way.
+    fn may_tell(&self, plain: usize, seal: u16) -> bool {
+        let fits = |near: &&Near| fits(near.grows(plain).1, seal);
+        let mut ways = self.ways.iter();
+        ways.any(|way| way.iter().filter(fits).count() >= FEWEST)
     }
 
     /// What one way tells for a seal.
@@ -192,6 +202,9 @@ impl Nears {
         let Some((plain, seal)) = self.seal() else {
             return Strength::default();
         };
+        if !self.may_tell(plain, seal) {
+            return Strength::default();
+        }
         let short = [0, 1].map(|way| self.told(way, plain, seal));
         let each = [0, 1].map(|way| {
             let long = rings.iter().map(|ring| ring.bounded(way, plain));
@@ -400,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_large_answers_under_a_seal_and_noise_are_told_by_their_questions() {
+    fn a_few_large_answers_under_a_seal_and_noise_are_told_their_questions() {
         let noise = |bytes: u64| bytes + bytes / 700 + (bytes % 7) * bytes / 50;
         for times in 4..=6 {
             let passed = transfers(times, |_| 22, noise);
