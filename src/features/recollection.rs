@@ -7,14 +7,15 @@ use std::hash::{BuildHasher, Hash};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// Values under hashed keys, in the order of their coming.
 #[derive(Debug)]
 pub(super) struct Recollection<V> {
-    /// Places in the list.
-    table: HashTable<u32>,
-    /// Grows to its bound; then the newest takes the place of the oldest.
-    held: Vec<(u64, V)>,
+    /// Keys and values lie in the table itself: to look one up touches nothing else.
+    table: HashTable<(u64, V)>,
+    /// Keys. Grows to its bound; then the newest takes the place of the oldest.
+    order: Vec<u64>,
     oldest: usize,
     hasher: RandomState,
     max: usize,
@@ -26,7 +27,7 @@ impl<V> Recollection<V> {
     pub(super) fn new(max: usize) -> Self {
         Self {
             table: HashTable::new(),
-            held: Vec::new(),
+            order: Vec::new(),
             oldest: 0,
             hasher: RandomState::default(),
             max,
@@ -37,44 +38,46 @@ impl<V> Recollection<V> {
     /// The value under a key, and whether it had to be made.
     pub(super) fn entry<K: Hash>(&mut self, key: &K, value: impl FnOnce() -> V) -> (&mut V, bool) {
         let hash = self.hasher.hash_one(key);
-        if let Some(at) = self.find(hash) {
-            return (&mut self.held[at].1, false);
+        if self.table.len() >= self.max && self.table.find(hash, |held| held.0 == hash).is_none() {
+            self.forget();
         }
-        let new = (hash, value());
-        let at = if self.held.len() < self.max {
-            self.held.push(new);
-            self.held.len() - 1
-        } else {
-            let at = self.oldest;
-            let (gone, _) = std::mem::replace(&mut self.held[at], new);
-            if let Ok(place) = self.table.find_entry(gone, |held| *held as usize == at) {
-                place.remove();
+        match self.table.entry(hash, |held| held.0 == hash, |held| held.0) {
+            Entry::Occupied(held) => (&mut held.into_mut().1, false),
+            Entry::Vacant(place) => {
+                match self.order.get_mut(self.oldest) {
+                    Some(oldest) if self.forgotten > 0 => {
+                        *oldest = hash;
+                        self.oldest = (self.oldest + 1) % self.max;
+                    }
+                    _ => self.order.push(hash),
+                }
+                (&mut place.insert((hash, value())).into_mut().1, true)
             }
-            self.forgotten += 1;
-            self.oldest = (at + 1) % self.max;
-            at
-        };
-        let held = &self.held;
-        let hash_of = |at: &u32| held[*at as usize].0;
-        self.table.insert_unique(hash, at as u32, hash_of);
-        (&mut self.held[at].1, true)
+        }
     }
 
-    fn find(&self, hash: u64) -> Option<usize> {
-        let is = |at: &u32| self.held[*at as usize].0 == hash;
-        self.table.find(hash, is).map(|at| *at as usize)
+    /// The oldest goes.
+    fn forget(&mut self) {
+        if let Some(&oldest) = self.order.get(self.oldest)
+            && let Ok(held) = self.table.find_entry(oldest, |held| held.0 == oldest)
+        {
+            held.remove();
+            self.forgotten += 1;
+        }
     }
 
     /// The value under a key.
     pub(super) fn get<K: Hash>(&self, key: &K) -> Option<&V> {
-        let at = self.find(self.hasher.hash_one(key))?;
-        Some(&self.held[at].1)
+        let hash = self.hasher.hash_one(key);
+        let held = self.table.find(hash, |held| held.0 == hash)?;
+        Some(&held.1)
     }
 
     /// The value under a key, to be changed.
     pub(super) fn get_mut<K: Hash>(&mut self, key: &K) -> Option<&mut V> {
-        let at = self.find(self.hasher.hash_one(key))?;
-        Some(&mut self.held[at].1)
+        let hash = self.hasher.hash_one(key);
+        let held = self.table.find_mut(hash, |held| held.0 == hash)?;
+        Some(&mut held.1)
     }
 
     /// Values remembered.
@@ -107,5 +110,12 @@ mod tests {
         }
         assert_eq!(held.get(&"c"), Some(&4));
         assert_eq!(held.forgotten(), 1);
+        for key in 0..100 {
+            assert!(held.entry(&key, || key).1);
+            assert!(!held.entry(&key, || 0).1);
+            assert_eq!((held.len(), held.get(&key)), (2, Some(&key)));
+            assert_eq!(held.get(&(key - 2)), None);
+        }
+        assert_eq!(held.forgotten(), 101);
     }
 }
