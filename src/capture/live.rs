@@ -28,11 +28,11 @@ pub struct LiveOptions {
 }
 
 impl Default for LiveOptions {
-    /// 256 KiB of a frame, 16 MiB of buffer, a tenth of a second.
+    /// 256 KiB of a frame, 8 MiB of buffer, a tenth of a second.
     fn default() -> Self {
         Self {
             snaplen: 256 << 10,
-            buffer: 16 << 20,
+            buffer: 8 << 20,
             promiscuous: false,
             patience: 100,
             filter: None,

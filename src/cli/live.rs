@@ -175,7 +175,7 @@ pub(super) struct LiveArgs {
           value_parser = clap::value_parser!(u32).range(96..=1 << 18))]
     snaplen: u32,
     /// MiB that the kernel keeps per interface while packets come faster than they are read
-    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "MIB", default_value_t = LiveOptions::default().buffer >> 20, value_parser = clap::value_parser!(u32).range(1..=1024))]
     buffer: u32,
     /// MiB on their way from capture to analysis at most
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=4096))]

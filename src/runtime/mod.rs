@@ -62,7 +62,7 @@ use health::{Health, Look};
 use identity::Follower;
 use kubernetes::Watcher;
 use ring::{BATCH_BYTES, Batch};
-use taps::Taps;
+use taps::{LAG, LAG_ALONE, Taps};
 use view::View;
 
 pub use cri::RuntimeSocket;
@@ -177,6 +177,15 @@ pub struct Setup {
     pub writable: Vec<PathBuf>,
 }
 
+impl Setup {
+    /// How far the analysis stays behind the wire: as long as names take, or as it takes to put several interfaces in order.
+    fn lag(&self) -> Duration {
+        let alone = matches!(&self.selection, Selection::Interfaces(names) if names.len() == 1);
+        let unnamed = self.inventory.is_empty() && self.kubernetes.is_none() && self.cri.is_none();
+        if alone && unnamed { LAG_ALONE } else { LAG }
+    }
+}
+
 /// What a live run came to.
 #[derive(Debug)]
 pub struct Report {
@@ -268,8 +277,9 @@ impl Engine {
         let thread = || (Arc::clone(&stop), Bell(Arc::clone(&ended)));
 
         let listener = setup.listen.map(listen).transpose()?;
-        let (selection, live) = (&setup.selection, setup.live);
-        let shown = Arc::clone(&view);
+        let lag = setup.lag();
+        let live = (setup.live, lag);
+        let (selection, shown) = (&setup.selection, Arc::clone(&view));
         let taps = Taps::open(selection, live, orders.clone(), freed, batches, shown)?;
         let shown = Arc::clone(&view);
         let access = setup.kubernetes;
