@@ -168,7 +168,7 @@ impl EventKinds {
     pub const NONE: Self = Self(0);
 
     /// How many kinds there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
 
     /// [`EventKind::FlowOpened`].
     pub const FLOW_OPENED: Self = Self(1);
@@ -206,6 +206,8 @@ impl EventKinds {
     pub const ECHO: Self = Self(1 << 16);
     /// [`Transaction::Ftp`].
     pub const FTP: Self = Self(1 << 17);
+    /// [`Transaction::Command`].
+    pub const COMMAND: Self = Self(1 << 18);
 
     /// Both sets.
     #[must_use]
@@ -248,6 +250,7 @@ impl EventKinds {
                 Transaction::Stratum(_) => Self::STRATUM,
                 Transaction::Echo(_) => Self::ECHO,
                 Transaction::Ftp(_) => Self::FTP,
+                Transaction::Command(_) => Self::COMMAND,
             },
             EventKind::FlowEnded { .. } => Self::FLOW_ENDED,
             EventKind::Resolution { .. } => Self::RESOLUTION,

@@ -8,8 +8,8 @@ use super::testing::{end, pod, record};
 use super::{Context, DETECTORS, Detector, DetectorSpec, Findings};
 use crate::address::NetworkId;
 use crate::dissect::{
-    DatabaseEvent, DatabaseMessage, DnsMessage, FtpMessage, HttpRequest, Login, Marks, SshMessage,
-    StatementClass, StratumMessage, TlsClientHello, Transaction,
+    CommandRun, Commands, DatabaseEvent, DatabaseMessage, DnsMessage, FtpMessage, HttpRequest,
+    Login, Marks, SshMessage, StatementClass, StratumMessage, TlsClientHello, Transaction,
 };
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
@@ -23,7 +23,7 @@ const STRANGERS: u32 = 1 << 16;
 
 fn said(n: u32) -> Transaction {
     let name: Arc<str> = format!("n{n}.example").into();
-    match n % 9 {
+    match n % 10 {
         0 => Transaction::HttpRequest(HttpRequest {
             method: "PUT".into(),
             host: Some(name),
@@ -58,6 +58,13 @@ fn said(n: u32) -> Transaction {
                 success: false,
                 code: Some("28P01".into()),
             },
+        }),
+        8 => Transaction::Command(CommandRun {
+            path: name,
+            status: 200,
+            asked: Commands::ID,
+            printed: Commands::ID,
+            ..CommandRun::default()
         }),
         _ => Transaction::Database(DatabaseMessage {
             product: "postgresql",

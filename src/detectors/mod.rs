@@ -67,6 +67,7 @@ mod tls_c2;
 mod undeclared_port;
 mod unknown_container;
 mod vpn_tunnel;
+mod web_shell;
 mod websocket_tunnel;
 
 use std::sync::Arc;
@@ -332,5 +333,6 @@ pub const DETECTORS: &[&DetectorSpec] = &[
     &undeclared_port::SPEC,
     &unknown_container::SPEC,
     &vpn_tunnel::SPEC,
+    &web_shell::SPEC,
     &websocket_tunnel::SPEC,
 ];

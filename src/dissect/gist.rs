@@ -80,6 +80,7 @@ impl Gist {
             Transaction::TlsCertificate(_)
             | Transaction::TlsRecords(_)
             | Transaction::HttpExchange(_)
+            | Transaction::Command(_)
             | Transaction::Ftp(FtpMessage::Data { .. })
             | Transaction::Echo(_) => {}
         }

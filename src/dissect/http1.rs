@@ -8,6 +8,7 @@ mod body;
 mod chunked;
 mod exchange;
 mod head;
+mod overheard;
 #[cfg(test)]
 mod tests;
 
@@ -229,6 +230,10 @@ impl Dissector for Http1 {
         self.skipped.saturating_add(inside)
     }
 
+    fn finish(&mut self, out: &mut Vec<Transaction>) {
+        out.extend(self.exchange.overheard(true).map(Transaction::Command));
+    }
+
     fn nest(&mut self, depth: u8) {
         self.depth = depth;
     }
@@ -305,6 +310,7 @@ impl Http1 {
                 brings,
                 &path,
                 head.declared,
+                head.asked,
             );
             if head.opening.is_some() {
                 self.opening = head.opening;
@@ -387,6 +393,9 @@ impl Http1 {
             told = self.exchange.finished(asks, segment.time).or(told);
         }
         out.extend(told.map(Transaction::HttpExchange));
+        if !asks {
+            out.extend(self.exchange.overheard(false).map(Transaction::Command));
+        }
     }
 }
 

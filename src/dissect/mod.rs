@@ -15,6 +15,7 @@ mod buffer;
 mod by_name;
 mod cassandra;
 mod clickhouse;
+mod commands;
 mod dns;
 mod driver;
 mod echo;
@@ -54,6 +55,7 @@ mod web_database;
 mod websocket;
 
 pub use by_name::Login;
+pub use commands::{CommandRun, Commands};
 pub use driver::FlowDissector;
 pub use echo::{Echo, EchoFill, Echoes, Returned};
 pub use ftp::FtpMessage;

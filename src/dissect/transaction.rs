@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::http1::HttpExchange;
 use super::tls::{TlsCertificate, TlsRecords};
 use super::tunnel::{Carried, TunnelOpened};
-use super::{Echo, FtpMessage, Login, Marks, Opening, SecretMark, StratumMessage};
+use super::{CommandRun, Echo, FtpMessage, Login, Marks, Opening, SecretMark, StratumMessage};
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub enum Transaction {
     HttpResponse(HttpResponse),
     /// An HTTP/1 exchange in which the client sent a body, or that took long.
     HttpExchange(HttpExchange),
+    /// A command asked for over HTTP/1, or answered.
+    Command(CommandRun),
     /// A connection was handed over to another conversation.
     TunnelOpened(TunnelOpened),
     /// What was understood of that other conversation.

@@ -60,6 +60,7 @@ const BUILTIN: &[(&str, &str)] = builtin![
     "undeclared-port",
     "unknown-container",
     "vpn-tunnel",
+    "web-shell",
     "websocket-tunnel",
 ];
 

@@ -59,6 +59,7 @@ const PORTS: &[(&str, &[(u16, u16)])] = &[
     ("registry-push", &[(5000, 5050)]),
     ("reverse-shell", &[(4444, 5577), (31_337, 17_331)]),
     ("ssh-bruteforce", &[(22, 2022)]),
+    ("web-shell", &[(8080, 8188)]),
     ("websocket-tunnel", &[(8080, 8188), (80, 8081)]),
 ];
 

@@ -189,6 +189,7 @@ fn a_detector_is_shown_what_it_looks_at() {
         ("Transaction::Login", EventKinds::LOGIN),
         ("Transaction::Stratum", EventKinds::STRATUM),
         ("Transaction::Ftp", EventKinds::FTP),
+        ("Transaction::Command", EventKinds::COMMAND),
         ("Transaction::Echo", EventKinds::ECHO),
     ];
     let mut wrong = Vec::new();

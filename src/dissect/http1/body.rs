@@ -88,10 +88,21 @@ impl First {
     /// Takes what is still of interest of a body's next bytes.
     pub(super) fn take(&mut self, data: &[u8]) {
         let room = self.bytes.get_mut(self.have..).unwrap_or_default();
-        for (slot, byte) in room.iter_mut().zip(data) {
-            *slot = *byte;
+        let len = room.len().min(data.len());
+        if let (Some(room), Some(data)) = (room.get_mut(..len), data.get(..len)) {
+            room.copy_from_slice(data);
         }
         self.have = self.have.saturating_add(data.len()).min(Self::MOST);
+    }
+
+    /// What was taken so far.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.have).unwrap_or_default()
+    }
+
+    /// Whether it takes no more.
+    pub(super) const fn is_full(&self) -> bool {
+        self.have >= Self::MOST
     }
 
     /// All of a body of so many bytes, if it isn't longer, nor empty.

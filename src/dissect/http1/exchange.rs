@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::body::{BodyLooks, Declared, First};
-use crate::dissect::SecretMark;
+use super::overheard::Overheard;
+use crate::dissect::{CommandRun, Commands, SecretMark};
 use crate::time::Timestamp;
 
 /// A request that had a body or was to have one, or took long, with its answer; reported when it is over, and at doubling intervals before.
@@ -67,6 +68,7 @@ struct Running {
     /// Whether the request is of those that bring something, if only nothing for once.
     brings: bool,
     due: Duration,
+    overheard: Overheard,
 }
 
 /// What is known of one of the two messages.
@@ -100,7 +102,9 @@ impl Running {
     fn told(&self) -> HttpExchange {
         let mut told = self.so_far.clone();
         told.request.looks = self.request.first.looks(self.request.declared);
-        told.response.looks = self.response.first.looks(self.response.declared);
+        if self.brings() {
+            told.response.looks = self.response.first.looks(self.response.declared);
+        }
         told
     }
 }
@@ -114,6 +118,7 @@ impl Exchange {
         brings: bool,
         path: &Arc<str>,
         declared: Declared,
+        asked: Commands,
     ) {
         if !alone {
             self.running = None;
@@ -134,6 +139,7 @@ impl Exchange {
             asking: true,
             brings,
             due: FIRST_REPORT,
+            overheard: Overheard::new(asked),
         };
         match &mut self.running {
             Some(running) => **running = fresh,
@@ -160,7 +166,22 @@ impl Exchange {
             running.so_far.status = Some(status);
             running.response.begun = true;
             running.response.declared = declared;
+            let body = running.request.first.bytes();
+            running.overheard.answered(body, declared);
         }
+    }
+
+    /// What the answer turns out to be, once enough of it was seen; `over` if no more comes.
+    pub(super) fn overheard(&mut self, over: bool) -> Option<CommandRun> {
+        let running = self.running.as_mut()?;
+        let ended = over || running.response.ended;
+        let first = &running.response.first;
+        let heard = running.overheard.tell(first, ended)?;
+        Some(CommandRun {
+            path: Arc::clone(&running.so_far.path),
+            status: running.so_far.status.unwrap_or_default(),
+            ..heard
+        })
     }
 
     /// Bytes of a body have come from the end that asks, or from the one that answers. What is due to be told.
@@ -175,7 +196,10 @@ impl Exchange {
             let body = &mut running.so_far.request;
             running.request.take(body, data, time, true);
         } else {
-            let keep = running.brings || running.so_far.request.bytes > 0;
+            let listens = running
+                .overheard
+                .hear(data, running.so_far.response.bytes == 0);
+            let keep = listens || running.brings();
             let body = &mut running.so_far.response;
             running.response.take(body, data, time, keep);
         }
@@ -205,8 +229,7 @@ impl Exchange {
         }
         running.so_far.took = time.since(running.start);
         running.so_far.complete = true;
-        let worth =
-            running.brings || running.so_far.request.bytes > 0 || running.so_far.took >= LONG;
+        let worth = running.brings() || running.so_far.took >= LONG;
         worth.then(|| running.told())
     }
 
@@ -220,6 +243,11 @@ impl Running {
     const fn is_over(&self) -> bool {
         self.request.ended && self.response.ended
     }
+
+    /// Whether the request brings something, or was to.
+    const fn brings(&self) -> bool {
+        self.brings || self.so_far.request.bytes > 0
+    }
 }
 
 #[cfg(test)]
@@ -231,7 +259,15 @@ mod tests {
     }
 
     fn requested(exchange: &mut Exchange, millis: i64, alone: bool) {
-        exchange.requested(at(millis), alone, false, &"/a".into(), Declared::Text);
+        let nothing = Commands::empty();
+        exchange.requested(
+            at(millis),
+            alone,
+            false,
+            &"/a".into(),
+            Declared::Text,
+            nothing,
+        );
     }
 
     #[test]

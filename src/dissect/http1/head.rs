@@ -9,6 +9,8 @@ use std::sync::Arc;
 use super::body::Declared;
 use httparse::{Header, ParserConfig, Request, Response, Status};
 
+use crate::dissect::Commands;
+use crate::dissect::commands::in_query;
 use crate::dissect::sql::parameter_marks;
 use crate::dissect::text::{lower_text, text};
 use crate::dissect::{HttpRequest, HttpResponse, TunnelOpened};
@@ -66,6 +68,8 @@ pub(super) struct RequestHead {
     pub(super) opening: Option<Box<TunnelOpened>>,
     /// What it asks of a database, if it is to one.
     pub(super) database: Option<Box<web_database::Ask>>,
+    /// Commands that its parameters ask for.
+    pub(super) asked: Commands,
 }
 
 /// A response's head.
@@ -162,6 +166,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
     Some(RequestHead {
         opening: opening(&transaction, asks, &fields),
         database,
+        asked: in_query(parameters),
         declared: Declared::of(fields.content_type, fields.content_encoding),
         request: transaction,
         asks,

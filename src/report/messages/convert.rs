@@ -74,6 +74,7 @@ fn said(transaction: &Transaction) -> Option<SaidV1> {
         Transaction::TunnelOpened(tunnel) => SaidV1::TunnelOpened(opened(tunnel)),
         Transaction::TlsRecords(_)
         | Transaction::HttpExchange(_)
+        | Transaction::Command(_)
         | Transaction::Carried(_)
         | Transaction::Opening(_)
         | Transaction::Echo(_) => return None,

@@ -46,6 +46,7 @@ pub mod tls_c2;
 pub mod undeclared_port;
 pub mod unknown_container;
 pub mod vpn_tunnel;
+pub mod web_shell;
 pub mod websocket_tunnel;
 
 use std::time::Duration;
@@ -186,6 +187,7 @@ pub fn all() -> Vec<Case> {
         undeclared_port::case(),
         unknown_container::case(),
         vpn_tunnel::case(),
+        web_shell::case(),
         websocket_tunnel::case(),
     ]
 }
