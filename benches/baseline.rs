@@ -126,6 +126,7 @@ fn answered(number: u64, time: Timestamp, orig: &Endpoint, resp: Endpoint) -> Ev
         resp_port: 443,
         service: None,
         masquerade: None,
+        sender: None,
     });
     let outcome = Outcome::Answered;
     Event::new(time, EventKind::FlowOutcome { flow, outcome })

@@ -42,6 +42,8 @@ pub struct FlowInfo {
     pub service: Option<Arc<(Endpoint, u16)>>,
     /// The address and port under which the originator was let out or passed on, if others than its own.
     pub masquerade: Option<Arc<(Endpoint, u16)>>,
+    /// The Ethernet address that the originator's first packet came from, as far as it is known.
+    pub sender: Option<Mac>,
 }
 
 /// Something that happened, at a moment.

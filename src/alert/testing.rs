@@ -76,6 +76,7 @@ pub(crate) fn flow(id: u64, orig: &Endpoint, resp: &Endpoint, port: u16) -> Arc<
         resp_port: port,
         service: None,
         masquerade: None,
+        sender: None,
     })
 }
 

@@ -154,6 +154,19 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// The Ethernet address of who sent the frame, where nothing wraps it. Read when it is asked for.
+    pub fn sender(&self) -> Option<Mac> {
+        let place = match self.link.len() {
+            _ if self.tunnel.is_some() => return None,
+            // Ethernet, with up to two VLAN tags, and Linux's cooked header.
+            14 | 16 | 18 | 22 => 6..12,
+            // The second version of that.
+            20 => 12..18,
+            _ => return None,
+        };
+        self.link.get(place)?.try_into().ok()
+    }
+
     /// Reads the frame, opening only the tunnels whose ends `trusts` accepts. A pod that wraps a packet of its own making
     /// could otherwise speak in any other's name. In place, for what comes of it is large.
     pub fn read(&mut self, frame: &Frame<'a>, trusts: Trust<'_>) {

@@ -56,6 +56,38 @@ fn tcp_over_ethernet() {
 }
 
 #[test]
+fn who_sent_a_frame() {
+    let plain = tcp_frame(b"x");
+    let tagged = [&plain[..12], &[0x81, 0, 0, 7], &plain[12..]].concat();
+    let cooked = [
+        &[0, 0, 0, 1, 0, 6][..],
+        &[1; 6],
+        &[0, 0, 8, 0],
+        &plain[14..],
+    ]
+    .concat();
+    let cooked2 = [
+        &[8, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6][..],
+        &[1; 6],
+        &[0, 0],
+        &plain[14..],
+    ]
+    .concat();
+    for (link, data) in [
+        (LinkType::Ethernet, &plain),
+        (LinkType::Ethernet, &tagged),
+        (LinkType::LinuxSll, &cooked),
+        (LinkType::LinuxSll2, &cooked2),
+    ] {
+        let packet = decode(&frame(link, data));
+        assert_eq!(ip(&packet).payload, b"x");
+        assert_eq!(packet.sender(), Some([1; 6]), "{link:?}");
+    }
+    let packet = decode(&frame(LinkType::RawIp, &plain[14..]));
+    assert_eq!(packet.sender(), None);
+}
+
+#[test]
 fn vlan_and_qinq_tags_name_the_network() {
     let plain = tcp_frame(b"x");
     let mut tagged = plain[..12].to_vec();

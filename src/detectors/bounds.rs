@@ -112,6 +112,7 @@ fn events(n: u32, now: Timestamp) -> Vec<EventKind> {
         resp: resp.clone(),
         service: None,
         masquerade: None,
+        sender: None,
     });
     let turn = |direction, bytes| EventKind::Turn {
         flow: Arc::clone(&flow),

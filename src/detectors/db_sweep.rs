@@ -440,7 +440,7 @@ impl Detector for DbSweep {
 
     fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
         let settle = Duration::from_secs(self.thresholds.settle_secs);
-        for key in self.suspects.due(now) {
+        for key in self.suspects.due(now, context) {
             // That it serves others may have shown since.
             match self.postponed(&key, context) {
                 Some(until) if until > now => self.suspects.note(key, until.before(settle)),
@@ -451,7 +451,7 @@ impl Detector for DbSweep {
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
-        for key in self.suspects.all() {
+        for key in self.suspects.all(context) {
             self.report(&key, context, out);
         }
     }

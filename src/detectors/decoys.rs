@@ -2,13 +2,16 @@
 //!
 //! A scanner that hides sends each probe again from addresses it made up, so that whoever watches sees many scanners. But
 //! they all touch the same ends at the same moments, which scanners that don't know of one another never do. So they are
-//! told as one: by the pod among them, for a pod's address is lived at; else by the first. Pods are never taken for decoys.
+//! told as one: by the pod among them, for a pod's address is lived at; else by the first. A pod is taken for a decoy only if
+//! its probes came from another Ethernet address than its own, and from that of who scans. (Where the network routes, all come
+//! from the router's, and nothing is told by it.)
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Evidence, Family};
+use super::{Context, Evidence, Family};
+use crate::address::Mac;
 use crate::features::{ContactLines, Line, Member, Source, SourceKey};
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
@@ -39,24 +42,40 @@ pub(super) struct Decoys {
 struct Scan {
     by: SourceKey,
     is_pod: bool,
+    /// The Ethernet address that its probes came from, and the one at which it lives.
+    sender: Option<Mac>,
+    home: Option<Mac>,
     began: Timestamp,
     probes: BTreeSet<Member>,
     decoys: BTreeSet<IpAddr>,
 }
 
 impl Scan {
-    fn of<K>(key: &SourceKey, source: &Source<K>) -> Option<Self> {
+    fn of<K>(key: &SourceKey, source: &Source<K>, context: &Context<'_>) -> Option<Self> {
         let lines = || source.lines.values();
         let known = lines().map(|line| line.first).min()?;
+        let samples = || lines().flat_map(|line| &line.samples);
         // Silence is known late: when the first probe was sent is what counts.
-        let sent = lines().flat_map(|line| line.samples.iter().map(|flow| flow.start));
+        let sent = samples().map(|flow| flow.start);
         Some(Self {
             by: key.clone(),
             is_pod: source.actor.who.identity.kind == IdentityKind::Pod,
+            sender: samples().next().and_then(|flow| flow.sender),
+            home: context.acquaintances.home(source.actor.ip),
             began: sent.min().unwrap_or(known),
             probes: lines().flat_map(Line::guesses).take(MAX_PROBES).collect(),
             decoys: BTreeSet::new(),
         })
+    }
+
+    /// Whether the probes came from where their address doesn't live.
+    fn is_made_up(&self) -> bool {
+        matches!((self.sender, self.home), (Some(sender), Some(home)) if sender != home)
+    }
+
+    /// Whether a pod's probes were sent by who made this scan.
+    fn sent(&self, other: &Self) -> bool {
+        !self.is_made_up() && other.is_made_up() && self.sender == other.sender
     }
 
     /// Whether `other` is one with this scan, and not who makes it.
@@ -67,7 +86,7 @@ impl Scan {
             other.began.since(self.began)
         };
         let fewer = self.probes.len().min(other.probes.len());
-        !other.is_pod
+        (!other.is_pod || self.sent(other))
             && apart <= TOGETHER
             && fewer >= MIN_PROBES
             && self.probes.intersection(&other.probes).count() as f64 >= SAME * fewer as f64
@@ -80,15 +99,18 @@ impl Decoys {
         &mut self,
         due: Vec<SourceKey>,
         lines: &mut ContactLines<K>,
+        context: &Context<'_>,
     ) -> Vec<SourceKey> {
         let scan = |key: SourceKey| {
-            let scan = lines.source(&key).and_then(|source| Scan::of(&key, source));
+            let scan = lines
+                .source(&key)
+                .and_then(|source| Scan::of(&key, source, context));
             (key, scan)
         };
-        let (pods, others): (Vec<_>, Vec<_>) = due
-            .into_iter()
-            .map(scan)
-            .partition(|(_, scan)| scan.as_ref().is_some_and(|scan| scan.is_pod));
+        let (pods, others): (Vec<_>, Vec<_>) = due.into_iter().map(scan).partition(|(_, scan)| {
+            let lives = |scan: &Scan| scan.is_pod && !scan.is_made_up();
+            scan.as_ref().is_some_and(lives)
+        });
         let mut told = Vec::new();
         for (key, scan) in pods.into_iter().chain(others) {
             if scan.is_none_or(|scan| self.is_own(scan)) {

@@ -434,14 +434,14 @@ impl Detector for HostSweep {
         for (asker, asked, time) in silent {
             self.resolved(&asker, &asked, false, time, context);
         }
-        for key in self.suspects.due(now) {
+        for key in self.suspects.due(now, context) {
             self.report(&key, context, out);
         }
         self.suspects.forget(now);
     }
 
     fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
-        for key in self.suspects.all() {
+        for key in self.suspects.all(context) {
             self.report(&key, context, out);
         }
     }

@@ -372,8 +372,8 @@ impl Detector for PortScan {
         }
     }
 
-    fn tick(&mut self, now: Timestamp, _: &Context<'_>, out: &mut Findings) {
-        for key in self.suspects.due(now) {
+    fn tick(&mut self, now: Timestamp, context: &Context<'_>, out: &mut Findings) {
+        for key in self.suspects.due(now, context) {
             self.report(&key, out);
         }
         self.suspects.forget(now);
@@ -385,8 +385,8 @@ impl Detector for PortScan {
         }
     }
 
-    fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
-        for key in self.suspects.all() {
+    fn finish(&mut self, context: &Context<'_>, out: &mut Findings) {
+        for key in self.suspects.all(context) {
             self.report(&key, out);
         }
         out.extend(self.suspects.lines.last_throng().map(|last| thronged(last)));

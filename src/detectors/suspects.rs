@@ -110,7 +110,7 @@ impl<K: Ord + Copy> Suspects<K> {
 
     /// The sources to report now, but for decoys: those that have been suspicious for long enough, and those reported
     /// before that were not heard of for so long that they are forgotten next.
-    pub(super) fn due(&mut self, now: Timestamp) -> Vec<SourceKey> {
+    pub(super) fn due(&mut self, now: Timestamp, context: &Context<'_>) -> Vec<SourceKey> {
         let mut due: Vec<_> = self
             .waiting
             .iter()
@@ -132,7 +132,7 @@ impl<K: Ord + Copy> Suspects<K> {
         if self.lines.throng(now).is_some() {
             due.retain(|key| !self.lines.is_stranger(key));
         }
-        self.decoys.told(due, &mut self.lines)
+        self.decoys.told(due, &mut self.lines, context)
     }
 
     /// What is told of a source's decoys.
@@ -149,13 +149,14 @@ impl<K: Ord + Copy> Suspects<K> {
     }
 
     /// Every source that is or was suspicious, but for decoys: their last word is asked for.
-    pub(super) fn all(&mut self) -> Vec<SourceKey> {
+    pub(super) fn all(&mut self, context: &Context<'_>) -> Vec<SourceKey> {
         let mut all = std::mem::take(&mut self.reported);
         all.extend(std::mem::take(&mut self.waiting).into_keys());
         if self.lines.last_throng().is_some() {
             all.retain(|key| !self.lines.is_stranger(key));
         }
-        self.decoys.told(all.into_iter().collect(), &mut self.lines)
+        let all = all.into_iter().collect();
+        self.decoys.told(all, &mut self.lines, context)
     }
 
     pub(super) fn state_size(&self) -> StateSize {

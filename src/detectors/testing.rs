@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Context, DETECTORS, Detector, Finding, StateSize};
-use crate::address::NetworkId;
+use crate::address::{Mac, NetworkId};
 use crate::baseline::{Baseline, Learner};
 use crate::dissect::{DnsMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -88,6 +88,8 @@ pub(super) struct Bench {
     baseline: Option<Baseline>,
     learner: Learner,
     flows: u64,
+    /// The Ethernet address that flows come from.
+    pub(super) sender: Option<Mac>,
     /// What each flow has shown.
     had: HashMap<FlowId, EventKinds>,
     pub(super) alert_bits: f64,
@@ -112,6 +114,7 @@ impl Bench {
             baseline: None,
             learner: Learner::default(),
             flows: 0,
+            sender: None,
             had: HashMap::new(),
             alert_bits: signature.alert_bits,
             findings: Vec::new(),
@@ -240,6 +243,7 @@ impl Bench {
             resp_port: port,
             service: None,
             masquerade: None,
+            sender: self.sender,
         })
     }
 

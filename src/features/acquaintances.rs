@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::is_monitoring;
 use super::recollection::Recollection;
+use crate::address::Mac;
 use crate::dissect::Transaction;
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowId, Outcome, Protocol};
@@ -26,6 +27,8 @@ pub struct Acquaintances {
     servers: Recollection<()>,
     /// Who has said something over TCP and had an answer to it: nobody can in the name of an address that he made up.
     spoken: Recollection<()>,
+    /// The Ethernet addresses from which those spoke, or else said by ARP that they are there.
+    homes: Recollection<Mac>,
     /// Addresses that serve others.
     serving: Recollection<Serving>,
     /// Pairs of addresses of which the one has asked the other how it is, and for nothing else.
@@ -51,6 +54,7 @@ impl Default for Acquaintances {
             serving: Recollection::new(MAX),
             scrapers: Recollection::new(MAX),
             spoken: Recollection::new(MAX),
+            homes: Recollection::new(MAX),
             last: Cell::new(None),
         }
     }
@@ -79,10 +83,20 @@ impl Acquaintances {
                 flow,
                 transaction: Transaction::HttpRequest(request),
             } => self.asked(flow, &request.path),
+            EventKind::Resolution {
+                actor,
+                hardware: Some(hardware),
+                ..
+            } => {
+                self.homes.entry(&actor.ip, || *hardware);
+            }
             EventKind::FlowEnded { flow, record } => {
                 let [said, heard] = record.payload_bytes;
                 if said > 0 && heard > 0 && flow.protocol == Protocol::Tcp {
                     self.spoken.entry(&flow.orig.ip, || ());
+                    if let Some(sender) = flow.sender {
+                        *self.homes.entry(&flow.orig.ip, || sender).0 = sender;
+                    }
                 }
                 if said > 0
                     && let Some(most) = self.said.get_mut(&key(flow))
@@ -153,6 +167,11 @@ impl Acquaintances {
     pub fn serves_else(&self, ip: IpAddr, port: u16) -> bool {
         let serves = |serving: &Serving| !serving.ports.contains(&Some(port));
         self.serves(ip) && self.serving.get(&ip).is_some_and(serves)
+    }
+
+    /// The Ethernet address at which an address lives, as far as it has shown.
+    pub fn home(&self, ip: IpAddr) -> Option<Mac> {
+        self.homes.get(&ip).copied()
     }
 
     /// Whether the flow's originator had an answer there before.

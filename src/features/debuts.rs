@@ -209,6 +209,7 @@ mod tests {
             resp_port: 443,
             service: None,
             masquerade: None,
+            sender: None,
         };
         Event::new(time, EventKind::FlowOpened(Arc::new(flow)))
     }

@@ -14,7 +14,7 @@ use super::stream::Budget;
 use super::turn::Turn;
 use super::wheel::{Timer, Wheel};
 use super::{Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
-use crate::address::NetworkId;
+use crate::address::{Mac, NetworkId};
 use crate::decode::{Icmp, IpPacket, Packet, Quoted, Transport};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -89,6 +89,8 @@ pub struct FlowStart {
     pub orig: (IpAddr, u16),
     /// Who was addressed, with port (ICMP: the message's code).
     pub resp: (IpAddr, u16),
+    /// The Ethernet address that the first packet came from, if it was the originator's and nothing wrapped it.
+    pub sender: Option<Mac>,
 }
 
 /// Payload of a flow: the next in-order bytes of a TCP direction, a whole datagram, or what follows an echo's header.
@@ -370,6 +372,7 @@ impl<S> FlowTable<S> {
             protocol: key.protocol(),
             orig,
             resp,
+            sender: packet.sender().filter(|_| orig_is_low == src_is_low),
         });
         let flow = Flow::new(id, key, orig_is_low, packet.time, state);
         let number = self.free.pop().unwrap_or_else(|| self.slots.push());

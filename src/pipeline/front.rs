@@ -370,6 +370,7 @@ impl FlowSink for Sink<'_> {
             resp_port,
             service: None,
             masquerade: None,
+            sender: start.sender,
         });
         let mut told = EventKinds::NONE;
         let opened = EventKind::FlowOpened(Arc::clone(&info));

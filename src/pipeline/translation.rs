@@ -56,6 +56,8 @@ pub(super) fn seen_as(
         };
         (info.orig, info.orig_port) = own;
         info.masquerade = Some(Arc::new(lent));
+        // Whose it was depends on which side was seen first.
+        info.sender = None;
     }
     info
 }

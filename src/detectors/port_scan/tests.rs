@@ -266,6 +266,44 @@ fn a_scan_among_decoys_is_told_once_and_by_the_pod() {
     assert_eq!((decoys.feature, decoys.observed as u64), ("scan.decoys", 7));
 }
 
+/// Pods scan at the same moments: `worker`, and in the name of `web` and `cart` whoever has the `sender`.
+fn scan_in_names(sender: [u8; 6]) -> Vec<String> {
+    let mut bench = Bench::new("port-scan");
+    let home = |last: u8| Some([2, 0, 0, 0, 0, last]);
+    let names = ["web", "cart", "worker"].map(|name| {
+        let last = 6 + name.len() as u8;
+        (pod(&format!("10.244.1.{last}"), name), home(last))
+    });
+    let api = pod("10.244.1.40", "api");
+    for (own, home) in &names {
+        bench.sender = *home;
+        bench.tcp(1.0, (own, &api), 8080, Outcome::Answered, 900);
+    }
+    for port in 0..20_u16 {
+        let at = f64::from(port).mul_add(0.01, 20.0);
+        for (own, home) in &names {
+            let scans = own.ip.to_string().ends_with(".12");
+            bench.sender = if scans { *home } else { Some(sender) };
+            bench.tcp(at, (own, &api), 1000 + port, Outcome::Refused, 0);
+        }
+    }
+    bench.finish(60.0);
+    let told = bench
+        .findings
+        .iter()
+        .map(|finding| finding.actor.ip.to_string());
+    let told: std::collections::BTreeSet<_> = told.collect();
+    told.into_iter().collect()
+}
+
+#[test]
+fn a_pod_in_whose_name_another_scans_is_its_decoy() {
+    let (web, cart, worker) = ("10.244.1.9", "10.244.1.10", "10.244.1.12");
+    assert_eq!(scan_in_names([2, 0, 0, 0, 0, 12]), [worker]);
+    // Seen behind a router, or nobody's: no telling who it was.
+    assert_eq!(scan_in_names([2, 0, 0, 0, 0, 99]), [cart, worker, web]);
+}
+
 #[test]
 fn honest_clients_are_left_alone() {
     let mut bench = Bench::new("port-scan");

@@ -29,6 +29,7 @@ fn flow(id: u64, from: u32, to: u32) -> Arc<FlowInfo> {
         resp_port: 22,
         service: None,
         masquerade: None,
+        sender: None,
     })
 }
 

@@ -108,6 +108,7 @@ impl Watch {
             resp_port: port,
             service: None,
             masquerade: None,
+            sender: None,
         })
     }
 
