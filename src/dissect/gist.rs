@@ -296,6 +296,7 @@ fn client_hello(hello: &TlsClientHello) -> String {
 
 const fn tls_version(version: u16) -> &'static str {
     match version {
+        0x0002 => "SSL 2.0",
         0x0300 => "SSL 3.0",
         0x0301 => "TLS 1.0",
         0x0302 => "TLS 1.1",

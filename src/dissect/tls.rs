@@ -1,7 +1,7 @@
 //! TLS 1.0 to 1.3 (and SSL 3.0): the two hellos, what follows them in clear, and the sizes of the first records after.
 //!
 //! Owns the record layer, across segments. In clear is a certificate (TLS 1.2 and
-//! before); of what is encrypted, sizes and order are all there is. A client's hello may come in SSL 2.0's framing. Doesn't
+//! before); of what is encrypted, sizes and order are all there is. Hellos may come in SSL 2.0's framing. Doesn't
 //! follow upgrades from clear text (STARTTLS).
 
 mod certificate;
@@ -21,7 +21,7 @@ use tls_parser::{
 pub use certificate::TlsCertificate;
 use records::Records;
 pub use records::{TlsRecord, TlsRecords};
-use ssl2::Begin;
+use ssl2::{Begin, Hello};
 
 use super::ja4::{Ja4, is_grease};
 use super::text::{lower_text, text};
@@ -71,12 +71,8 @@ const MAX_PROTOCOLS: usize = 16;
 
 fn probe(segment: &Segment<'_>) -> Probe {
     let data = segment.data;
-    if segment.direction == Direction::Orig {
-        match ssl2::begin(data) {
-            Begin::Hello(..) => return Probe::Certain,
-            Begin::Maybe => return Probe::Unsure,
-            Begin::Other => {}
-        }
+    if data.first().is_some_and(|byte| ssl2::may_begin(*byte)) {
+        return ssl2::probe(segment.direction, data);
     }
     let fits = |at: usize, accept: fn(u8) -> bool| data.get(at).is_none_or(|byte| accept(*byte));
     // A handshake record of some version 3.x that begins with a hello.
@@ -145,22 +141,19 @@ impl Tls {
             side.lost = true;
         }
         let mut data = if side.lost { &[] } else { segment.data };
-        if !side.begun
-            && segment.direction == Direction::Orig
-            && let Begin::Hello(len, hello) = ssl2::begin(data)
-        {
-            side.begun = true;
-            side.greeted = true;
-            data = data.get(len..).unwrap_or_default();
-            out.push(Transaction::TlsClient(hello));
-        }
         while let [first, rest @ ..] = data {
             let answered = self.other(segment).greeted;
             let side = self.sides.of(segment.direction);
             if side.left == 0 {
                 data = rest;
-                match side.read_header(*first) {
+                match side.read_header(*first, segment.direction) {
                     Header::More => {}
+                    Header::Greets(Hello::Client(hello)) => out.push(Transaction::TlsClient(hello)),
+                    // Its answer to a client that asks for nothing later: no records of TLS follow.
+                    Header::Greets(Hello::Server(hello)) => {
+                        out.push(Transaction::TlsServer(hello));
+                        return Progress::Done;
+                    }
                     Header::Complete => {
                         let (kind, length) = (side.kind, side.length);
                         self.begin_record(segment, kind, length, out);
@@ -291,14 +284,16 @@ const fn seal(chosen: Chosen) -> Option<u16> {
 enum Header {
     More,
     Complete,
+    /// It was no record's: a hello in the framing of SSL 2.0.
+    Greets(Hello),
     Bad,
 }
 
 /// One direction's records.
 #[derive(Default)]
 struct Side {
-    /// A record's header, and how many bytes of it have come.
-    header: [u8; RECORD_HEADER_LEN],
+    /// A record's header (or the fixed part of a hello of SSL 2.0), and how many bytes of it have come.
+    header: [u8; ssl2::MOST_FIXED],
     header_have: usize,
     /// What the record holds, its length, and how much of it is still to come.
     kind: u8,
@@ -320,11 +315,15 @@ struct Side {
 
 impl Side {
     /// Takes a byte of a record's header.
-    fn read_header(&mut self, byte: u8) -> Header {
+    fn read_header(&mut self, byte: u8, by: Direction) -> Header {
         if let Some(slot) = self.header.get_mut(self.header_have) {
             *slot = byte;
         }
         self.header_have = self.header_have.saturating_add(1);
+        let [first, ..] = self.header;
+        if !self.begun && ssl2::may_begin(first) {
+            return self.read_ssl2(by);
+        }
         if self.header_have < RECORD_HEADER_LEN {
             return Header::More;
         }
@@ -340,6 +339,23 @@ impl Side {
             kinds.contains(&self.kind) && header.version.0 >> 8 == 3 && header.len <= MAX_RECORD;
         self.begun |= valid;
         if valid { Header::Complete } else { Header::Bad }
+    }
+
+    /// The same of a hello of SSL 2.0; the rest of it is passed over as that of a record that nobody reads.
+    fn read_ssl2(&mut self, by: Direction) -> Header {
+        let have = self.header.get(..self.header_have).unwrap_or(&self.header);
+        match ssl2::begin(by, have) {
+            Begin::Maybe => Header::More,
+            Begin::Other => Header::Bad,
+            Begin::Hello(hello, left) => {
+                self.header_have = 0;
+                self.length = left;
+                self.left = left;
+                self.begun = true;
+                self.greeted = true;
+                Header::Greets(hello)
+            }
+        }
     }
 
     /// Passes over bytes that the capture lacks; says whether it still knows where it is.

@@ -126,7 +126,7 @@ pub struct TlsClientHello {
 pub struct TlsServerHello {
     /// Version chosen, as on the wire.
     pub version: u16,
-    /// Cipher suite chosen.
+    /// Cipher suite chosen; 0 in SSL 2.0, whose clients choose.
     pub cipher: u16,
     /// Protocol chosen by ALPN, where it is in clear (TLS 1.2 and before).
     pub alpn: Option<Arc<str>>,

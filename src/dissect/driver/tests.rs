@@ -7,6 +7,9 @@ use super::*;
 use crate::time::Timestamp;
 
 use Direction::{Orig, Resp};
+use tls::old_hellos;
+
+mod tls;
 
 /// A turn of a conversation.
 type Turn = (Direction, Vec<u8>);
@@ -450,7 +453,13 @@ fn conversations() -> impl Strategy<Value = Vec<Turn>> {
         ],
         1..8,
     );
-    let tls = Just(vec![(Orig, client), (Resp, server)]);
+    let (asks_later, _) = old_hellos([3, 1], 29);
+    let (old_client, old_server) = old_hellos([0, 2], 7);
+    let tls = prop_oneof![
+        Just(vec![(Orig, client), (Resp, server.clone())]),
+        Just(vec![(Orig, asks_later), (Resp, server)]),
+        Just(vec![(Orig, old_client), (Resp, old_server)]),
+    ];
     let dns = proptest::collection::vec(
         prop_oneof![Just((Orig, query)), Just((Resp, response))],
         1..5,

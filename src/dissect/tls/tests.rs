@@ -341,11 +341,11 @@ fn recognition() {
     }
     let others: &[&[u8]] = &[
         b"GET / HTTP/1.1\r\n",
-        // Application data; a certificate; a major version of 2; SSL 2.0's client hello.
+        // Application data; a certificate; a major version of 2; a hello of SSL 2.0 without suites.
         &[23, 3, 3, 0, 10, 0, 0, 0, 0, 0],
         &[22, 3, 3, 0, 10, 11, 0, 0, 6, 3],
         &[22, 2, 0, 0, 10, 1, 0, 0, 6, 3],
-        &[0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0],
+        &[0x80, 0x2e, 1, 0, 2, 0, 0, 0, 0, 0, 37],
         // A hello longer than any; of a version that never was.
         &[22, 3, 1, 0, 200, 1, 1, 0, 0, 3],
         &[22, 3, 1, 0, 200, 1, 0, 0, 196, 9],
@@ -479,35 +479,60 @@ fn records_are_bounded() {
     assert_eq!((out.len(), told), (2, 80));
 }
 
-#[test]
-fn a_hello_in_the_framing_of_ssl_2_is_read_and_what_follows_it() {
-    let mut hello = vec![0x80, 46, 1, 3, 1, 0, 21, 0, 0, 0, 16];
+/// A client's hello in the framing of SSL 2.0, with seven suites.
+fn ssl2_hello(version: [u8; 2]) -> Vec<u8> {
+    let mut hello = vec![0x80, 46, 1, version[0], version[1], 0, 21, 0, 0, 0, 16];
     hello.extend([0, 0, 0x39].repeat(7));
     hello.extend([0x55; 16]);
-    assert_eq!(probe(&segment(Direction::Orig, &hello)), Probe::Certain);
-    assert_eq!(
-        probe(&segment(Direction::Resp, &hello)),
-        Probe::NotForUs,
-        "no server says so"
-    );
+    hello
+}
+
+fn ssl2_client(version: u16) -> Transaction {
+    Transaction::TlsClient(TlsClientHello {
+        version,
+        ssl2: true,
+        ..TlsClientHello::default()
+    })
+}
+
+#[test]
+fn a_hello_in_the_framing_of_ssl_2_is_read_and_what_follows_it() {
+    let hello = ssl2_hello([3, 1]);
     let answer = records(
         TlsRecordType::Handshake.0,
         &server_hello_message(0x0301, [7; 32], &[]),
         1000,
     );
-    let mut tls = Tls::default();
+    let key = records(TlsRecordType::Handshake.0, &[16, 0, 0, 2, 7, 7], 1000);
     let streams = [
         (Direction::Orig, hello.as_slice()),
         (Direction::Resp, answer.as_slice()),
+        (Direction::Orig, key.as_slice()),
     ];
-    let (told, _) = feed(&mut tls, &streams, 1000);
-    let expected = TlsClientHello {
-        version: 0x0301,
-        ssl2: true,
-        ..TlsClientHello::default()
-    };
-    assert_eq!(
-        told,
-        [Transaction::TlsClient(expected), server(0x0301, None)]
-    );
+    for piece in [1, 2, 7, 10, 40, 1000] {
+        let told = feed(&mut Tls::default(), &streams, piece);
+        let expected = vec![ssl2_client(0x0301), server(0x0301, None)];
+        assert_eq!(told, (expected, Progress::More), "in pieces of {piece}");
+    }
+}
+
+#[test]
+fn nothing_is_read_after_the_hellos_of_ssl_2_itself() {
+    let hello = ssl2_hello([0, 2]);
+    let mut answer = vec![0x81, 0x18, 4, 0, 1, 0, 2, 0, 250, 0, 3, 0, 16];
+    answer.extend([9; 269]);
+    let streams = [
+        (Direction::Orig, hello.as_slice()),
+        (Direction::Resp, answer.as_slice()),
+        (Direction::Orig, &[0x80, 3, 2, 7, 0]),
+    ];
+    for piece in [1, 2, 7, 10, 40, 1000] {
+        let told = feed(&mut Tls::default(), &streams, piece);
+        let chosen = Transaction::TlsServer(TlsServerHello {
+            version: 0x0002,
+            ..TlsServerHello::default()
+        });
+        let expected = vec![ssl2_client(0x0002), chosen];
+        assert_eq!(told, (expected, Progress::Done), "in pieces of {piece}");
+    }
 }

@@ -117,6 +117,7 @@ fn tls_server(hello: &TlsServerHello) -> TlsServerV1 {
 
 fn tls_version(version: u16) -> String {
     match version {
+        0x0002 => "SSL 2.0".to_owned(),
         0x0300 => "SSL 3.0".to_owned(),
         0x0301..=0x0304 => format!("TLS 1.{}", version - 0x0301),
         other => format!("{other:#06x}"),
