@@ -275,6 +275,9 @@ impl Detector for TlsC2 {
             _ => return,
         };
         match transaction {
+            // Encryption that was agreed on in clear is there against listeners and mostly proves nobody (RFC 7435): mail is
+            // handed to whatever certificate, so that nothing of it is odd but a hello that no library sends.
+            Transaction::TlsClient(hello) if hello.upgraded && !hello.ssl2 => {}
             Transaction::TlsClient(hello) => {
                 let seen = &mut self.channels.see(flow, event.time).seen;
                 seen.flow.get_or_insert_with(|| Arc::clone(flow));
@@ -445,6 +448,23 @@ mod tests {
             let bench = call(port, said);
             assert!(!bench.alerts(), "{}", bench.bits());
         }
+    }
+
+    #[test]
+    fn encryption_agreed_on_in_clear_proves_nobody() {
+        let greets = |ssl2| {
+            Transaction::TlsClient(TlsClientHello {
+                version: TLS_1_2,
+                upgraded: true,
+                ssl2,
+                ..TlsClientHello::default()
+            })
+        };
+        let shown = || certificate(&["mx"], true, (3650, 30));
+        let bench = call(25, vec![greets(false), shown()]);
+        assert!(!bench.alerts(), "{}", bench.bits());
+        let bench = call(25, vec![greets(true), shown()]);
+        assert!(bench.alerts(), "{}", bench.bits());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod streams;
 mod tests;
 
 pub use logins::Login;
+pub(super) use logins::TLS_HANDSHAKE;
 
 use super::{Carrier, Dissector, DissectorSpec, Probe, Progress, Segment, Transaction};
 

@@ -8,7 +8,7 @@ mod named;
 
 use super::{
     Both, Carrier, DISSECTORS, Dissector, DissectorSpec, LOOK_BUDGET, Opening, PATIENCE,
-    PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction, catalogue,
+    PROBE_WINDOW, Probe, Progress, Segment, ShellMarks, Transaction, catalogue, tls,
 };
 use crate::flow::{Direction, Inspection};
 use named::{Further, Named};
@@ -198,6 +198,22 @@ impl FlowDissector {
         let skipped_before = dissector.skipped();
         let progress = dissector.feed(segment, out);
         self.confirmed = self.confirmed || dissector.confirmed();
+        if progress == Progress::Done
+            && let Some(unread) = dissector.starts_tls()
+        {
+            self.start_tls();
+            let before = segment.data.len().saturating_sub(unread);
+            let data = segment.data.get(before..).unwrap_or_default();
+            if data.is_empty() {
+                return Progress::More;
+            }
+            let rest = Segment {
+                data,
+                gap: 0,
+                ..*segment
+            };
+            return self.follow(&rest, out);
+        }
         if out.len() > known {
             self.fruitless = 0;
             return progress;
@@ -208,6 +224,12 @@ impl FlowDissector {
             return Progress::Desynced;
         }
         progress
+    }
+
+    /// The flow goes on as TLS, and keeps its name.
+    fn start_tls(&mut self) {
+        self.state = State::Following(tls::upgraded());
+        self.fruitless = 0;
     }
 
     fn probe(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
@@ -359,28 +381,33 @@ impl FlowDissector {
         if !named.follow_turn(segment) {
             return Progress::Done;
         }
-        match named.feed(segment) {
-            Further::Waits => self.wait(segment),
+        let before = match named.feed(segment) {
+            Further::Waits => return self.wait(segment),
             Further::As(spec, before) => {
                 self.begin(spec, segment.direction, Vec::new());
                 if matches!(self.state, State::Named(_)) {
                     // One name more, and no end of them: enough.
                     return Progress::Done;
                 }
-                let earlier = Segment {
-                    data: &before,
-                    gap: 0,
-                    ..*segment
-                };
-                if !before.is_empty() {
-                    let progress = self.follow(&earlier, out);
-                    if progress != Progress::More {
-                        return progress;
-                    }
-                }
-                self.follow(&Segment { gap: 0, ..*segment }, out)
+                before
+            }
+            Further::StartTls(before) => {
+                self.start_tls();
+                before
+            }
+        };
+        let earlier = Segment {
+            data: &before,
+            gap: 0,
+            ..*segment
+        };
+        if !before.is_empty() {
+            let progress = self.follow(&earlier, out);
+            if progress != Progress::More {
+                return progress;
             }
         }
+        self.follow(&Segment { gap: 0, ..*segment }, out)
     }
 
     /// Gives a new dissector what was kept while nobody was certain, then the segment that decided.

@@ -1,7 +1,7 @@
 //! FTP (RFC 959; EPRT and EPSV by RFC 2428, AUTH by RFC 4217): who logs in, what files go which way, and over which other
 //! connections.
 //!
-//! Only commands and the numbers of replies are read; no password is kept. A session that goes on encrypted is left alone.
+//! Only commands and the numbers of replies are read; no password is kept. A session that goes on as TLS is handed over.
 
 #[cfg(test)]
 mod tests;
@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::by_name::TLS_HANDSHAKE;
 use super::text::opt_text;
 use super::{Both, Dissector, Login, Progress, Segment, Transaction, buffer};
 use crate::flow::Direction;
@@ -61,6 +62,8 @@ pub(super) struct Ftp {
     /// What the client asked for and the server hasn't answered.
     waits: Waits,
     hands: Hands,
+    /// Bytes of the last segment that are TLS's already, once it goes on so.
+    tls: Option<usize>,
     /// The number of a reply of several lines (RFC 959 4.2), until its last.
     many: Option<[u8; 3]>,
 }
@@ -110,8 +113,18 @@ impl Dissector for Ftp {
             line.held.clear();
             line.torn = true;
         }
+        let mut unread = segment.data.len();
         for piece in segment.data.split_inclusive(|byte| *byte == b'\n') {
             let line = self.lines.of(segment.direction);
+            if segment.direction == Direction::Orig
+                && self.waits.encryption
+                && line.held.is_empty()
+                && piece.first() == Some(&TLS_HANDSHAKE)
+            {
+                self.tls = Some(unread);
+                return Progress::Done;
+            }
+            unread = unread.saturating_sub(piece.len());
             let room = KEEP.saturating_sub(line.held.len());
             // There is room for it.
             let _fits = buffer::append(&mut line.held, piece.get(..room).unwrap_or(piece), KEEP);
@@ -126,13 +139,18 @@ impl Dissector for Ftp {
                 Direction::Orig => self.command(held.trim_ascii_end(), segment.time),
                 Direction::Resp => {
                     self.hands.answered = Some(segment.time);
-                    if self.reply_line(held.trim_ascii_end(), out) == Progress::Done {
+                    if self.reply_line(held.trim_ascii_end(), out) {
+                        self.tls = Some(unread);
                         return Progress::Done;
                     }
                 }
             }
         }
         Progress::More
+    }
+
+    fn starts_tls(&self) -> Option<usize> {
+        self.tls
     }
 }
 
@@ -158,30 +176,27 @@ impl Ftp {
         }
     }
 
-    fn reply_line(&mut self, line: &[u8], out: &mut Vec<Transaction>) -> Progress {
+    /// Whether the session goes on as TLS.
+    fn reply_line(&mut self, line: &[u8], out: &mut Vec<Transaction>) -> bool {
         let Some((code, rest)) = line.split_first_chunk::<3>() else {
-            return Progress::More;
+            return false;
         };
         let last = matches!(rest.first(), None | Some(b' '));
         if let Some(many) = self.many {
             if !last || many != *code {
-                return Progress::More;
+                return false;
             }
             self.many = None;
         } else if rest.first() == Some(&b'-') && code.iter().all(u8::is_ascii_digit) {
             self.many = Some(*code);
-            return Progress::More;
+            return false;
         }
-        if last {
-            self.reply(*code, rest, out)
-        } else {
-            Progress::More
-        }
+        last && self.reply(*code, rest, out)
     }
 
-    fn reply(&mut self, code: [u8; 3], rest: &[u8], out: &mut Vec<Transaction>) -> Progress {
+    fn reply(&mut self, code: [u8; 3], rest: &[u8], out: &mut Vec<Transaction>) -> bool {
         if std::mem::take(&mut self.waits.encryption) && code == *b"234" {
-            return Progress::Done;
+            return true;
         }
         let refused = matches!(code, [b'4' | b'5', ..]);
         match &code {
@@ -210,7 +225,7 @@ impl Ftp {
                 success,
                 code: opt_text(&code, 8),
             }));
-            return Progress::More;
+            return false;
         }
         if (refused || matches!(&code, b"125" | b"150" | b"226" | b"250"))
             && let Some((verb, path)) = self.waits.transfer.take()
@@ -222,7 +237,7 @@ impl Ftp {
                 by_hand: self.hands.are_there(),
             }));
         }
-        Progress::More
+        false
     }
 }
 

@@ -149,6 +149,12 @@ pub trait Dissector: Send {
         false
     }
 
+    /// Once it is done: whether that is because the conversation goes on as TLS, as was agreed on in clear (STARTTLS and its
+    /// like), with so many of the last segment's bytes and all that come.
+    fn starts_tls(&self) -> Option<usize> {
+        None
+    }
+
     /// Told once, before all else, how deep inside other conversations this one is.
     fn nest(&mut self, depth: u8) {
         let _ = depth;

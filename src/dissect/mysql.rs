@@ -1,7 +1,7 @@
 //! MySQL's and MariaDB's protocol 10: greeting, login and its outcome, statements without their literals, sizes of
 //! results.
 //!
-//! Passwords and rows are passed over by their length. Nothing is read after encryption or compression is agreed on.
+//! Passwords and rows are passed over by their length. TLS is handed over; nothing is read after compression is agreed on.
 //! Answers are paired with one command at a time; those to commands sent ahead are not reported.
 
 mod login;
@@ -104,6 +104,8 @@ struct MySql {
     results: Results,
     /// Whether the client's next packet goes on with a full one.
     continues: bool,
+    /// Bytes of the last segment that are TLS's already, once it goes on so.
+    tls: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -155,6 +157,8 @@ impl Dissector for MySql {
                 Direction::Orig => self.take_client(body, length, number, out),
                 Direction::Resp => self.take_server(body, length, out),
             };
+            // A client doesn't wait: its hello may be here already.
+            self.tls = self.tls.map(|_| data.len());
             if progress != Progress::More {
                 return progress;
             }
@@ -163,6 +167,10 @@ impl Dissector for MySql {
 
     fn skipped(&self) -> u64 {
         self.client.skipped().saturating_add(self.server.skipped())
+    }
+
+    fn starts_tls(&self) -> Option<usize> {
+        self.tls
     }
 }
 
@@ -191,6 +199,7 @@ impl MySql {
                 };
                 if response.encrypts {
                     say(DatabaseEvent::Hello { version: None }, out);
+                    self.tls = Some(0);
                     return Progress::Done;
                 }
                 self.attributes &= response.attributes;

@@ -1,6 +1,6 @@
 //! PostgreSQL's protocol 3: who logs in and whether it works, statements without their literals, sizes of results.
 //!
-//! Passwords, bound values and rows are passed over by their length. After encryption is agreed on, nothing is read.
+//! Passwords, bound values and rows are passed over by their length. After encryption is agreed on, nothing is read; TLS is handed over.
 
 #[cfg(test)]
 mod tests;
@@ -146,6 +146,8 @@ struct Postgres {
     started: bool,
     /// Whether the server's next byte is the answer to a wish for encryption.
     wished: bool,
+    /// Bytes of the last segment that are TLS's already, once it goes on so.
+    tls: Option<usize>,
     /// Whether the client asked to be let in, and no answer came yet.
     logging_in: bool,
     /// Whether the server asked for the password in clear, and it didn't come yet.
@@ -175,6 +177,10 @@ impl Dissector for Postgres {
 
     fn skipped(&self) -> u64 {
         self.client.skipped().saturating_add(self.server.skipped())
+    }
+
+    fn starts_tls(&self) -> Option<usize> {
+        self.tls
     }
 }
 
@@ -267,7 +273,12 @@ impl Postgres {
             {
                 self.wished = false;
                 match first {
-                    b'S' | b'G' => {
+                    b'S' => {
+                        say(DatabaseEvent::Hello { version: None }, out);
+                        self.tls = Some(data.len().saturating_sub(1));
+                        return Progress::Done;
+                    }
+                    b'G' => {
                         say(DatabaseEvent::Hello { version: None }, out);
                         return Progress::Done;
                     }

@@ -32,7 +32,11 @@ pub(super) fn conversation(build: Build, turns: &[(Direction, &[u8])]) -> Vec<St
             let progress = dissector.feed(&segment(direction, data), &mut out);
             lines.extend(out.drain(..).map(|transaction| line(&transaction)));
             if progress != Progress::More {
-                lines.push(format!("{progress:?}").to_lowercase());
+                let end = match dissector.starts_tls() {
+                    Some(_) => "starts tls".to_owned(),
+                    None => format!("{progress:?}").to_lowercase(),
+                };
+                lines.push(end);
                 return lines;
             }
         }

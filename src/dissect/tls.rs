@@ -1,8 +1,8 @@
 //! TLS 1.0 to 1.3 (and SSL 3.0): the two hellos, what follows them in clear, and the sizes of the first records after.
 //!
 //! Owns the record layer, across segments. In clear is a certificate (TLS 1.2 and
-//! before); of what is encrypted, sizes and order are all there is. Hellos may come in SSL 2.0's framing. Doesn't
-//! follow upgrades from clear text (STARTTLS).
+//! before); of what is encrypted, sizes and order are all there is. Hellos may come in SSL 2.0's framing, and
+//! after an agreement in clear (STARTTLS), which the dissectors of the protocols that have one look for.
 
 mod certificate;
 mod records;
@@ -95,9 +95,19 @@ fn probe(segment: &Segment<'_>) -> Probe {
     }
 }
 
+/// What another protocol goes on as.
+pub(super) fn upgraded() -> Box<dyn Dissector> {
+    Box::new(Tls {
+        upgraded: true,
+        ..Tls::default()
+    })
+}
+
 /// Both directions of a connection.
 #[derive(Default)]
 struct Tls {
+    /// Whether the ends agreed on it in clear.
+    upgraded: bool,
     sides: Both<Side>,
     records: Records,
     seen: u64,
@@ -110,7 +120,15 @@ struct Tls {
 
 impl Dissector for Tls {
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
+        let before = out.len();
         let progress = self.take(segment, out);
+        if self.upgraded {
+            for one in out.iter_mut().skip(before) {
+                if let Transaction::TlsClient(hello) = one {
+                    hello.upgraded = true;
+                }
+            }
+        }
         if progress != Progress::More {
             self.records.flush(out);
         }
@@ -526,7 +544,7 @@ pub(super) fn client_hello(body: &[u8]) -> Option<TlsClientHello> {
             .collect(),
         version,
         ja4: fingerprint.fingerprint(),
-        ssl2: false,
+        ..TlsClientHello::default()
     })
 }
 

@@ -119,6 +119,8 @@ pub struct TlsClientHello {
     pub ja4: Arc<str>,
     /// Whether the hello came in the framing of SSL 2.0.
     pub ssl2: bool,
+    /// Whether another protocol went on so, as its ends agreed in clear (STARTTLS and its like).
+    pub upgraded: bool,
 }
 
 /// What a TLS server chose.

@@ -37,3 +37,39 @@ fn clusters_that_form_and_a_load_balancer_are_left_alone() {
         assert_eq!(nameless, [] as [serde_json::Value; 0], "{capture}");
     }
 }
+
+/// `openssl s_client -starttls` against vsftpd, Postfix, Dovecot, slapd, Prosody, PostgreSQL and MariaDB, all of Debian.
+#[test]
+fn what_servers_agree_on_in_clear_is_read_as_tls() {
+    let capture = "tests/it/data/starttls.pcap.gz";
+    let said = spanwatch(&["flows", "--quiet", "--messages", capture]).json();
+    for app in [
+        "ftp",
+        "smtp",
+        "pop3",
+        "imap",
+        "ldap",
+        "xmpp",
+        "postgresql",
+        "mysql",
+    ] {
+        let tls: Vec<_> = said
+            .iter()
+            .filter(|message| message["app"] == app)
+            .filter(|message| message.get("database").is_none())
+            .collect();
+        let [client, server, certificate] = tls.as_slice() else {
+            panic!("{app}: {tls:#?}");
+        };
+        assert_eq!(client["tls_client"]["sni"], "mail.shop.example", "{app}");
+        let ja4 = "t12d280700_d943125447b4_e7e480e5a997";
+        assert_eq!(client["tls_client"]["ja4"], ja4, "{app}");
+        assert_eq!(server["tls_server"]["version"], "TLS 1.2", "{app}");
+        let shown = &certificate["tls_certificate"]["subject"];
+        assert_eq!(shown, "mail.shop.example", "{app}");
+    }
+    assert_eq!(
+        spanwatch(&["analyze", capture]).json(),
+        [] as [serde_json::Value; 0]
+    );
+}

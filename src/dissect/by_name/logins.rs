@@ -1,4 +1,5 @@
-//! Logins of the old text protocols and of LDAP: who, and whether it was let in. No password is kept.
+//! Logins of the old text protocols and of LDAP: who, and whether it was let in. No password is kept. What goes on as TLS
+//! is handed over.
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ const MAX_USER: usize = 64;
 const KEEP: usize = 160;
 /// Bytes after which a login still missing isn't waited for.
 const PATIENCE: u64 = 256 * 1024;
+/// The first byte of a client's first record of TLS; none of these protocols' messages begins so.
+pub(in crate::dissect) const TLS_HANDSHAKE: u8 = 22;
 
 /// SMTP, IMAP or POP3.
 pub(super) struct Text {
@@ -33,8 +36,10 @@ pub(super) struct Text {
     user: Option<Arc<str>>,
     /// An attempt waits for its answer; for IMAP, the tag it bears.
     tried: Option<Vec<u8>>,
-    /// The client asked to go on encrypted.
-    hides: bool,
+    /// The client asked to go on as TLS; for IMAP, by the tag it gave that.
+    upgrade: Option<Vec<u8>>,
+    /// Bytes of the last segment that are TLS's already, once it goes on so.
+    tls: Option<usize>,
     seen: u64,
 }
 
@@ -48,7 +53,8 @@ impl Text {
             },
             user: None,
             tried: None,
-            hides: false,
+            upgrade: None,
+            tls: None,
             seen: 0,
         }
     }
@@ -60,8 +66,18 @@ impl Dissector for Text {
         if segment.gap > 0 {
             self.lines.of(segment.direction).clear();
         }
+        let mut unread = segment.data.len();
         for piece in segment.data.split_inclusive(|byte| *byte == b'\n') {
             let held = self.lines.of(segment.direction);
+            if segment.direction == Direction::Orig
+                && self.upgrade.is_some()
+                && held.is_empty()
+                && piece.first() == Some(&TLS_HANDSHAKE)
+            {
+                self.tls = Some(unread);
+                return Progress::Done;
+            }
+            unread = unread.saturating_sub(piece.len());
             let room = KEEP.saturating_sub(held.len());
             let kept = piece.get(..room).unwrap_or(piece);
             // There is room for it.
@@ -71,12 +87,17 @@ impl Dissector for Text {
             }
             let line = std::mem::take(held);
             let line = line.trim_ascii_end();
-            let over = match segment.direction {
+            let next = match segment.direction {
                 Direction::Orig => self.command(line),
                 Direction::Resp => self.reply(line, out),
             };
-            if over {
-                return Progress::Done;
+            match next {
+                Next::Line => {}
+                Next::Tls => {
+                    self.tls = Some(unread);
+                    return Progress::Done;
+                }
+                Next::Nothing => return Progress::Done,
             }
         }
         if self.seen > PATIENCE {
@@ -88,6 +109,10 @@ impl Dissector for Text {
 
     fn skipped(&self) -> u64 {
         self.seen
+    }
+
+    fn starts_tls(&self) -> Option<usize> {
+        self.tls
     }
 }
 
@@ -102,9 +127,16 @@ fn word(line: &[u8]) -> (Vec<u8>, &[u8]) {
     (first.to_ascii_uppercase(), rest.trim_ascii())
 }
 
+/// What comes after a line.
+enum Next {
+    Line,
+    Tls,
+    /// That was all that is wanted of the flow.
+    Nothing,
+}
+
 impl Text {
-    /// Whether that is all that is wanted of the flow.
-    fn command(&mut self, line: &[u8]) -> bool {
+    fn command(&mut self, line: &[u8]) -> Next {
         let (verb, rest) = word(line);
         match (self.protocol, verb.as_slice()) {
             ("imap", _) => {
@@ -117,13 +149,13 @@ impl Text {
                         self.tried = Some(word(line).0);
                     }
                     b"AUTHENTICATE" => self.tried = Some(word(line).0),
-                    b"STARTTLS" => self.hides = true,
+                    b"STARTTLS" => self.upgrade = Some(word(line).0),
                     _ => {}
                 }
             }
             ("smtp", b"AUTH") | ("pop3", b"PASS") => self.tried = Some(Vec::new()),
-            ("smtp", b"DATA") => return true,
-            ("smtp", b"STARTTLS") | ("pop3", b"STLS") => self.hides = true,
+            ("smtp", b"DATA") => return Next::Nothing,
+            ("smtp", b"STARTTLS") | ("pop3", b"STLS") => self.upgrade = Some(Vec::new()),
             ("pop3", b"USER") => self.user = opt_text(rest, MAX_USER),
             ("pop3", b"APOP") => {
                 self.user = opt_text(first_word(rest), MAX_USER);
@@ -131,23 +163,27 @@ impl Text {
             }
             _ => {}
         }
-        false
+        Next::Line
     }
 
-    fn reply(&mut self, line: &[u8], out: &mut Vec<Transaction>) -> bool {
+    fn reply(&mut self, line: &[u8], out: &mut Vec<Transaction>) -> Next {
         let (code, rest) = word(line);
-        if std::mem::take(&mut self.hides) {
-            let agreed = match self.protocol {
-                "smtp" => code == b"220",
-                "pop3" => code == b"+OK",
-                _ => word(rest).0 == b"OK",
+        if let Some(tag) = &self.upgrade {
+            // What was asked before may be answered first.
+            let agreed = match (self.protocol, code.as_slice()) {
+                ("smtp", b"220") | ("pop3", b"+OK") => Some(true),
+                ("smtp", [b'4' | b'5', ..]) | ("pop3", b"-ERR") => Some(false),
+                ("imap", _) if code == *tag => Some(word(rest).0 == b"OK"),
+                _ => None,
             };
-            if agreed {
-                return true;
+            match agreed {
+                Some(true) => return Next::Tls,
+                Some(false) => self.upgrade = None,
+                None => {}
             }
         }
         let Some(tag) = &self.tried else {
-            return false;
+            return Next::Line;
         };
         let (code, success) = match (self.protocol, code.as_slice()) {
             ("smtp", b"235") | ("pop3", b"+OK") => (code, true),
@@ -159,7 +195,7 @@ impl Text {
                 let success = verdict == b"OK";
                 (verdict, success)
             }
-            _ => return false,
+            _ => return Next::Line,
         };
         self.tried = None;
         out.push(Transaction::Login(Login {
@@ -168,16 +204,39 @@ impl Text {
             success,
             code: opt_text(&code, 8),
         }));
-        success
+        if success { Next::Nothing } else { Next::Line }
     }
 }
 
-/// LDAP's binds (RFC 4511 4.2).
+/// LDAP's binds (RFC 4511 4.2), and whether it goes on as TLS (4.14).
 #[derive(Default)]
 pub(super) struct Ldap {
     messages: Both<Message>,
     user: Option<Arc<str>>,
+    upgrade: Upgrade,
+    /// Bytes of the last segment that are TLS's already, once it goes on so.
+    tls: Option<usize>,
     seen: u64,
+}
+
+/// How far the ends are with going on as TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Upgrade {
+    #[default]
+    None,
+    Asked,
+    Agreed,
+}
+
+impl Upgrade {
+    /// Whether what comes after a message is TLS: the server agreed, or the client has asked and doesn't wait.
+    fn is_due(self, by: Direction, data: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Asked => by == Direction::Orig && data.first() == Some(&TLS_HANDSHAKE),
+            Self::Agreed => true,
+        }
+    }
 }
 
 /// A message under way.
@@ -190,6 +249,11 @@ struct Message {
 
 const BIND: u8 = 0x60;
 const BIND_RESPONSE: u8 = 0x61;
+const EXTENDED: u8 = 0x77;
+const EXTENDED_RESPONSE: u8 = 0x78;
+/// The name of an extended operation.
+const OPERATION: u8 = 0x80;
+const START_TLS: &[u8] = b"1.3.6.1.4.1.1466.20037";
 const SIMPLE: u8 = 0x80;
 /// Wants a further step of a SASL exchange.
 const IN_PROGRESS: u8 = 14;
@@ -208,6 +272,10 @@ impl Dissector for Ldap {
                 message.left = message.left.saturating_sub(over.len());
                 data = rest;
                 continue;
+            }
+            if message.held.is_empty() && self.upgrade.is_due(segment.direction, data) {
+                self.tls = Some(data.len());
+                return Progress::Done;
             }
             // One byte at a time until the length is known; a header has six at most.
             let wanted = match total(&message.held) {
@@ -238,6 +306,10 @@ impl Dissector for Ldap {
 
     fn skipped(&self) -> u64 {
         self.seen
+    }
+
+    fn starts_tls(&self) -> Option<usize> {
+        self.tls
     }
 }
 
@@ -291,6 +363,17 @@ impl Ldap {
                         code: opt_text(code.to_string().as_bytes(), 8),
                     }));
                 }
+            }
+            EXTENDED if element(content, OPERATION).is_some_and(|(name, _)| name == START_TLS) => {
+                self.upgrade = Upgrade::Asked;
+            }
+            EXTENDED_RESPONSE if self.upgrade == Upgrade::Asked => {
+                let agreed = element(content, 10).is_some_and(|(code, _)| code == [0]);
+                self.upgrade = if agreed {
+                    Upgrade::Agreed
+                } else {
+                    Upgrade::None
+                };
             }
             _ => {}
         }

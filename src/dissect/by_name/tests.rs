@@ -361,17 +361,83 @@ fn text_logins_and_their_outcome() {
             "Login(Login { protocol: \"pop3\", user: Some(\"bob\"), success: false, code: Some(\"-ERR\") })"
         ]
     );
-    // What goes on encrypted is left alone.
-    let told = logins(
-        "smtp",
-        &[
-            (Orig, b"STARTTLS\r\n"),
-            (Resp, b"220 Go ahead\r\n"),
-            (Orig, b"\x16\x03\x01"),
-        ],
-    );
-    assert_eq!(told, ["done"]);
 }
+
+/// A protocol, and the turns of a conversation.
+type Said = (&'static str, &'static [(Direction, &'static [u8])]);
+
+/// The end of what is said in clear, and that it is: agreed on, or begun after it was asked for.
+#[test]
+fn what_goes_on_as_tls_is_handed_over() {
+    let cases: &[Said] = &[
+        (
+            "smtp",
+            &[(Orig, b"STARTTLS\r\n"), (Resp, b"220 Go ahead\r\n")],
+        ),
+        ("pop3", &[(Orig, b"stls\r\n"), (Resp, b"+OK Begin\r\n")]),
+        // What was asked before is answered first.
+        (
+            "imap",
+            &[
+                (Orig, b"1 CAPABILITY\r\n2 STARTTLS\r\n"),
+                (
+                    Resp,
+                    b"* CAPABILITY IMAP4rev1\r\n1 OK done\r\n2 OK Begin\r\n",
+                ),
+            ],
+        ),
+        (
+            "smtp",
+            &[
+                (Orig, b"EHLO h\r\nSTARTTLS\r\n"),
+                (Resp, b"250-h\r\n250 STARTTLS\r\n220 Go ahead\r\n"),
+            ],
+        ),
+        // The answer wasn't seen, or comes later.
+        ("imap", &[(Orig, b"1 STARTTLS\r\n"), (Orig, b"\x16")]),
+        (
+            "ldap",
+            &[
+                (Orig, START_TLS),
+                (Resp, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\0\x04\0\x04\0"),
+                (Orig, b"\x16"),
+            ],
+        ),
+    ];
+    for (protocol, turns) in cases {
+        assert_eq!(logins(protocol, turns), ["starts tls"], "{protocol}");
+    }
+    let cases: &[Said] = &[
+        (
+            "smtp",
+            &[(Orig, b"STARTTLS\r\n"), (Resp, b"454 Not now\r\n220 h\r\n")],
+        ),
+        (
+            "pop3",
+            &[(Orig, b"STLS\r\n"), (Resp, b"-ERR no\r\n+OK\r\n")],
+        ),
+        (
+            "imap",
+            &[(Orig, b"1 STARTTLS\r\n"), (Resp, b"1 BAD no\r\n1 OK\r\n")],
+        ),
+        ("imap", &[(Orig, b"\x16\x03\x01\r\n")]),
+        (
+            "ldap",
+            &[
+                (Orig, START_TLS),
+                (
+                    Resp,
+                    b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\0\x04\0",
+                ),
+            ],
+        ),
+    ];
+    for (protocol, turns) in cases {
+        assert_eq!(logins(protocol, turns), [""; 0], "{protocol}");
+    }
+}
+
+const START_TLS: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
 
 #[test]
 fn directory_logins_and_their_outcome() {

@@ -2,11 +2,12 @@
 //!
 //! A name is had for a few bytes of one end, so it must not hide the rest. The other end's first bytes are judged as those
 //! of any flow, unless they fit the name. Later turns, up to [`MAX_TURNS`], are asked for the marks that stand
-//! nowhere by chance. TLS isn't among them: going on encrypted is what many a protocol does in its course.
+//! nowhere by chance. Where it goes on as TLS, as many a protocol does in its course, it keeps its name.
 
 use super::super::http1::HTTP1;
 use super::super::http2::HTTP2;
 use super::super::ssh::SSH;
+use super::super::tls::TLS;
 use super::{DISSECTORS, DissectorSpec, PROBE_WINDOW, Probe, Segment, first};
 use crate::flow::Direction;
 
@@ -14,7 +15,7 @@ use crate::flow::Direction;
 const MAX_TURNS: u8 = 6;
 
 /// What later turns are asked for.
-const UNMISTAKABLE: [&DissectorSpec; 3] = [&SSH, &HTTP2, &HTTP1];
+const UNMISTAKABLE: [&DissectorSpec; 4] = [&TLS, &SSH, &HTTP2, &HTTP1];
 
 /// A named flow.
 pub(super) struct Named {
@@ -35,6 +36,8 @@ pub(super) enum Further {
     Waits,
     /// It goes on as this, with these bytes before the segment.
     As(&'static DissectorSpec, Vec<u8>),
+    /// It goes on as TLS, likewise.
+    StartTls(Vec<u8>),
 }
 
 impl Named {
@@ -91,7 +94,11 @@ impl Named {
             Ok(Some(spec)) => {
                 let mut before = std::mem::take(&mut self.head);
                 before.truncate(earlier);
-                Further::As(spec, before)
+                if self.turns > 1 && spec.name == TLS.name {
+                    Further::StartTls(before)
+                } else {
+                    Further::As(spec, before)
+                }
             }
             Err(Undecided) => Further::Waits,
             Ok(None) => {

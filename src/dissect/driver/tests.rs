@@ -130,7 +130,7 @@ fn each_protocol_is_recognised_and_followed() {
             "postgresql",
             turns(&[(Orig, SSL_REQUEST), (Resp, b"S")]),
             1,
-            Progress::Done,
+            Progress::More,
         ),
         (
             "mysql",

@@ -75,13 +75,11 @@ fn files_and_the_connections_that_carry_them() {
 }
 
 #[test]
-fn what_goes_on_encrypted_is_left_alone() {
-    let told = told(&[
-        (Orig, b"AUTH TLS\r\n"),
-        (Resp, b"234 Proceed\r\n"),
-        (Orig, b"\x16\x03\x01"),
-    ]);
-    assert_eq!(told, ["done"]);
+fn what_goes_on_as_tls_is_handed_over() {
+    let agreed = told(&[(Orig, b"AUTH TLS\r\n"), (Resp, b"234 Proceed\r\n")]);
+    assert_eq!(agreed, ["starts tls"]);
+    let unanswered = told(&[(Orig, b"AUTH SSL\r\n"), (Orig, b"\x16")]);
+    assert_eq!(unanswered, ["starts tls"]);
     // Refused, it goes on in clear.
     let told = self::told(&[
         (Orig, b"AUTH TLS\r\n"),

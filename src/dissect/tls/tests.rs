@@ -120,6 +120,7 @@ fn expected_client() -> Transaction {
         version: 0x0304,
         ja4: fingerprint.fingerprint(),
         ssl2: false,
+        upgraded: false,
     })
 }
 

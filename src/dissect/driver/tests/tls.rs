@@ -43,3 +43,72 @@ fn hellos_of_ssl_2_are_recognised_however_they_are_cut() {
         }
     }
 }
+
+/// A protocol, and what is said in clear.
+type Said<'a> = (&'static str, &'a [(Direction, &'a [u8])]);
+
+/// Each keeps its name, and none goes on reading; what TLS shows of itself is told.
+#[test]
+fn what_goes_on_as_tls_is_read_as_such() {
+    let start_tls: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
+    let success: &[u8] = b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\0\x04\0\x04\0";
+    let rdp: &[u8] = b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0";
+    let agreed: &[u8] = b"\x03\0\0\x13\x0e\xd0\0\0\x12\x34\0\x02\x1f\x08\0\x02\0\0\0";
+    let clear: &[Said] = &[
+        (
+            "smtp",
+            &[
+                (Resp, b"220 h ESMTP\r\n"),
+                (Orig, b"EHLO c\r\n"),
+                (Resp, b"250-h\r\n250 STARTTLS\r\n"),
+                (Orig, b"STARTTLS\r\n"),
+                (Resp, b"220 Go ahead\r\n"),
+            ],
+        ),
+        (
+            "ftp",
+            &[
+                (Resp, b"220 FTP\r\n"),
+                (Orig, b"AUTH TLS\r\n"),
+                (Resp, b"234 Proceed\r\n"),
+            ],
+        ),
+        ("ldap", &[(Orig, start_tls), (Resp, success)]),
+        ("postgresql", &[(Orig, SSL_REQUEST), (Resp, b"S")]),
+        (
+            "xmpp",
+            &[
+                (Orig, b"<stream:stream to='h'>"),
+                (Resp, b"<?xml version='1.0'?><stream:stream from='h'>"),
+                (Resp, b"<stream:features><starttls/></stream:features>"),
+                (Orig, b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"),
+                (Resp, b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"),
+            ],
+        ),
+        ("rdp", &[(Orig, rdp), (Resp, agreed)]),
+    ];
+    let (client, server) = hellos();
+    let hellos = [(Orig, client.clone()), (Resp, server.clone())];
+    let mut cases: Vec<(&str, Vec<Turn>)> = clear
+        .iter()
+        .map(|(app, said)| (*app, [&turns(said)[..], &hellos].concat()))
+        .collect();
+    // MySQL's greeting that offers TLS, and a client that goes on at once after it wished for it.
+    let greeting = b"\x17\0\0\0\x0a8.4.2\0\x01\0\0\0nonces12\0\xff\xff\x08";
+    let wish = [&[32, 0, 0, 1, 0, 0x8a, 8, 0][..], &[0; 28], &client].concat();
+    let said = vec![(Resp, greeting.to_vec()), (Orig, wish), (Resp, server)];
+    cases.push(("mysql", said));
+    for (app, said) in cases {
+        let (out, found, last, gave_up) = whole(&said);
+        let expected = (Some(app), Progress::More, false);
+        assert_eq!((found, last, gave_up), expected, "{out:?}");
+        let [.., Transaction::TlsClient(hello), Transaction::TlsServer(_)] = &out[..] else {
+            panic!("{app}: {out:?}")
+        };
+        assert!(hello.upgraded && !hello.ja4.is_empty(), "{app}");
+        for size in 1..50 {
+            let cut = run(&said, |_, data| data.chunks(size));
+            assert_eq!(cut.0, out, "{app} in pieces of {size}");
+        }
+    }
+}
