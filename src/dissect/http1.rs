@@ -162,9 +162,14 @@ impl Dissector for Http1 {
             self.exchange.lose();
             self.databases.lose();
         }
+        if segment.gap > 0 && !self.sides.of(segment.direction).answers {
+            // What is missing may be a part of it.
+            self.databases.body_ends(out);
+        }
         let mut data = segment.data;
         while !data.is_empty() {
             let side = self.sides.of(segment.direction);
+            let asks = !side.answers;
             let mut skipped = 0;
             let mut body: &[u8] = &[];
             match &mut side.place {
@@ -173,11 +178,18 @@ impl Dissector for Http1 {
                     let (part, rest) = data.split_at_checked(len).unwrap_or((data, &[]));
                     skipped = part.len() as u64;
                     body = part;
+                    if asks {
+                        self.databases.body(part, out);
+                    }
                     side.place = Place::body(left.saturating_sub(skipped));
                     data = rest;
                 }
                 Place::Chunked(chunked) => {
-                    let (verdict, rest, unread) = chunked.pass(data);
+                    let (verdict, rest, unread) = chunked.pass(data, |part| {
+                        if asks {
+                            self.databases.body(part, out);
+                        }
+                    });
                     match verdict {
                         Verdict::More => {}
                         Verdict::End => side.place = Place::Head,
@@ -275,7 +287,8 @@ impl Http1 {
                 100..=199 => None,
                 _ => {
                     self.exchange.answered(status, head.declared);
-                    self.databases.answered(status, head.exception, length, out);
+                    self.databases
+                        .answered(status, head.clickhouse, length, out);
                     self.unanswered.pop()
                 }
             };
@@ -385,6 +398,9 @@ impl Http1 {
         let side = self.sides.of(segment.direction);
         let asks = !side.answers;
         let ended = matches!(side.place, Place::Head);
+        if asks && ended {
+            self.databases.body_ends(out);
+        }
         let mut told = None;
         if !data.is_empty() {
             told = self.exchange.body(asks, data, segment.time);

@@ -1,9 +1,10 @@
 //! Databases that speak HTTP: Elasticsearch and OpenSearch, ClickHouse, etcd. Tells what a request asks of one, by its
-//! path, parameters and headers alone.
+//! path, parameters and headers, and ClickHouse's by its body.
 //!
-//! Names of indices count towards fingerprints, like tables'; ids, keys and values are left out. Bodies aren't read, so a
-//! search's class is known and its terms are not.
+//! Names of indices count towards fingerprints, like tables'; ids, keys and values are left out. Other bodies aren't read, so
+//! a search's class is known and its terms are not.
 
+mod clickhouse;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::sql::{Dialect, begins_statement, statement};
+use clickhouse::{Expected, Reading};
+
 use super::text::{opt_text, text};
 use super::{
     DatabaseEvent, DatabaseMessage, Marks, SecretMark, StatementClass, Transaction,
@@ -41,6 +43,8 @@ pub(super) struct Request<'a> {
     pub(super) clickhouse_user: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
     pub(super) content_length: u64,
+    /// Whether its body is.
+    pub(super) compressed: bool,
 }
 
 /// What a request asks of a database.
@@ -52,15 +56,29 @@ pub(super) struct Ask {
     database: Option<Arc<str>>,
     client: Option<Arc<str>>,
     secret: Option<SecretMark>,
+    /// What its body may add.
+    expected: Option<Expected>,
+}
+
+impl Ask {
+    /// Whether it is to a database whatever its body and the answer say.
+    pub(super) fn is_certain(&self) -> bool {
+        self.expected.as_ref().is_none_or(|body| body.certain)
+    }
 }
 
 /// Tells what a request asks of a database; nothing if it is to anything else.
 pub(super) fn ask(request: &Request<'_>) -> Option<Box<Ask>> {
     let (path, parameters) = split(request.target);
     let parameters = Parameters(parameters);
-    let (product, event) = elasticsearch(request, path, parameters)
-        .or_else(|| etcd(request, path, parameters))
-        .or_else(|| clickhouse(request, path, parameters))?;
+    let by_path =
+        elasticsearch(request, path, parameters).or_else(|| etcd(request, path, parameters));
+    let (product, event, expected) = if let Some((product, event)) = by_path {
+        (product, event, None)
+    } else {
+        let (event, expected) = clickhouse::ask(request, path, parameters)?;
+        (CLICKHOUSE, event, expected)
+    };
     let client = request.user_agent;
     Some(Box::new(Ask {
         product,
@@ -69,6 +87,7 @@ pub(super) fn ask(request: &Request<'_>) -> Option<Box<Ask>> {
         database: database(product, parameters),
         client: client.and_then(|agent| opt_text(agent, MAX_NAME)),
         secret: request.authorization.map(SecretMark::of),
+        expected,
     }))
 }
 
@@ -77,12 +96,27 @@ pub(super) fn ask(request: &Request<'_>) -> Option<Box<Ask>> {
 pub(super) struct WebDatabases {
     /// The requests not answered yet, others among them, from the first to a database on.
     pending: VecDeque<Option<Pending>>,
+    /// The last of them, while its body is on its way.
+    reading: Option<Box<Reading>>,
     /// The user last let in.
     let_in: Option<Arc<str>>,
 }
 
+/// What the head of an answer of ClickHouse's says.
+pub(super) struct ClickHouseAnswer {
+    /// The number of its error.
+    pub(super) exception: Option<Arc<str>>,
+}
+
 /// A request to a database that isn't answered yet.
-struct Pending {
+enum Pending {
+    Told(Told),
+    /// It is told if the answer is ClickHouse's.
+    Held(Box<Ask>),
+}
+
+/// What was told of a request.
+struct Told {
     product: &'static str,
     /// Whose password it bears, unless it was told to be right before.
     logs_in: Option<Arc<str>>,
@@ -100,6 +134,41 @@ impl WebDatabases {
         while self.pending.len() < MAX_PENDING.min(before as usize) {
             self.push(None);
         }
+        self.push(None);
+        match Reading::new(ask) {
+            Ok(reading) => self.reading = Some(Box::new(reading)),
+            Err(ask) => {
+                let told = self.tell(*ask, out);
+                self.replace(Pending::Told(told));
+            }
+        }
+    }
+
+    /// The next bytes of the last request's body.
+    pub(super) fn body(&mut self, data: &[u8], out: &mut Vec<Transaction>) {
+        if let Some(reading) = &mut self.reading
+            && !reading.take(data)
+        {
+            self.body_ends(out);
+        }
+    }
+
+    /// No more is to come of it, or to be read.
+    pub(super) fn body_ends(&mut self, out: &mut Vec<Transaction>) {
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        match reading.end() {
+            Some((ask, true)) => {
+                let told = self.tell(*ask, out);
+                self.replace(Pending::Told(told));
+            }
+            Some((ask, false)) => self.replace(Pending::Held(ask)),
+            None => {}
+        }
+    }
+
+    fn tell(&mut self, ask: Ask, out: &mut Vec<Transaction>) -> Told {
         let Ask {
             product,
             event,
@@ -107,7 +176,8 @@ impl WebDatabases {
             database,
             client,
             secret,
-        } = *ask;
+            expected: _,
+        } = ask;
         let logs_in = user.filter(|user| self.let_in.as_ref() != Some(user));
         if logs_in.is_some() {
             let user = logs_in.clone();
@@ -122,7 +192,14 @@ impl WebDatabases {
             }
         }
         say(product, event, out);
-        self.push(Some(Pending { product, logs_in }));
+        Told { product, logs_in }
+    }
+
+    /// What is known now of the last request.
+    fn replace(&mut self, pending: Pending) {
+        if let Some(last) = self.pending.back_mut() {
+            *last = Some(pending);
+        }
     }
 
     fn push(&mut self, pending: Option<Pending>) {
@@ -136,21 +213,27 @@ impl WebDatabases {
     pub(super) fn answered(
         &mut self,
         status: u16,
-        exception: Option<Arc<str>>,
+        clickhouse: Option<ClickHouseAnswer>,
         content_length: Option<u64>,
         out: &mut Vec<Transaction>,
     ) {
-        let Some(Some(pending)) = self.pending.pop_front() else {
-            return;
+        if self.pending.len() == 1 {
+            // It doesn't wait for the rest.
+            self.body_ends(out);
+        }
+        let Told { product, logs_in } = match self.pending.pop_front().flatten() {
+            Some(Pending::Told(told)) => told,
+            Some(Pending::Held(ask)) if clickhouse.is_some() => self.tell(*ask, out),
+            _ => return,
         };
-        let product = pending.product;
+        let exception = clickhouse.and_then(|answer| answer.exception);
         let refused = matches!(status, 401 | 403);
         let status = (status >= 400).then(|| text(status.to_string().as_bytes(), 16));
         let code = exception.or(status);
         if refused {
             self.let_in = None;
         }
-        if let Some(user) = pending.logs_in {
+        if let Some(user) = logs_in {
             let event = DatabaseEvent::LoginResult {
                 success: !refused,
                 code: code.clone().filter(|_| refused),
@@ -172,6 +255,7 @@ impl WebDatabases {
     /// Bytes are missing: what is answered next isn't known.
     pub(super) fn lose(&mut self) {
         self.pending.clear();
+        self.reading = None;
     }
 }
 
@@ -291,35 +375,6 @@ fn state(
         fingerprint: fingerprint(&shape.join(&b' ')),
         length: u32::try_from(length).unwrap_or(u32::MAX),
     }
-}
-
-/// A statement in the parameters. Those in a body aren't seen.
-fn clickhouse(
-    request: &Request<'_>,
-    path: &[u8],
-    parameters: Parameters<'_>,
-) -> Option<(&'static str, DatabaseEvent)> {
-    if path != b"/" {
-        return None;
-    }
-    let query = parameters.get(b"query");
-    if let Some(query) = query.filter(|query| begins(query)) {
-        let length = query.len() as u64;
-        return Some((CLICKHOUSE, statement(&query, length, Dialect::ClickHouse)));
-    }
-    let speaks = request.clickhouse_user.is_some()
-        || parameters.get(b"default_format").is_some() && parameters.get(b"database").is_some();
-    if !speaks || request.method != b"POST" {
-        return None;
-    }
-    let event = state("OTHER", Other, Marks::empty(), &[b"POST"], request);
-    Some((CLICKHOUSE, event))
-}
-
-fn begins(query: &[u8]) -> bool {
-    // A verb alone ends here.
-    let whole = [query.get(..64).unwrap_or(query), b";"].concat();
-    begins_statement(&whole) == Some(true)
 }
 
 /// The interfaces of Elasticsearch, each with what reading from it and what writing to it means.

@@ -38,7 +38,7 @@ pub(super) enum Declared {
 impl Declared {
     /// Reads `Content-Type` and `Content-Encoding`.
     pub(super) fn of(content_type: Option<&[u8]>, coding: Option<&[u8]>) -> Self {
-        if coding.is_some_and(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
+        if is_coded(coding) {
             return Self::Media;
         }
         let Some(value) = content_type else {
@@ -62,6 +62,11 @@ impl Declared {
             Self::Media
         }
     }
+}
+
+/// Whether a `Content-Encoding` hides what a body says.
+pub(super) fn is_coded(coding: Option<&[u8]>) -> bool {
+    coding.is_some_and(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 /// The first bytes of a body.

@@ -47,13 +47,19 @@ impl Chunked {
     }
 
     /// Moves over `data`: the verdict, what is left of `data` after the body's end, and how much was passed over unread.
-    pub(super) fn pass<'a>(&mut self, data: &'a [u8]) -> (Verdict, &'a [u8], u64) {
+    /// `see` is shown the chunks' own bytes.
+    pub(super) fn pass<'a>(
+        &mut self,
+        data: &'a [u8],
+        mut see: impl FnMut(&'a [u8]),
+    ) -> (Verdict, &'a [u8], u64) {
         let mut data = data;
         let mut unread = 0_u64;
         while let [byte, rest @ ..] = data {
             if self.place == Place::Data {
                 let len = usize::try_from(self.left).unwrap_or(usize::MAX);
                 let (part, rest) = data.split_at_checked(len).unwrap_or((data, &[]));
+                see(part);
                 let part_len = part.len() as u64;
                 unread = unread.saturating_add(part_len);
                 self.advance(part_len);
@@ -127,7 +133,7 @@ mod tests {
         let mut state = Chunked::new();
         let mut unread = 0;
         for (index, piece) in body.chunks(size).enumerate() {
-            let (verdict, rest, passed) = state.pass(piece);
+            let (verdict, rest, passed) = state.pass(piece, |_| ());
             unread += passed;
             if verdict != Verdict::More {
                 let mut rest = rest.to_vec();
@@ -176,10 +182,10 @@ mod tests {
     fn a_gap_is_passed_inside_a_chunk_only() {
         let mut state = Chunked::new();
         assert!(!state.skip_gap(1));
-        assert_eq!(state.pass(b"a\r\n012").0, Verdict::More);
+        assert_eq!(state.pass(b"a\r\n012", |_| ()).0, Verdict::More);
         assert!(state.skip_gap(5));
         assert!(!state.skip_gap(3));
         assert!(state.skip_gap(2));
-        assert_eq!(state.pass(b"\r\n0\r\n\r\n").0, Verdict::End);
+        assert_eq!(state.pass(b"\r\n0\r\n\r\n", |_| ()).0, Verdict::End);
     }
 }

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::body::Declared;
+use super::body::{Declared, is_coded};
 use httparse::{Header, ParserConfig, Request, Response, Status};
 
 use crate::dissect::Commands;
@@ -81,8 +81,8 @@ pub(super) struct ResponseHead {
     pub(super) upgrade: Option<Arc<str>>,
     /// The WebSocket subprotocol chosen.
     pub(super) subprotocol: Option<Arc<str>>,
-    /// ClickHouse's error.
-    pub(super) exception: Option<Arc<str>>,
+    /// What it says if it is ClickHouse's.
+    pub(super) clickhouse: Option<web_database::ClickHouseAnswer>,
 }
 
 /// Reads a request's head, which must be complete.
@@ -121,6 +121,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         clickhouse_user: fields.clickhouse_user,
         user_agent: fields.user_agent,
         content_length: fields.length.declared().unwrap_or_default(),
+        compressed: is_coded(fields.content_encoding),
     });
     let parameters = web_database::parameters(target);
     let tool = tool(target, fields.command);
@@ -157,10 +158,10 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
         authorization: way,
         tool,
         secret,
-        injection: if database.is_none() {
-            parameter_marks(parameters, web_database::decoded)
-        } else {
+        injection: if database.as_ref().is_some_and(|ask| ask.is_certain()) {
             Marks::empty()
+        } else {
+            parameter_marks(parameters, web_database::decoded)
         },
     };
     Some(RequestHead {
@@ -304,7 +305,9 @@ pub(super) fn response(head: &[u8]) -> Option<ResponseHead> {
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
         subprotocol: fields.subprotocol.and_then(plain_name),
-        exception: fields.exception.map(|code| text(code, MAX_CODE)),
+        clickhouse: fields.clickhouse.then(|| web_database::ClickHouseAnswer {
+            exception: fields.exception.map(|code| text(code, MAX_CODE)),
+        }),
     })
 }
 
@@ -423,6 +426,9 @@ impl Coding {
     }
 }
 
+/// How ClickHouse's own headers begin.
+const CLICKHOUSE: &str = "x-clickhouse-";
+
 /// The headers that matter, the first of each name.
 struct Fields<'a> {
     host: Option<&'a [u8]>,
@@ -436,6 +442,8 @@ struct Fields<'a> {
     key: Option<&'a [u8]>,
     subprotocol: Option<&'a [u8]>,
     clickhouse_user: Option<&'a [u8]>,
+    /// Whether any header bears ClickHouse's name.
+    clickhouse: bool,
     exception: Option<&'a [u8]>,
     command: Option<&'a [u8]>,
     length: Length,
@@ -457,11 +465,14 @@ impl<'a> Fields<'a> {
             key: None,
             subprotocol: None,
             clickhouse_user: None,
+            clickhouse: false,
             exception: None,
             length: Length::Undeclared,
             coding: Coding::None,
         };
         for Header { name, value } in headers {
+            let prefix = name.get(..CLICKHOUSE.len());
+            fields.clickhouse |= prefix.is_some_and(|of| of.eq_ignore_ascii_case(CLICKHOUSE));
             let first = if name.eq_ignore_ascii_case("host") {
                 &mut fields.host
             } else if name.eq_ignore_ascii_case("user-agent") {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::dissect::http1::HTTP1;
-use crate::dissect::testing::conversation;
-use crate::flow::Direction::{Orig, Resp};
+use crate::dissect::testing::{conversation, segment};
+use crate::flow::Direction::{self, Orig, Resp};
 
 /// What a request is taken for, and its fingerprint.
 fn asked(method: &str, target: &str) -> Option<(String, u64)> {
@@ -14,6 +14,7 @@ fn asked(method: &str, target: &str) -> Option<(String, u64)> {
         clickhouse_user: None,
         user_agent: None,
         content_length: 0,
+        compressed: false,
     })?;
     let DatabaseEvent::Statement {
         class,
@@ -186,6 +187,122 @@ fn logins_and_answers_are_paired() {
     );
 }
 
+/// What is told of a database of requests and their answers, each line after another.
+fn told(turns: &[(Direction, &[u8])]) -> Vec<String> {
+    let mut lines = conversation(HTTP1.build, turns);
+    assert!(!lines.iter().any(|line| line.contains("hunter2")));
+    lines.retain(|line| !line.starts_with("Http") && line != "SecretMark");
+    lines
+}
+
+#[test]
+fn a_statement_in_the_body_is_read_however_it_comes() {
+    const OK: &[u8] =
+        b"HTTP/1.1 200 OK\r\nX-ClickHouse-Query-Id: a\r\nContent-Length: 2\r\n\r\n1\n";
+    let post = |target: &str, headers: &str, body: &str| {
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: ch\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    let user = "X-ClickHouse-User: app\r\n";
+    let users = "select name from system.users where name = 'hunter2'";
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nHost: ch\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nselect\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        users.len() - 6,
+        &users[6..]
+    );
+    let read = "SELECT CredentialTable";
+    // Nothing but body and answer says that this is ClickHouse.
+    for ask in [post("/", "", users), chunked.into_bytes()] {
+        assert_eq!(told(&[(Orig, &ask), (Resp, OK)]), [read, "result - 2 -"]);
+        let web: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert_eq!(told(&[(Orig, &ask), (Resp, web)]), [""; 0]);
+    }
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("/", user, users, read),
+        ("/?query=select+name", "", " from system.users", read),
+        ("/?database=a&default_format=TSV", "", users, read),
+        // Rows, and what can't be read.
+        (
+            "/?query=insert+into+t+format+TSV",
+            "",
+            users,
+            "INSERT Write",
+        ),
+        ("/?decompress=1", user, users, "OTHER Other"),
+        (
+            "/",
+            "X-ClickHouse-User: app\r\nContent-Encoding: zstd\r\n",
+            users,
+            "OTHER Other",
+        ),
+        ("/", user, "hunter2", "OTHER Other"),
+        ("/?query=select+1", "", "", "SELECT Read"),
+    ];
+    for (target, headers, body, expected) in cases {
+        let mut lines = told(&[(Orig, &post(target, headers, body)), (Resp, OK)]);
+        lines.retain(|line| !line.starts_with("login") && !line.starts_with("let in"));
+        assert_eq!(lines, [expected, "result - 2 -"], "{target} {body}");
+    }
+    // Neither spaces before it nor where it is cut matter, as far as is looked.
+    for (spaces, expected) in [(50, vec![read, "result - 2 -"]), (80, vec![])] {
+        let ask = post("/", "", &format!("{:spaces$}{users}", ""));
+        assert_eq!(told(&[(Orig, &ask), (Resp, OK)]), expected, "{spaces}");
+    }
+    // Refused before all of it came; and followed by a request of another kind.
+    let refusal: &[u8] =
+        b"HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 0\r\n\r\n";
+    let ask = post("/", user, users);
+    let (begin, rest) = ask.split_at(ask.len() - 9);
+    let lines = told(&[(Orig, begin), (Resp, refusal), (Orig, rest)]);
+    assert_eq!(lines, ["login app - -", read, "refused 516"]);
+    let pipelined = [
+        post("/", "", users),
+        b"GET /_cat HTTP/1.1\r\nHost: es\r\n\r\n".to_vec(),
+    ];
+    let es: &[u8] = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
+    let lines = told(&[(Orig, &pipelined.concat()), (Resp, OK), (Resp, es)]);
+    assert_eq!(
+        lines,
+        ["_cat Catalogue", read, "result - 2 -", "result - 0 404"]
+    );
+}
+
+#[test]
+fn of_a_long_body_no_more_is_kept_than_of_a_statement() {
+    let values = "(1,'hunter2'),".repeat(10_000);
+    let body = format!("insert into t values {values}(2,'')");
+    let head = format!(
+        "POST /?user=app HTTP/1.1\r\nX-ClickHouse-User: app\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut http = (HTTP1.build)();
+    let mut out = Vec::new();
+    http.feed(&segment(Orig, head.as_bytes()), &mut out);
+    for piece in body.as_bytes().chunks(1400) {
+        http.feed(&segment(Orig, piece), &mut out);
+    }
+    let statements: Vec<u32> = out
+        .iter()
+        .filter_map(|one| match one {
+            Transaction::Database(DatabaseMessage {
+                event:
+                    DatabaseEvent::Statement {
+                        length,
+                        verb: "INSERT",
+                        ..
+                    },
+                ..
+            }) => Some(*length),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(statements, [body.len() as u32]);
+    assert_eq!(http.skipped(), body.len() as u64);
+}
+
 #[test]
 fn no_password_is_told() {
     let ask = ask(&Request {
@@ -195,6 +312,7 @@ fn no_password_is_told() {
         clickhouse_user: None,
         user_agent: None,
         content_length: 0,
+        compressed: false,
     })
     .unwrap();
     assert_eq!(ask.user.as_deref(), Some("app"));
