@@ -2,13 +2,18 @@
 //!
 //! Four ways: names of services that don't exist, one after the other (a sequential test as for scans); reverse look-ups of
 //! address after address; SRV records of service after service; and questions that only make sense to somebody who looks
-//! around, such as wildcards and zone transfers. What a resolver makes up by its search list doesn't count. Nodes and
-//! resolvers ask on behalf of others and are left out.
+//! around, such as wildcards and zone transfers. What a resolver makes up by its search list doesn't count, nor does a
+//! transfer that the server itself asked for. Nodes and resolvers ask on behalf of others and are left out.
+
+mod invitations;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use invitations::Invitations;
 use serde::Deserialize;
 
 use super::watch::{Watch, Watched, weigh};
@@ -16,7 +21,7 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::address::is_private;
-use crate::dissect::{DnsMessage, Transaction};
+use crate::dissect::{DnsMessage, DnsOperation, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, ClusterName, SequentialTest, reverse_address};
 use crate::identity::{AddressClass, Allocation, IdentityKind, Journal};
@@ -32,6 +37,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(ServiceEnumeration {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
             resolvers: Bounded::new(MAX_RESOLVERS),
+            invitations: Invitations::new(),
             test: SequentialTest::new(thresholds.theta0, thresholds.theta1),
             alert_bits: signature.alert_bits,
         }))
@@ -85,6 +91,7 @@ struct ServiceEnumeration {
     sources: Watch<Asked>,
     /// Who was asked, by whom first, and whether by others as well.
     resolvers: Bounded<IpAddr, (IpAddr, bool)>,
+    invitations: Invitations,
     test: SequentialTest,
     alert_bits: f64,
 }
@@ -265,7 +272,9 @@ impl ServiceEnumeration {
     ) -> bool {
         let name = &message.name;
         let cluster = ClusterName::parse(name);
-        let transfer = TRANSFERS.contains(&message.query_type) && is_internal(flow);
+        let transfer = TRANSFERS.contains(&message.query_type)
+            && is_internal(flow)
+            && !self.invitations.cover(flow, name, time);
         if transfer || cluster.is_some_and(|name| name.wildcard) {
             let asked = &mut self.sources.sign(&flow.orig, time).state;
             if asked.unmistakable.len() < MAX_REMEMBERED {
@@ -404,6 +413,10 @@ impl Detector for ServiceEnumeration {
         else {
             return;
         };
+        if message.operation != DnsOperation::Query {
+            self.invitations.note(flow, message, event.time);
+            return;
+        }
         if !message.response {
             self.note_resolver(flow);
         }
@@ -434,156 +447,5 @@ impl Detector for ServiceEnumeration {
 
     fn losses(&self) -> LossCounts {
         self.sources.losses()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{Bench, end, pod};
-    use super::*;
-    use crate::event::Endpoint;
-
-    fn dns() -> Endpoint {
-        pod("10.244.1.2", "coredns")
-    }
-
-    const MISSING: [&str; 12] = [
-        "mysql", "mongo", "admin", "vault", "jenkins", "gitlab", "grafana", "kafka", "minio",
-        "ldap", "backup", "registry",
-    ];
-
-    #[test]
-    fn names_guessed_one_after_the_other_however_slowly() {
-        for gap in [0.05, 900.0] {
-            let mut bench = Bench::new("service-enumeration");
-            let web = pod("10.244.1.7", "web");
-            for (n, name) in MISSING.iter().enumerate() {
-                let full = format!("{name}.shop.svc.cluster.local");
-                for kind in [1, 28] {
-                    bench.no_such_name(n as f64 * gap, (&web, &dns()), &full, kind);
-                }
-                if n == 3 {
-                    let found = Some("10.96.0.9".parse().unwrap());
-                    bench.dns(
-                        n as f64 * gap,
-                        (&web, &dns()),
-                        "redis.shop.svc.cluster.local",
-                        1,
-                        found,
-                    );
-                }
-            }
-            bench.finish(1e5);
-            assert!(bench.alerts(), "{} bits", bench.bits());
-        }
-    }
-
-    #[test]
-    fn addresses_looked_up_in_a_row() {
-        let mut bench = Bench::new("service-enumeration");
-        let web = pod("10.244.1.7", "web");
-        for last in 1..40 {
-            let name = format!("{last}.0.96.10.in-addr.arpa");
-            bench.no_such_name(f64::from(last) * 60.0, (&web, &dns()), &name, PTR);
-        }
-        bench.finish(1e4);
-        assert!(bench.alerts(), "{} bits", bench.bits());
-        assert!(bench.findings.len() < 5);
-    }
-
-    #[test]
-    fn questions_for_everything() {
-        for (name, kind) in [
-            ("any.any.svc.cluster.local", SRV),
-            ("any.any.any.svc.cluster.local", 1),
-            ("cluster.local", 252),
-        ] {
-            let mut bench = Bench::new("service-enumeration");
-            bench.no_such_name(1.0, (&pod("10.244.1.7", "web"), &dns()), name, kind);
-            bench.finish(10.0);
-            assert!(bench.alerts(), "{name}");
-            assert!(bench.findings[0].evidence[0].signature_grade);
-        }
-        let mut bench = Bench::new("service-enumeration");
-        for n in 0..25 {
-            let name = format!("_http._tcp.service-{n}.prod.svc.cluster.local");
-            bench.dns(
-                f64::from(n),
-                (&pod("10.244.1.7", "web"), &dns()),
-                &name,
-                SRV,
-                None,
-            );
-        }
-        bench.finish(100.0);
-        assert!(bench.alerts(), "{} bits", bench.bits());
-    }
-
-    #[test]
-    fn search_lists_and_known_services_are_left_alone() {
-        let mut bench = Bench::new("service-enumeration");
-        let web = pod("10.244.1.7", "web");
-        let found = Some("203.0.113.9".parse().unwrap());
-        // Names outside, each by way of the whole search list; some don't exist at all.
-        for n in 0..200 {
-            let name = match n % 3 {
-                0 => format!("site{n}.com"),
-                1 => format!("host{n}.corp"),
-                _ => format!("www.site{n}.example.org"),
-            };
-            let at = f64::from(n);
-            for search in [
-                "shop.svc.cluster.local",
-                "svc.cluster.local",
-                "cluster.local",
-            ] {
-                bench.no_such_name(at, (&web, &dns()), &format!("{name}.{search}"), 1);
-            }
-            if n % 12 == 0 {
-                bench.no_such_name(at, (&web, &dns()), &name, 1);
-            } else {
-                bench.dns(at, (&web, &dns()), &name, 1, found);
-            }
-        }
-        // A gateway with sixty services, of which two are optional and aren't there.
-        let gateway = pod("10.244.1.8", "gateway");
-        for n in 0..60 {
-            let name = format!("service-{n}.prod.svc.cluster.local");
-            if n % 30 == 7 {
-                bench.no_such_name(300.0, (&gateway, &dns()), &name, 1);
-            } else {
-                bench.dns(300.0, (&gateway, &dns()), &name, 1, found);
-            }
-        }
-        bench.finish(1e4);
-        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
-    }
-
-    #[test]
-    fn who_logs_visitors_names_and_who_asks_for_others_is_left_alone() {
-        let mut bench = Bench::new("service-enumeration");
-        let (ingress, upstream) = (
-            pod("10.244.1.9", "ingress"),
-            end("172.18.0.1", IdentityKind::Node, None),
-        );
-        for n in 0..100_u16 {
-            // Visitors come in no order.
-            let visitor = n * 37 % 251;
-            let name = format!("{visitor}.2.244.10.in-addr.arpa");
-            let at = f64::from(n);
-            bench.no_such_name(at, (&ingress, &dns()), &name, PTR);
-            bench.no_such_name(
-                at,
-                (&pod("10.244.1.10", "mail"), &dns()),
-                "1.0.0.10.in-addr.arpa",
-                PTR,
-            );
-            // The resolver passes on what it is asked, and a node's own resolver all the more.
-            let walk = format!("{n}.9.244.10.in-addr.arpa");
-            bench.no_such_name(at, (&dns(), &upstream), &walk, PTR);
-            bench.no_such_name(at, (&upstream, &dns()), &walk, PTR);
-        }
-        bench.finish(1e4);
-        assert!(bench.findings.is_empty(), "{:?}", bench.findings);
     }
 }

@@ -12,6 +12,7 @@ use message::{HEADER_LEN, Header, Message};
 use super::{
     Both, Carrier, Dissector, DissectorSpec, Probe, Progress, Segment, Transaction, buffer,
 };
+use crate::flow::Direction;
 
 /// DNS in datagrams.
 pub(super) const DNS_UDP: DissectorSpec = DissectorSpec {
@@ -143,8 +144,8 @@ fn split_prefix(data: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// Reports the message in `data`, if there is one.
-fn report(data: &[u8], out: &mut Vec<Transaction>) {
-    out.extend(sane(data).map(|message| Transaction::Dns(message.summary())));
+fn report(data: &[u8], direction: Direction, out: &mut Vec<Transaction>) {
+    out.extend(sane(data).map(|message| Transaction::Dns(message.summary(direction))));
 }
 
 /// Each datagram stands for itself: nothing to remember, and a bad one spoils nothing.
@@ -152,7 +153,7 @@ struct Datagrams;
 
 impl Dissector for Datagrams {
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
-        report(segment.data, out);
+        report(segment.data, segment.direction, out);
         Progress::More
     }
 }
@@ -179,7 +180,11 @@ impl Dissector for Stream {
             let missing = wanted.saturating_sub(partial.len());
             if missing == 0 {
                 let frame = std::mem::take(partial);
-                report(frame.get(PREFIX_LEN..).unwrap_or_default(), out);
+                report(
+                    frame.get(PREFIX_LEN..).unwrap_or_default(),
+                    segment.direction,
+                    out,
+                );
             } else if data.is_empty() {
                 return Progress::More;
             } else {
@@ -198,7 +203,7 @@ impl Dissector for Stream {
             let Some((message, rest)) = rest.split_at_checked(length) else {
                 break;
             };
-            report(message, out);
+            report(message, segment.direction, out);
             data = rest;
         }
         if buffer::append(partial, data, MAX_FRAME) {

@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 
 use super::{
-    Carried, Content, DatabaseEvent, DnsAnswer, DnsMessage, EchoFill, FtpMessage, HttpRequest,
-    Login, Opening, ShellMarks, SshMessage, StratumMessage, TlsClientHello, Transaction,
-    TunnelOpened,
+    Carried, Content, DatabaseEvent, DnsAnswer, DnsMessage, DnsOperation, EchoFill, FtpMessage,
+    HttpRequest, Login, Opening, ShellMarks, SshMessage, StratumMessage, TlsClientHello,
+    Transaction, TunnelOpened,
 };
 
 /// Phrases kept; the others are counted.
@@ -230,11 +230,16 @@ fn dns_question(message: &DnsMessage) -> String {
         "" => ".",
         name => name,
     };
-    format!("{} {name}", dns_type(message.query_type))
+    let asked = match message.operation {
+        DnsOperation::Query => dns_type(message.query_type),
+        other => other.name().into(),
+    };
+    format!("{asked} {name}")
 }
 
 fn dns_answer(message: &DnsMessage) -> String {
     let named = match message.rcode {
+        0 if message.operation != DnsOperation::Query => "ok",
         0 => "",
         1 => "FORMERR",
         2 => "SERVFAIL",
@@ -276,6 +281,7 @@ fn dns_type(number: u16) -> Cow<'static, str> {
         48 => "DNSKEY",
         64 => "SVCB",
         65 => "HTTPS",
+        251 => "IXFR",
         252 => "AXFR",
         255 => "ANY",
         // RFC 3597 5.

@@ -69,8 +69,8 @@ pub use secret::SecretMark;
 pub use stratum::StratumMessage;
 pub use tls::{TlsCertificate, TlsRecord, TlsRecords};
 pub use transaction::{
-    DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, Hidden, HttpRequest, HttpResponse,
-    SshMessage, StatementClass, TlsClientHello, TlsServerHello, Transaction,
+    DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, DnsOperation, Hidden, HttpRequest,
+    HttpResponse, SshMessage, StatementClass, TlsClientHello, TlsServerHello, Transaction,
 };
 pub use tunnel::{Carried, Content, TunnelOpened};
 

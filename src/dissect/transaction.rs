@@ -7,6 +7,7 @@ use super::http1::HttpExchange;
 use super::tls::{TlsCertificate, TlsRecords};
 use super::tunnel::{Carried, TunnelOpened};
 use super::{CommandRun, Echo, FtpMessage, Login, Marks, Opening, SecretMark, StratumMessage};
+use crate::flow::Direction;
 
 /// One message or exchange of an application protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,8 +55,12 @@ pub enum Transaction {
 pub struct DnsMessage {
     /// Transaction id.
     pub id: u16,
+    /// Who sent it.
+    pub direction: Direction,
     /// Whether it is a response.
     pub response: bool,
+    /// What is asked for, or was.
+    pub operation: DnsOperation,
     /// The first question's name: lower-case, no trailing dot, bytes outside printable ASCII (and `.` or `\` inside a
     /// label) as `\DDD` (RFC 4343). Empty for the root or when there was no question.
     pub name: Arc<str>,
@@ -79,6 +84,29 @@ pub struct DnsMessage {
     pub edns_size: Option<u16>,
     /// What a question's name hides.
     pub hidden: Option<Hidden>,
+}
+
+/// What a DNS message is about (RFC 6895 2.2).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum DnsOperation {
+    /// To look something up; an inverse query and a server's status are kinds of that.
+    #[default]
+    Query,
+    /// A server tells another that a zone has changed (RFC 1996). The question names the zone.
+    Notify,
+    /// Somebody changes a zone (RFC 2136). The question names the zone.
+    Update,
+}
+
+impl DnsOperation {
+    /// Its name in upper case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Query => "QUERY",
+            Self::Notify => "NOTIFY",
+            Self::Update => "UPDATE",
+        }
+    }
 }
 
 /// What a name turns out to hold once decoded.

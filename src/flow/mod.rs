@@ -41,9 +41,10 @@ pub use turn::Turn;
 pub struct FlowId(pub u64);
 
 /// Which end of a flow sent something.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub enum Direction {
     /// The end that began the conversation.
+    #[default]
     Orig = 0,
     /// The end that was addressed.
     Resp = 1,

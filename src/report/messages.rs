@@ -93,6 +93,9 @@ pub enum SaidV1 {
 pub struct DnsV1 {
     /// Whether it is a response.
     pub response: bool,
+    /// `notify` or `update`, where it isn't a query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// Transaction id.
     pub id: u16,
     /// The name asked for: lower-case, no trailing dot, bytes outside printable ASCII as `\DDD`.

@@ -73,3 +73,17 @@ fn what_servers_agree_on_in_clear_is_read_as_tls() {
         [] as [serde_json::Value; 0]
     );
 }
+
+/// BIND's primary tells its secondary that a zone has changed, at its start and after nsupdate, and the secondary fetches it;
+/// then dig asks for the same, which nobody asked it to.
+#[test]
+fn a_zone_is_fetched_by_who_was_asked_to_and_by_who_was_not() {
+    let capture = "tests/it/data/zone-transfers.pcap.gz";
+    let alerts = spanwatch(&["analyze", capture]).json();
+    let [alert] = alerts.as_slice() else {
+        panic!("{alerts:#?}");
+    };
+    assert_eq!(alert["signature"], "service-enumeration");
+    assert_eq!(alert["actor"]["ip"], "10.244.1.7");
+    assert_eq!(alert["targets"][0]["domain"], "shop.example");
+}

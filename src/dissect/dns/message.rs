@@ -10,7 +10,8 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 
 use super::hidden::hidden;
-use crate::dissect::{DnsAnswer, DnsMessage};
+use crate::dissect::{DnsAnswer, DnsMessage, DnsOperation};
+use crate::flow::Direction;
 
 /// Bytes of the fixed header.
 pub(super) const HEADER_LEN: usize = 12;
@@ -25,6 +26,8 @@ const MAX_ANSWERS: usize = 32;
 /// Equal answers are looked for, nothing is kept by it: no seed is needed.
 const DIGEST: FixedState = FixedState::with_seed(0);
 
+const NOTIFY: u16 = 4;
+const UPDATE: u16 = 5;
 const TYPE_A: u16 = 1;
 const TYPE_CNAME: u16 = 5;
 const TYPE_AAAA: u16 = 28;
@@ -59,6 +62,14 @@ impl Header {
 
     pub(super) const fn opcode(&self) -> u16 {
         (self.flags >> 11) & 0x0f
+    }
+
+    const fn operation(&self) -> DnsOperation {
+        match self.opcode() {
+            NOTIFY => DnsOperation::Notify,
+            UPDATE => DnsOperation::Update,
+            _ => DnsOperation::Query,
+        }
     }
 
     /// The bit that must be zero, and often isn't in what merely resembles DNS.
@@ -144,12 +155,14 @@ impl<'a> Message<'a> {
         self.records().next().is_some()
     }
 
-    /// What the message says.
-    pub(super) fn summary(&self) -> DnsMessage {
+    /// What the message says, that was sent so.
+    pub(super) fn summary(&self, direction: Direction) -> DnsMessage {
         let mut text = NameText::new();
         let mut summary = DnsMessage {
             id: self.header.id,
+            direction,
             response: self.header.response(),
+            operation: self.header.operation(),
             rcode: self.header.rcode(),
             ..DnsMessage::default()
         };

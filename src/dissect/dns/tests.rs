@@ -7,7 +7,7 @@ use simple_dns::Packet;
 
 use super::message::Message;
 use super::*;
-use crate::dissect::{DnsAnswer, DnsMessage};
+use crate::dissect::{DnsAnswer, DnsMessage, DnsOperation};
 use crate::flow::Direction;
 use crate::time::Timestamp;
 
@@ -36,7 +36,7 @@ fn segment(data: &[u8], ports: (u16, u16)) -> Segment<'_> {
 }
 
 fn read(data: &[u8]) -> Option<DnsMessage> {
-    sane(data).map(|message| message.summary())
+    sane(data).map(|message| message.summary(Direction::Orig))
 }
 
 /// What a stream of `frames` (without their lengths) is.
@@ -63,6 +63,43 @@ fn query() {
             ..DnsMessage::default()
         }
     );
+}
+
+#[test]
+fn what_is_no_query_says_so() {
+    // As BIND tells that a zone has changed, and as nsupdate begins to change one.
+    let about = |flags: u8, section: &[u8]| {
+        [
+            &[0, 7, flags, 0, 0, 1][..],
+            &[0; 6],
+            b"\x04shop\x07example\0\0\x06\0\x01",
+            section,
+        ]
+        .concat()
+    };
+    for (flags, operation, response) in [
+        (0x24, DnsOperation::Notify, false),
+        (0xa4, DnsOperation::Notify, true),
+        (0x28, DnsOperation::Update, false),
+        (0xa8, DnsOperation::Update, true),
+        (0x01, DnsOperation::Query, false),
+        (0x10, DnsOperation::Query, false),
+    ] {
+        let message = read(&about(flags, &[])).unwrap();
+        assert_eq!((message.operation, message.response), (operation, response));
+        assert_eq!((&*message.name, message.query_type), ("shop.example", 6));
+    }
+    let mut out = Vec::new();
+    let said = about(0x24, &[]);
+    let answers = Segment {
+        direction: Direction::Resp,
+        ..segment(&said, (40000, 53))
+    };
+    Datagrams.feed(&answers, &mut out);
+    let [Transaction::Dns(message)] = &out[..] else {
+        panic!("{out:?}")
+    };
+    assert_eq!(message.direction, Direction::Resp);
 }
 
 #[test]
@@ -327,7 +364,7 @@ fn agrees_with_oracle(data: &[u8]) -> bool {
     };
     let message = Message::parse(data)
         .expect("the oracle parsed it")
-        .summary();
+        .summary(Direction::Orig);
     assert_eq!(message.id, packet.id());
     if let Some(question) = packet.questions.first() {
         assert_eq!(*message.name, *spelled(question.qname.as_bytes()));

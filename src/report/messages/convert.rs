@@ -8,8 +8,8 @@ use super::{
 };
 use crate::alert::{EndV1, UtcTime, flow_community_id};
 use crate::dissect::{
-    Content, DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, FtpMessage, HttpRequest,
-    HttpResponse, Login, SshMessage, StratumMessage, TlsCertificate, TlsClientHello,
+    Content, DatabaseEvent, DatabaseMessage, DnsAnswer, DnsMessage, DnsOperation, FtpMessage,
+    HttpRequest, HttpResponse, Login, SshMessage, StratumMessage, TlsCertificate, TlsClientHello,
     TlsServerHello, Transaction, TunnelOpened,
 };
 use crate::event::FlowInfo;
@@ -88,6 +88,10 @@ fn dns(message: &DnsMessage) -> DnsV1 {
     };
     DnsV1 {
         response: message.response,
+        operation: match message.operation {
+            DnsOperation::Query => None,
+            other => Some(other.name().to_ascii_lowercase()),
+        },
         id: message.id,
         name: message.name.to_string(),
         query_type: message.query_type,
