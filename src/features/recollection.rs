@@ -44,19 +44,18 @@ impl<V> Recollection<V> {
         match self.table.entry(hash, |held| held.0 == hash, |held| held.0) {
             Entry::Occupied(held) => (&mut held.into_mut().1, false),
             Entry::Vacant(place) => {
-                match self.order.get_mut(self.oldest) {
-                    Some(oldest) if self.forgotten > 0 => {
-                        *oldest = hash;
-                        self.oldest = (self.oldest + 1) % self.max;
-                    }
-                    _ => self.order.push(hash),
+                if self.order.len() < self.max {
+                    self.order.push(hash);
+                } else {
+                    self.order[self.oldest] = hash;
+                    self.oldest = (self.oldest + 1) % self.max;
                 }
                 (&mut place.insert((hash, value())).into_mut().1, true)
             }
         }
     }
 
-    /// The oldest goes.
+    /// The oldest goes; the next key takes its place in the order.
     fn forget(&mut self) {
         if let Some(&oldest) = self.order.get(self.oldest)
             && let Ok(held) = self.table.find_entry(oldest, |held| held.0 == oldest)

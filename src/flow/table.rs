@@ -66,7 +66,7 @@ impl Default for FlowConfig {
             tcp_linger: Duration::from_secs(5),
             other_idle: Duration::from_mins(1),
             // Resolvers have asked again by then (RFC 1536 2.1: after 5 s), and take no more answers.
-            settled_idle: Duration::from_secs(5),
+            settled_idle: Duration::from_secs(10),
             silent_after: Duration::from_secs(4),
             silent_datagram: Duration::from_secs(10),
             silent_at_end: Duration::from_secs(1),

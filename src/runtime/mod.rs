@@ -23,13 +23,13 @@ mod links;
 mod privileges;
 mod ring;
 mod server;
+mod setup;
 mod state;
 mod taps;
 mod view;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -42,14 +42,10 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use crate::alert::Exceptions;
 use crate::baseline::{Baseline, Store, StoreError};
-use crate::capture::{LiveError, LiveOptions};
-use crate::flow::FlowConfig;
-use crate::identity::{InventoryErrors, Journal, LiveInventory};
-use crate::pipeline::{BuildError, Pipeline, Stats, Task, Verdict};
-use crate::signature::SignatureSet;
-use crate::sinks::ExcerptFolder;
+use crate::capture::LiveError;
+use crate::identity::{InventoryErrors, Journal};
+use crate::pipeline::{BuildError, Pipeline, Stats, Verdict};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -62,7 +58,7 @@ use health::{Health, Look};
 use identity::Follower;
 use kubernetes::Watcher;
 use ring::{BATCH_BYTES, Batch};
-use taps::{LAG, LAG_ALONE, Taps};
+use taps::Taps;
 use view::View;
 
 pub use cri::RuntimeSocket;
@@ -72,6 +68,7 @@ pub use health::{Alarm, Condition, Limits};
 pub use identity::{IdentityState, places};
 pub use kubernetes::{Access, in_cluster};
 pub use privileges::{User, become_user};
+pub use setup::{Renew, Renewal, Rules, Setup};
 pub use state::State;
 pub use taps::{Selection, TapCounts, TapState};
 
@@ -117,73 +114,6 @@ pub enum RuntimeError {
         "the {0} thread died of a defect in this program; please report it with what it printed"
     )]
     Died(&'static str),
-}
-
-/// What to look for, and what somebody has allowed.
-#[derive(Debug)]
-pub struct Rules {
-    /// What to look for, and how.
-    pub signatures: SignatureSet,
-    /// What is counted and not told.
-    pub exceptions: Exceptions,
-}
-
-/// What SIGHUP came to; the words are for the operator.
-pub struct Renewal {
-    /// The rules from now on, or why they stay.
-    pub rules: Result<Rules, String>,
-    /// The outputs, opened anew, or why they stay.
-    pub outputs: Result<Outputs, String>,
-}
-
-/// Reads again what may have changed.
-pub type Renew = Box<dyn FnMut() -> Renewal>;
-
-/// What a live run is made of.
-pub struct Setup {
-    /// What to capture.
-    pub selection: Selection,
-    /// How.
-    pub live: LiveOptions,
-    /// Bytes on their way from capture to analysis at most.
-    pub ring: usize,
-    /// Bounds of the flow table.
-    pub flow: FlowConfig,
-    /// Who held which address, followed while it changes.
-    pub inventory: LiveInventory,
-    /// The Kubernetes API, if it is to be followed.
-    pub kubernetes: Option<Access>,
-    /// The container runtime, if it is to be asked.
-    pub cri: Option<RuntimeSocket>,
-    /// What to do.
-    pub task: Task,
-    /// Where alerts and flows go.
-    pub outputs: Outputs,
-    /// The server that alerts go to as well, if any.
-    pub forwarder: Option<Forwarder>,
-    /// Where open alerts are kept over a restart, if they are.
-    pub state: Option<State>,
-    /// Where what is learned goes, when learning.
-    pub store: Option<Store>,
-    /// Where packets of alerts are kept, if they are, and how many bytes of those that came lately are at hand.
-    pub evidence: Option<(ExcerptFolder, usize)>,
-    /// When something is wrong with the run itself.
-    pub limits: Limits,
-    /// What SIGHUP does.
-    pub renew: Renew,
-    /// Where metrics and health are served, if anywhere.
-    pub listen: Option<SocketAddr>,
-    /// The directories that results are written to; no other is.
-    pub writable: Vec<PathBuf>,
-}
-
-impl Setup {
-    /// How far the analysis stays behind the wire: as long as names take, or as it takes to put several interfaces in order.
-    fn lag(&self) -> Duration {
-        let alone = matches!(&self.selection, Selection::Interfaces(names) if names.len() == 1);
-        let unnamed = self.inventory.is_empty() && self.kubernetes.is_none() && self.cri.is_none();
-        if alone && unnamed { LAG_ALONE } else { LAG }
-    }
 }
 
 /// What a live run came to.

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_large_answers_under_a_seal_and_noise_are_told_their_questions() {
+    fn a_few_large_answers_under_a_seal_and_noise_are_told_by_their_questions() {
         let noise = |bytes: u64| bytes + bytes / 700 + (bytes % 7) * bytes / 50;
         for times in 4..=6 {
             let passed = transfers(times, |_| 22, noise);
