@@ -322,8 +322,13 @@ impl RelayPivot {
         if relay.told > 0 && total < relay.told.saturating_mul(2) {
             return;
         }
-        let strength = relay.coupling.judge();
-        if strength.bits >= self.thresholds.min_coupling_bits
+        let least = self.thresholds.min_coupling_bits;
+        if relay.coupling.judge().bits < least {
+            return;
+        }
+        // What is told is counted to the last.
+        let strength = relay.coupling.strength();
+        if strength.bits >= least
             && let Some(finding) = judge::finding(relay, strength, context)
             && total_bits(&finding.evidence) >= self.alert_bits
         {

@@ -89,6 +89,8 @@ struct Pair {
     port: u16,
     /// Whether the client is the one to look at: a pod that passes nothing on for others, or one whose server is outside.
     blames_client: bool,
+    /// Whether the server is beyond the cluster. What pages outside show is their own business.
+    is_outside: bool,
     first: Timestamp,
     last: Timestamp,
     /// Exchanges in which a command was asked for and answered.
@@ -165,11 +167,13 @@ impl WebShell {
 impl Pair {
     fn new(flow: &FlowInfo, run: &CommandRun, time: Timestamp, context: &Context<'_>) -> Self {
         let alone = context.may_be_pod(&flow.orig) && !context.acquaintances.serves(flow.orig.ip);
+        let is_outside = is_outside(&flow.resp) && !context.may_be_pod(&flow.resp);
         Self {
             client: flow.orig.clone(),
             server: flow.resp.clone(),
             port: flow.resp_port,
-            blames_client: is_outside(&flow.resp) || alone && !is_outside(&flow.orig),
+            blames_client: is_outside || alone,
+            is_outside,
             first: time,
             last: time,
             obeyed: 0,
@@ -226,8 +230,7 @@ impl Pair {
             text,
         };
         let mut evidence = Vec::new();
-        let outside = is_outside(&self.server);
-        if self.obeyed > 0 && (self.bare || !outside) {
+        if self.obeyed > 0 && (self.bare || !self.is_outside) {
             let kinds = self.kinds.iter().count();
             let within = BITS_WITHIN * kinds.min(MOST_KINDS_WITHIN) as f64;
             evidence.push(protocol(
@@ -243,8 +246,7 @@ impl Pair {
                 ),
             ));
         }
-        // What pages outside show is their own business.
-        let pages = self.pages.iter().filter(|_| !outside);
+        let pages = self.pages.iter().filter(|_| !self.is_outside);
         let most = pages
             .clone()
             .max_by_key(|(_, page)| page.printed.iter().count());

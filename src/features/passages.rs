@@ -200,11 +200,6 @@ impl Glance {
         begun.since(other_last) > APART || other_begun.since(last) > APART
     }
 
-    /// Whether the connection is over.
-    pub fn is_over(&self) -> bool {
-        self.known == Timestamp::MAX
-    }
-
     /// Whether spells wait for what another connection, in a slot (of 64), knows by now.
     pub fn waits_for(&self, slot: u32, other: &Self) -> bool {
         self.compared & bit(slot) == 0 && other.known > self.soonest

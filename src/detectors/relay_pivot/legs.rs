@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::event::FlowInfo;
 use crate::features::{Glance, Passage, Passages, Utterance, Utterances, push_tight};
@@ -14,9 +13,6 @@ use crate::time::Timestamp;
 const MAX_LEGS: usize = 24;
 /// Ports of one pod of which it is remembered when they first served.
 const MAX_SERVED: usize = 16;
-/// So long after its last word what is over meets nothing any more: no relay holds anything back for longer, and no silence
-/// that ends a spell is longer.
-const PAST: Duration = Duration::from_secs(6);
 
 /// Which of a pod's connections belong together: those to one of its ports, or those that it made to one peer's port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -121,8 +117,7 @@ impl Pod {
         self.cards.iter().position(is_it)
     }
 
-    /// A leg's place. A new one takes that of a leg that is over, and nothing meets any more, or, when there is no room left,
-    /// that of the leg that was silent the longest.
+    /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
     pub(super) fn leg(
         &mut self,
         flow: &Arc<FlowInfo>,
@@ -143,14 +138,10 @@ impl Pod {
         {
             push_tight(&mut self.served, (port, flow.start));
         }
-        let past = time.before(PAST);
-        let is_past = |card: &Card| card.last < past && card.glance.is_over();
-        let replaced = self.cards.iter().position(is_past).or_else(|| {
+        let replaced = (self.legs.len() >= MAX_LEGS).then(|| {
             let all = self.cards.iter().enumerate();
             let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
-            oldest
-                .map(|(at, _)| at)
-                .filter(|_| self.legs.len() >= MAX_LEGS)
+            oldest.map_or(0, |(at, _)| at)
         });
         let at = if let Some(at) = replaced {
             for card in &mut self.cards {

@@ -65,6 +65,32 @@ fn one_command_that_is_answered_is_enough() {
 }
 
 #[test]
+fn without_an_inventory_the_server_inside_is_told() {
+    let server = nameless("10.244.1.7", Source::None);
+    let mut bench = Bench::new("web-shell");
+    says(
+        &mut bench,
+        1.0,
+        (&outside(), &server),
+        run(Commands::ID, Commands::ID, true),
+    );
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    assert_eq!(bench.findings[0].actor.ip, server.ip);
+
+    // From within a page, too.
+    let mut bench = Bench::new("web-shell");
+    for (at, kind) in [(1.0, Commands::ID), (20.0, Commands::FILES)] {
+        says(
+            &mut bench,
+            at,
+            (&outside(), &server),
+            run(kind, kind, false),
+        );
+    }
+    assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+#[test]
 fn within_pages_it_takes_two_kinds() {
     let mut bench = Bench::new("web-shell");
     for (at, kind) in [(1.0, Commands::ID), (20.0, Commands::ID)] {
