@@ -57,11 +57,6 @@ impl Key {
 }
 
 impl LiveInventory {
-    /// Whether there is nothing to read.
-    pub const fn is_empty(&self) -> bool {
-        self.paths.is_empty()
-    }
-
     /// Inventories at these paths, not read yet.
     pub fn new(paths: Vec<PathBuf>, options: InventoryOptions) -> Self {
         Self {

@@ -207,9 +207,8 @@ impl Engine {
         let thread = || (Arc::clone(&stop), Bell(Arc::clone(&ended)));
 
         let listener = setup.listen.map(listen).transpose()?;
-        let lag = setup.lag();
-        let live = (setup.live, lag);
-        let (selection, shown) = (&setup.selection, Arc::clone(&view));
+        let (selection, live) = (&setup.selection, setup.live);
+        let shown = Arc::clone(&view);
         let taps = Taps::open(selection, live, orders.clone(), freed, batches, shown)?;
         let shown = Arc::clone(&view);
         let access = setup.kubernetes;

@@ -221,7 +221,7 @@ fn exposition(Shown { view, forwarding }: &Shown) -> String {
         page.single("spanwatch_cri_failures_total", "counter", help, failures);
     }
     if let Some(now) = standing.now {
-        let help = "How far the analysis is behind the clock, at most about a second by design.";
+        let help = "How far the analysis is behind the clock, about a second by design.";
         page.head("spanwatch_lag_seconds", "gauge", help);
         page.value(
             "spanwatch_lag_seconds",

@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::kubernetes::Access;
-use super::taps::{LAG, LAG_ALONE};
 use super::{Forwarder, Limits, Outputs, RuntimeSocket, Selection, State};
 use crate::alert::Exceptions;
 use crate::baseline::Store;
@@ -72,13 +70,4 @@ pub struct Setup {
     pub listen: Option<SocketAddr>,
     /// The directories that results are written to; no other is.
     pub writable: Vec<PathBuf>,
-}
-
-impl Setup {
-    /// How far the analysis stays behind the wire: as long as names take, or as it takes to put several interfaces in order.
-    pub(super) fn lag(&self) -> Duration {
-        let alone = matches!(&self.selection, Selection::Interfaces(names) if names.len() == 1);
-        let unnamed = self.inventory.is_empty() && self.kubernetes.is_none() && self.cri.is_none();
-        if alone && unnamed { LAG_ALONE } else { LAG }
-    }
 }

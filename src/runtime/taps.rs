@@ -49,9 +49,7 @@ impl Selection {
 
 /// How far the analysis is behind the wire, where the ring holds so much: several interfaces are put in order by then, and the
 /// names of new pods, which come after their first packets, are known.
-pub(super) const LAG: Duration = Duration::from_secs(1);
-/// The same of one interface without anybody to ask for names: the kernel and the batches hold frames back for no longer.
-pub(super) const LAG_ALONE: Duration = Duration::from_millis(400);
+const LAG: Duration = Duration::from_secs(1);
 /// Frames read of an interface until it is the next one's turn, passed over or not.
 const TURN: u32 = 1 << 14;
 /// How long a batch waits to be full.
@@ -119,8 +117,6 @@ struct Tap {
 /// The capture thread's state.
 pub(super) struct Taps {
     options: LiveOptions,
-    /// How far the analysis is behind.
-    lag: Duration,
     all: Vec<Tap>,
     pods: Option<PodLinks>,
     out: SyncSender<Message>,
@@ -136,13 +132,13 @@ pub(super) struct Taps {
 struct Gone;
 
 impl Taps {
-    /// Opens what can be opened. `batches` come back by `free`. The analysis stays `lag` behind.
+    /// Opens what can be opened. `batches` come back by `free`.
     ///
     /// # Errors
     /// When an interface exists and may not be captured, or the filter doesn't fit; one that is not there yet is waited for.
     pub(super) fn open(
         selection: &Selection,
-        (options, lag): (LiveOptions, Duration),
+        options: LiveOptions,
         out: SyncSender<Message>,
         free: Receiver<Batch>,
         batches: usize,
@@ -178,7 +174,6 @@ impl Taps {
         }
         Ok(Self {
             options,
-            lag,
             all: taps,
             pods,
             out,
@@ -245,7 +240,7 @@ impl Taps {
             }
         }
         // Whatever is older than this is here, but for what an interface that is behind still has.
-        let due = began.before(self.lag);
+        let due = began.before(LAG);
         let behind = self.all.iter().filter(|tap| !tap.drained);
         let behind = behind.filter(|tap| tap.live.is_some()).map(|tap| tap.last);
         let until = behind.fold(due, Timestamp::min);
