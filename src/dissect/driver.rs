@@ -120,6 +120,11 @@ impl FlowDissector {
         if self.confirmed { self.app } else { None }
     }
 
+    /// Whether a name that was had for one end's first bytes still waits for the other's, which may say better.
+    pub(super) const fn is_name_open(&self) -> bool {
+        matches!(&self.state, State::Named(named) if named.is_open())
+    }
+
     /// Whether a recognised flow was given up before its end: it went on as something else, or passed a bound.
     pub const fn gave_up(&self) -> bool {
         self.gave_up

@@ -115,7 +115,8 @@ impl Inside {
         let progress = self.conversation.feed(segment, &mut found);
         let passed = self.conversation.skipped().saturating_sub(before);
         self.skipped = self.skipped.saturating_add(passed);
-        let mut fresh = self.conversation.app().filter(|_| !self.named);
+        let is_open = self.named || self.conversation.is_name_open();
+        let mut fresh = self.conversation.app().filter(|_| !is_open);
         for message in found {
             // What it looked like before it was recognised comes first.
             if let Some(app) = fresh.take_if(|_| !matches!(message, Transaction::Opening(_))) {

@@ -52,6 +52,15 @@ impl Named {
         }
     }
 
+    /// Whether the other end hasn't said enough yet to be judged.
+    pub(super) const fn is_open(&self) -> bool {
+        match self.turns {
+            0 => true,
+            1 => !self.judged,
+            _ => false,
+        }
+    }
+
     /// Who speaks, and the first bytes of what is said in this turn.
     pub(super) fn turn(&self) -> (Direction, &[u8]) {
         (self.turn, &self.head)

@@ -55,6 +55,18 @@ fn a_known_protocol_is_named_once_and_its_messages_are_wrapped() {
 }
 
 #[test]
+fn a_name_had_for_a_few_bytes_of_one_end_waits_for_the_other() {
+    let (asks, answers): (&[u8], &[u8]) = (b"\0REQ\0\0\0\x10", b"\0RES\0\0\0\x11");
+    let get: &[u8] = b"GET /product/72 HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    assert!(contents(&[(Resp, answers)]).0.is_empty());
+    let (found, _) = contents(&[(Resp, answers), (Orig, asks)]);
+    assert_eq!(found, [Content::Protocol("gearman")]);
+    let (found, _) = contents(&[(Resp, answers), (Orig, get)]);
+    assert_eq!(found.first(), Some(&Content::Protocol("http")));
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
 fn marks_tell_what_stands_behind_a_header_when_the_turn_is_over() {
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03and more";
     let behind_a_header = [&b"\x01id:0123456789"[..], hello].concat();
