@@ -127,6 +127,7 @@ fn answered(number: u64, time: Timestamp, orig: &Endpoint, resp: Endpoint) -> Ev
         service: None,
         masquerade: None,
         sender: None,
+        begun: true,
     });
     let outcome = Outcome::Answered;
     Event::new(time, EventKind::FlowOutcome { flow, outcome })

@@ -44,6 +44,9 @@ pub struct FlowInfo {
     pub masquerade: Option<Arc<(Endpoint, u16)>>,
     /// The Ethernet address that the originator's first packet came from, as far as it is known.
     pub sender: Option<Mac>,
+    /// Whether its beginning was seen, as far as that can be told: only TCP says which packet is the first. What was taken up in
+    /// the middle is older than its `start`, and whatever led to it was not seen.
+    pub begun: bool,
 }
 
 /// Something that happened, at a moment.

@@ -77,6 +77,7 @@ pub(crate) fn flow(id: u64, orig: &Endpoint, resp: &Endpoint, port: u16) -> Arc<
         service: None,
         masquerade: None,
         sender: None,
+        begun: true,
     })
 }
 

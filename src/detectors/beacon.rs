@@ -106,6 +106,8 @@ struct Series {
     first: Timestamp,
     last: Timestamp,
     app: Option<&'static str>,
+    /// Whether a connection of theirs was seen from its beginning, without which few protocols are known.
+    begun: bool,
     /// Further ones.
     samples: Vec<Arc<FlowInfo>>,
     reported: u32,
@@ -126,6 +128,7 @@ impl Series {
             first: time,
             last: time,
             app: None,
+            begun: false,
             samples: Vec::new(),
             reported: 0,
         }
@@ -149,6 +152,7 @@ impl Series {
             };
             push_tight(&mut self.contacts, contact);
             self.count += 1;
+            self.begun |= flow.begun;
             // A server that greets doesn't ask.
             let greeted = exchange.number == 0 && exchange.asker == Direction::Resp;
             self.inverted += u32::from(!greeted && exchange.asker == Direction::Resp);
@@ -374,6 +378,10 @@ impl Series {
         if self.app == Some("http") && (self.inverted + self.unanswered) * 2 > self.count {
             return None;
         }
+        // What was taken up in the middle may be that, or whatever else keeps a connection alive inside TLS.
+        if self.app.is_none() && !self.begun {
+            return None;
+        }
         let usual = self.usual_interval();
         let new = newness(flow, Duration::from_secs_f64(usual), context);
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
@@ -398,8 +406,11 @@ impl Series {
         let silent = inverted && self.app.is_some() && self.only_listens();
         evidence.push(self.sizes().evidence(inverted, silent));
         evidence.push(new);
-        evidence.extend(bare_address(flow, context));
-        if inverted && !silent {
+        let bare = bare_address(flow, context);
+        // Inside TLS, servers of WebSockets ask whether a client is still there (Socket.IO, Slack's Socket Mode).
+        let asks_itself = self.app == Some("tls") && bare.is_none();
+        evidence.extend(bare);
+        if inverted && !silent && !asks_itself {
             evidence.push(self.protocol(
                 "contact.inverted",
                 BITS_INVERTED,

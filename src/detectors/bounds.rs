@@ -113,6 +113,7 @@ fn events(n: u32, now: Timestamp) -> Vec<EventKind> {
         service: None,
         masquerade: None,
         sender: None,
+        begun: true,
     });
     let turn = |direction, bytes| EventKind::Turn {
         flow: Arc::clone(&flow),

@@ -365,6 +365,7 @@ impl Exfiltration {
     fn ended(&mut self, flow: &Arc<FlowInfo>, record: &FlowRecord, context: &Context<'_>) {
         let [up, down] = record.payload_bytes;
         let file = flow.protocol == Protocol::Tcp
+            && flow.begun
             && record.app.is_none()
             && record.reason == EndReason::Closed
             && record.end <= flow.start.after(ONE_GO)

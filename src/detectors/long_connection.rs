@@ -230,7 +230,7 @@ impl Open {
             ),
         );
         let bare = bare_address(flow, context);
-        if self.app.is_none() {
+        if self.app.is_none() && flow.begun {
             let inverted = self.inverted * 2 > self.exchanges;
             let (feature, bits, text) = if inverted {
                 let text = "the called end begins: the client is told when to speak";
@@ -249,7 +249,7 @@ impl Open {
                 text.into(),
             );
         } else if bare.is_none() {
-            // TLS to a name is what every service outside looks like.
+            // TLS to a name is what every service outside looks like, and what was taken up in the middle may be that.
             return None;
         }
         evidence.extend(bare);

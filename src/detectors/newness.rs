@@ -103,9 +103,11 @@ pub(super) fn by_hand(end: &Endpoint) -> bool {
     alone && identity.name.is_some() && identity.labels.get("run") == identity.name.as_ref()
 }
 
-/// Whether the flow's originator, who finds others by their names, called a public address that no name led to.
+/// Whether the flow's originator, who finds others by their names, called a public address that no name led to. What led to
+/// a connection that was taken up in the middle was not seen.
 pub(super) fn bare_address(flow: &FlowInfo, context: &Context<'_>) -> Option<Evidence> {
-    let bare = flow.resp.who.identity.kind == IdentityKind::External
+    let bare = flow.begun
+        && flow.resp.who.identity.kind == IdentityKind::External
         && context.peers.asks(flow.orig.ip)
         && context.peers.domain(flow.orig.ip, flow.resp.ip).is_none();
     bare.then(|| Evidence {

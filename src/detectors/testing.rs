@@ -90,6 +90,8 @@ pub(super) struct Bench {
     flows: u64,
     /// The Ethernet address that flows come from.
     pub(super) sender: Option<Mac>,
+    /// Whether flows are seen from their beginning.
+    pub(super) begun: bool,
     /// What each flow has shown.
     had: HashMap<FlowId, EventKinds>,
     pub(super) alert_bits: f64,
@@ -115,6 +117,7 @@ impl Bench {
             learner: Learner::default(),
             flows: 0,
             sender: None,
+            begun: true,
             had: HashMap::new(),
             alert_bits: signature.alert_bits,
             findings: Vec::new(),
@@ -244,6 +247,7 @@ impl Bench {
             service: None,
             masquerade: None,
             sender: self.sender,
+            begun: self.begun,
         })
     }
 

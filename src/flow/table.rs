@@ -15,7 +15,7 @@ use super::turn::Turn;
 use super::wheel::{Timer, Wheel};
 use super::{Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
 use crate::address::{Mac, NetworkId};
-use crate::decode::{Icmp, IpPacket, Packet, Quoted, Transport};
+use crate::decode::{Icmp, IpPacket, Packet, Quoted, TcpFlags, Transport};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -91,6 +91,8 @@ pub struct FlowStart {
     pub resp: (IpAddr, u16),
     /// The Ethernet address that the first packet came from, if it was the originator's and nothing wrapped it.
     pub sender: Option<Mac>,
+    /// Whether that packet begins it: TCP's does with a SYN, of other protocols nobody can tell.
+    pub begun: bool,
 }
 
 /// Payload of a flow: the next in-order bytes of a TCP direction, a whole datagram, or what follows an echo's header.
@@ -373,6 +375,7 @@ impl<S> FlowTable<S> {
             orig,
             resp,
             sender: packet.sender().filter(|_| orig_is_low == src_is_low),
+            begun: !matches!(ip.transport, Transport::Tcp(tcp) if !tcp.flags.any(TcpFlags::SYN)),
         });
         let flow = Flow::new(id, key, orig_is_low, packet.time, state);
         let number = self.free.pop().unwrap_or_else(|| self.slots.push());

@@ -371,6 +371,7 @@ impl FlowSink for Sink<'_> {
             service: None,
             masquerade: None,
             sender: start.sender,
+            begun: start.begun,
         });
         let mut told = EventKinds::NONE;
         let opened = EventKind::FlowOpened(Arc::clone(&info));

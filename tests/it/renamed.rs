@@ -1,5 +1,6 @@
 //! What a network's owner chose, and what chance did, must not matter: the bundled cases with other addresses, domains,
-//! days and ports, and with what happened at the same time in another order, are judged as they were.
+//! days and ports, and with what happened at the same time in another order, are judged as they were. Nor must it matter when
+//! the capture began: what was there before makes nobody suspicious.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -275,4 +276,53 @@ fn other_ports_change_nothing_where_content_tells() {
         assert!(replaced.get() > 0, "{id}: none of these ports");
     }
     assert!(different.is_empty(), "{different:#?}");
+}
+
+/// Into so many parts a capture is divided, to begin with any but the first.
+const PARTS: usize = 4;
+
+#[test]
+fn a_capture_that_begins_in_the_middle_blames_nobody() {
+    let mut blamed = Vec::new();
+    for id in cases() {
+        let case = case(&id);
+        let Some(benign) = &case.benign else { continue };
+        let folder = Folder::new;
+        let change = Change {
+            frames: &|_| (),
+            inventory: &[],
+        };
+        let whole = Changed {
+            id: &id,
+            folder: folder(),
+            change: &change,
+        };
+        let baseline = case.learn.as_ref().map(|part| {
+            let path = whole.folder.path("learned.baseline");
+            whole.run("learn", part, Some(&path));
+            path
+        });
+        let nameless = Part {
+            capture: benign.capture.clone(),
+            inventory: Vec::new(),
+        };
+        for begins in 1..PARTS {
+            let change = Change {
+                frames: &|frames| drop(frames.drain(..frames.len() * begins / PARTS)),
+                inventory: &[],
+            };
+            let cut = Changed {
+                id: &id,
+                folder: folder(),
+                change: &change,
+            };
+            for (part, known) in [(benign, baseline.as_deref()), (&nameless, None)] {
+                let found = cut.run("analyze", part, known);
+                if !found.is_empty() {
+                    blamed.push(format!("{id}, from {begins}/{PARTS} on: {found:?}"));
+                }
+            }
+        }
+    }
+    assert!(blamed.is_empty(), "{blamed:#?}");
 }

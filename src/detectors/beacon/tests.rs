@@ -332,3 +332,53 @@ fn who_goes_the_rounds_by_one_clock_watches_over_servers() {
         );
     }
 }
+
+#[test]
+fn what_was_taken_up_in_the_middle_is_neither_new_nor_strange() {
+    let spoken = |begun: bool, asker: Direction, client: &Endpoint| {
+        let mut bench = watched();
+        // The client finds others by their names; how it found this one was before.
+        let dns = pod("10.244.1.2", "coredns");
+        let address = Some([203, 0, 113, 9].into());
+        bench.dns(30.0, (client, &dns), "vendor.example", 1, address);
+        bench.begun = begun;
+        let flow = bench.begin(100.0, (client, &master()), Protocol::Tcp, 443);
+        for n in 0..40 {
+            let secs = 101.0 + f64::from(n) * 4.0;
+            say_in(None, &mut bench, &flow, n, asker, secs, (102, 10));
+        }
+        bench.alerts()
+    };
+    let nameless = end("10.244.1.77", IdentityKind::Unknown, None);
+    for client in [api(), nameless] {
+        for asker in [Orig, Resp] {
+            assert!(spoken(true, asker, &client), "{asker:?} {client:?}");
+            assert!(!spoken(false, asker, &client), "{asker:?} {client:?}");
+        }
+    }
+}
+
+#[test]
+fn who_is_asked_inside_tls_whether_he_is_there_keeps_a_websocket_open() {
+    let asked = |named: bool, began: f64| {
+        let mut bench = watched();
+        let dns = pod("10.244.1.2", "coredns");
+        let address = named.then(|| master().ip);
+        let name = if named {
+            "wss.chat.example"
+        } else {
+            "chat.example"
+        };
+        let other = Some([203, 0, 113, 9].into());
+        bench.dns(1.0, (&api(), &dns), name, 1, address.or(other));
+        let flow = bench.begin(began, (&api(), &master()), Protocol::Tcp, 443);
+        for n in 0..40 {
+            let secs = began + 10.0 + f64::from(n) * 10.0;
+            say(&mut bench, &flow, n, Resp, secs, (29, 33));
+        }
+        bench.alerts()
+    };
+    assert!(!asked(true, 2.0));
+    assert!(asked(true, 300.0), "it began late");
+    assert!(asked(false, 2.0), "to a bare address");
+}

@@ -2,14 +2,16 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::features::push_tight;
+
 /// Endings remembered per domain, those met last.
 const REMEMBERED: usize = 16;
 /// So many labels an ending has at most.
 const LABELS: usize = 4;
 
-/// The endings of a domain's names, by hash, the last one met first.
+/// The endings of a domain's names, by hash, the last one met last. Most domains have none.
 #[derive(Default, Debug)]
-pub(super) struct Endings([u64; REMEMBERED]);
+pub(super) struct Endings(Vec<u64>);
 
 impl Endings {
     /// What a name has before the longest ending that another one had, too. Notes its endings.
@@ -27,15 +29,17 @@ impl Endings {
     /// Whether an ending is known; it is now.
     fn meet(&mut self, ending: u64) -> bool {
         let Self(known) = self;
-        let place = known.iter().position(|one| *one == ending);
-        let last = place.unwrap_or(REMEMBERED - 1);
-        if let Some(newer) = known.get_mut(..=last) {
-            newer.rotate_right(1);
+        if let Some(place) = known.iter().position(|one| *one == ending) {
+            if let Some(since) = known.get_mut(place..) {
+                since.rotate_left(1);
+            }
+            return true;
         }
-        if let Some(first) = known.first_mut() {
-            *first = ending;
+        if known.len() >= REMEMBERED {
+            known.remove(0);
         }
-        place.is_some()
+        push_tight(known, ending);
+        false
     }
 }
 

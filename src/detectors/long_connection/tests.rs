@@ -118,6 +118,16 @@ fn tls_to_a_bare_address_counts_and_to_a_name_does_not() {
 }
 
 #[test]
+fn of_what_was_taken_up_in_the_middle_nobody_knows_what_it_is() {
+    for asker in [Direction::Orig, Direction::Resp] {
+        let mut bench = bench();
+        bench.begun = false;
+        talk(&mut bench, &stranger(), 900.0, &Talk { asker, ..RAW });
+        assert!(bench.findings.is_empty(), "{asker:?}");
+    }
+}
+
+#[test]
 fn short_ones_deliveries_streams_and_sessions_are_quiet() {
     for (what, lasts, said) in [
         ("short", 400.0, RAW),

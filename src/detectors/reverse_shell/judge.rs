@@ -211,7 +211,7 @@ impl Session {
 
     fn protocol(&self) -> Option<Evidence> {
         let (feature, bits, text) = match self.app {
-            None if !is_session_port(self.flow.resp_port) => (
+            None if self.flow.begun && !is_session_port(self.flow.resp_port) => (
                 "session.no_protocol",
                 BITS_NOBODYS_PROTOCOL,
                 "no known protocol is spoken",

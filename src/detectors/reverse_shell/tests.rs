@@ -440,3 +440,20 @@ fn http_that_is_left_for_a_shell() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_session_taken_up_in_the_middle_is_a_shell_by_its_text_alone() {
+    let session = |marks: Option<u8>| {
+        let mut bench = watched(&web());
+        bench.begun = false;
+        let mut talk = Talk::new(bench, (&web(), &outside()), PORT, None);
+        if let Some(marks) = marks {
+            talk.marks(Orig, marks);
+        }
+        talk.types(Resp, 40);
+        talk.over().alerts()
+    };
+    let marks = ShellMarks::NO_TERMINAL | ShellMarks::PROMPT;
+    assert!(session(Some(marks)));
+    assert!(!session(None));
+}

@@ -149,14 +149,19 @@ pub(super) fn git(segment: &Segment<'_>) -> Probe {
     fits(segment.data, &is)
 }
 
+/// Where a server's first line has shown what it is: its name takes 63 characters at most (RFC 2812 1.1).
+const IRC_HEAD: usize = 128;
+
 pub(super) fn irc(segment: &Segment<'_>) -> Probe {
     let marks: &[&[u8]] = &[b"NICK ", b"CAP LS", b"NOTICE AUTH ", b"NOTICE * :***"];
     match starts(segment.data, marks) {
         Probe::NotForUs if segment.data.starts_with(b":") => {
             let line = first_line(segment.data);
-            if has(line, b" NOTICE ") || has(line, b" 001 ") {
+            // What follows the server's name.
+            let head = line.get(..IRC_HEAD).unwrap_or(line);
+            if has(head, b" NOTICE ") || has(head, b" 001 ") {
                 Probe::Certain
-            } else if is_open(segment.data) && line.len() < 128 {
+            } else if is_open(segment.data) && line.len() < IRC_HEAD {
                 Probe::Unsure
             } else {
                 Probe::NotForUs

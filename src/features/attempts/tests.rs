@@ -30,6 +30,7 @@ fn flow(id: u64, from: u32, to: u32) -> Arc<FlowInfo> {
         service: None,
         masquerade: None,
         sender: None,
+        begun: true,
     })
 }
 

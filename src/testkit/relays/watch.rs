@@ -109,6 +109,7 @@ impl Watch {
             service: None,
             masquerade: None,
             sender: None,
+            begun: true,
         })
     }
 
