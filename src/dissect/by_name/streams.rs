@@ -26,15 +26,16 @@ pub(super) fn rsync(segment: &Segment<'_>) -> Probe {
     starts(segment.data, &[b"@RSYNCD: "])
 }
 
+/// By when a document has shown that it is a stream.
+const XMPP_HEAD: usize = 256;
+
 pub(super) fn xmpp(segment: &Segment<'_>) -> Probe {
     match starts(segment.data, &[b"<stream:stream ", b"<?xml "]) {
         Probe::Certain if segment.data.starts_with(b"<?xml") => {
-            if has(segment.data, b"<stream:stream") {
-                Probe::Certain
-            } else if segment.data.len() < 256 {
-                Probe::Unsure
-            } else {
-                Probe::NotForUs
+            match segment.data.get(..XMPP_HEAD) {
+                _ if has(head(segment.data, XMPP_HEAD), b"<stream:stream") => Probe::Certain,
+                None => Probe::Unsure,
+                Some(_) => Probe::NotForUs,
             }
         }
         verdict => verdict,
@@ -157,9 +158,8 @@ pub(super) fn irc(segment: &Segment<'_>) -> Probe {
     match starts(segment.data, marks) {
         Probe::NotForUs if segment.data.starts_with(b":") => {
             let line = first_line(segment.data);
-            // What follows the server's name.
-            let head = line.get(..IRC_HEAD).unwrap_or(line);
-            if has(head, b" NOTICE ") || has(head, b" 001 ") {
+            let begins = head(line, IRC_HEAD);
+            if has(begins, b" NOTICE ") || has(begins, b" 001 ") {
                 Probe::Certain
             } else if is_open(segment.data) && line.len() < IRC_HEAD {
                 Probe::Unsure
@@ -199,6 +199,11 @@ fn first_line(data: &[u8]) -> &[u8] {
 /// Whether the first line isn't over yet.
 fn is_open(data: &[u8]) -> bool {
     !data.contains(&b'\n') && data.len() < PROBE_WINDOW
+}
+
+/// So much of the data. What decides must lie in it, lest a name depend on how much of the data came at once.
+fn head(data: &[u8], len: usize) -> &[u8] {
+    data.get(..len).unwrap_or(data)
 }
 
 fn has(data: &[u8], needle: &[u8]) -> bool {

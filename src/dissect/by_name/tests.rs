@@ -258,6 +258,12 @@ fn datagrams_are_known_by_themselves() {
 #[test]
 fn look_alikes_stay_unknown() {
     let late = [&b":"[..], &[b'a'; 150], b" 001 somebody\r\n"].concat();
+    let document = [
+        &b"<?xml version='1.0'?>"[..],
+        &[b' '; 256],
+        b"<stream:stream ",
+    ]
+    .concat();
     let cases: &[&[u8]] = &[
         b"220 volts\r\n",
         b"$ ",
@@ -266,6 +272,7 @@ fn look_alikes_stay_unknown() {
         b"\x03\0\0\x16\x11\xe0\0\0\0\x01\0\xc1\x02\x01\0\xc2\x02\x01\x02\xc0\x01\x0a",
         b"\x17\x03\x03\0\x04abcdefgh",
         &late,
+        &document,
         b"\x30\x82\x01\x0a\x02\x82\x01\x01\0\xc2\x5f\x11",
         b"\0\0\0\x23\0\x12\0\x03\0\0\0\x01\0\x0a\xff\xfe\xfd\xfc\xfb\xfa",
     ];
