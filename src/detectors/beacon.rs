@@ -408,9 +408,9 @@ impl Series {
         evidence.push(new);
         let bare = bare_address(flow, context);
         // Inside TLS, servers of WebSockets ask whether a client is still there (Socket.IO, Slack's Socket Mode).
-        let asks_itself = self.app == Some("tls") && bare.is_none();
+        let keeps_open = self.app == Some("tls") && bare.is_none();
         evidence.extend(bare);
-        if inverted && !silent && !asks_itself {
+        if inverted && !silent && !keeps_open {
             evidence.push(self.protocol(
                 "contact.inverted",
                 BITS_INVERTED,

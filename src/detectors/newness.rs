@@ -54,7 +54,12 @@ pub(super) fn newness(flow: &FlowInfo, rhythm: Duration, context: &Context<'_>) 
     } else {
         0.0
     };
-    let watched = context.debuts.watched_before(flow.orig.ip, &callee);
+    let watched = if flow.begun {
+        context.debuts.watched_before(flow.orig.ip, &callee)
+    } else {
+        // What was taken up in the middle was there before it was first heard of.
+        Some(Duration::ZERO)
+    };
     let late = watched.map_or(0.0, |watched| {
         if watched >= SETTLING.max(rhythm * 3) {
             BITS_BEGAN_LATE
@@ -89,7 +94,11 @@ pub(super) fn newness(flow: &FlowInfo, rhythm: Duration, context: &Context<'_>) 
         secs as f64,
         "called from the start, or by several workloads".into(),
         late + crowd,
-        format!("first called {secs} s after the client was first seen; {others}"),
+        if flow.begun {
+            format!("first called {secs} s after the client was first seen; {others}")
+        } else {
+            format!("the connection was open before it was first seen; {others}")
+        },
     )
 }
 

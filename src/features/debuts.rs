@@ -130,13 +130,7 @@ impl Debuts {
         let caller = self.caller(&flow.orig);
         let (callers, _) = self.callers.entry(&callee, Callers::default);
         callers.note(caller);
-        // What was taken up in the middle was there before we watched.
-        let called = if flow.begun {
-            event.time
-        } else {
-            self.seen(flow.orig.ip).unwrap_or(event.time)
-        };
-        let (_, new) = self.called.entry(&(flow.orig.ip, &callee), || called);
+        let (_, new) = self.called.entry(&(flow.orig.ip, &callee), || event.time);
         if new {
             let (servers, _) = self.rounds.entry(&(flow.orig.ip, flow.resp_port), || 0);
             *servers += 1;

@@ -296,10 +296,7 @@ impl<S> Flow<S> {
             return;
         }
         // A reset as the first answer refuses whatever was tried: a connection, or a probe without one (FIN, NULL, ACK scans).
-        // What had bytes to say was no such try: a connection that was taken up in the middle, and is torn down.
-        let [said, _] = self.payload_bytes;
-        let refused =
-            said == 0 && matches!(transport, Transport::Tcp(tcp) if tcp.flags.any(TcpFlags::RST));
+        let refused = matches!(transport, Transport::Tcp(tcp) if tcp.flags.any(TcpFlags::RST));
         self.outcome_known = true;
         let outcome = if refused {
             Outcome::Refused

@@ -359,6 +359,15 @@ fn what_was_taken_up_in_the_middle_is_neither_new_nor_strange() {
 }
 
 #[test]
+fn a_stray_packet_before_makes_no_peer_an_old_one() {
+    let mut bench = watched();
+    bench.begun = false;
+    bench.begin(70.0, (&api(), &master()), Protocol::Tcp, 443);
+    bench.begun = true;
+    assert!(beacons(bench, &times(30, 10.0, 0.1)).alerts());
+}
+
+#[test]
 fn who_is_asked_inside_tls_whether_he_is_there_keeps_a_websocket_open() {
     let asked = |named: bool, began: f64| {
         let mut bench = watched();

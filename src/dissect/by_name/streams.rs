@@ -32,10 +32,12 @@ const XMPP_HEAD: usize = 256;
 pub(super) fn xmpp(segment: &Segment<'_>) -> Probe {
     match starts(segment.data, &[b"<stream:stream ", b"<?xml "]) {
         Probe::Certain if segment.data.starts_with(b"<?xml") => {
-            match segment.data.get(..XMPP_HEAD) {
-                _ if has(head(segment.data, XMPP_HEAD), b"<stream:stream") => Probe::Certain,
-                None => Probe::Unsure,
-                Some(_) => Probe::NotForUs,
+            if has(head(segment.data, XMPP_HEAD), b"<stream:stream") {
+                Probe::Certain
+            } else if segment.data.len() < XMPP_HEAD {
+                Probe::Unsure
+            } else {
+                Probe::NotForUs
             }
         }
         verdict => verdict,

@@ -215,20 +215,6 @@ fn outcomes() {
 }
 
 #[test]
-fn a_reset_refuses_a_probe_and_no_conversation() {
-    for (flags, said, outcome) in [
-        (ACK, &b""[..], Outcome::Refused),
-        (ACK, b"what was going on", Outcome::Answered),
-    ] {
-        let (mut table, mut sink) = table();
-        send(&mut table, &mut sink, 1.0, true, (100, flags), said);
-        send(&mut table, &mut sink, 1.1, false, (0, RST), b"");
-        assert_eq!(sink.outcomes[&0], outcome);
-        table.finish(&mut sink);
-    }
-}
-
-#[test]
 fn datagrams_that_go_on_without_an_answer_are_no_question() {
     let (mut table, mut sink) = table();
     for n in 0..8 {
