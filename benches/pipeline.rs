@@ -25,6 +25,7 @@ use spanwatch::flow::{
     Protocol, Turn,
 };
 use spanwatch::identity::{InventoryOptions, Journal, load_inventory};
+use spanwatch::memory::Share;
 use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
 use spanwatch::testkit::bulk;
@@ -138,7 +139,7 @@ fn whole(path: &Path, journal: &Arc<Journal>) {
         baseline: None,
         exceptions: Exceptions::default(),
     };
-    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::clone(journal), task).unwrap();
+    let mut pipeline = Pipeline::new(Share::WHOLE, Arc::clone(journal), task).unwrap();
     let mut source = CaptureFile::open(path).unwrap();
     while let Some(frame) = source.next_frame().unwrap() {
         pipeline.frame(&frame);
@@ -280,8 +281,7 @@ fn transfers() -> [(&'static str, Vec<u8>); 2] {
 
 /// Through all stages but detection, once the budget is spent: time and packets.
 fn tail(capture: &[u8], journal: &Arc<Journal>) -> (Duration, u64) {
-    let mut pipeline =
-        Pipeline::new(FlowConfig::default(), Arc::clone(journal), Task::List).unwrap();
+    let mut pipeline = Pipeline::new(Share::WHOLE, Arc::clone(journal), Task::List).unwrap();
     let (mut bytes, mut packets, mut begun) = (0, 0, None);
     for (time, data) in records(capture) {
         if bytes > 2 * LOOK_BUDGET as usize {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use etherparse::TcpHeader;
 use spanwatch::alert::Exceptions;
 use spanwatch::capture::{Frame, LinkType};
-use spanwatch::flow::FlowConfig;
 use spanwatch::identity::Journal;
+use spanwatch::memory::Share;
 use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
 use spanwatch::testkit::cluster::{START, on_bridge, outside};
@@ -70,7 +70,7 @@ fn told(rng: &mut Rng, names: Names, bits_per_minute: f64) -> anyhow::Result<Opt
         baseline: None,
         exceptions: Exceptions::default(),
     };
-    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::new(Journal::default()), task)?;
+    let mut pipeline = Pipeline::new(Share::WHOLE, Arc::new(Journal::default()), task)?;
     let mut show = |secs: f64, data: Vec<u8>| {
         pipeline.frame(&Frame {
             time: START.after(Duration::from_secs_f64(secs)),

@@ -19,6 +19,7 @@
 )]
 
 pub mod address;
+pub mod memory;
 pub mod telemetry;
 pub mod time;
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 use libfuzzer_sys::fuzz_target;
 use spanwatch::alert::Exceptions;
 use spanwatch::capture::{Frame, LinkType};
-use spanwatch::flow::FlowConfig;
 use spanwatch::identity::Journal;
+use spanwatch::memory::Share;
 use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
 use spanwatch::time::Timestamp;
@@ -24,13 +24,9 @@ fuzz_target!(|data: &[u8]| {
         baseline: None,
         exceptions: Exceptions::default(),
     };
-    let flow = FlowConfig {
-        max_flows: 64,
-        max_reorder_bytes: 1 << 16,
-        max_fragment_bytes: 1 << 14,
-        ..FlowConfig::default()
-    };
-    let mut pipeline = Pipeline::new(flow, Arc::new(Journal::default()), task)
+    // Little enough that its bounds are met.
+    let share = Share::of(1 << 20);
+    let mut pipeline = Pipeline::new(share, Arc::new(Journal::default()), task)
         .expect("built-in thresholds fit")
         .keeping_flows();
     let (link, frames) = frames(data);

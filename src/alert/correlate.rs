@@ -16,6 +16,7 @@ use crate::detectors::{Finding, StateSize};
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::FlowRecord;
 use crate::identity::Attribution;
+use crate::memory::Share;
 use crate::signature::{Signature, SignatureSet};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -33,6 +34,17 @@ pub struct CorrelatorConfig {
     pub max_open: usize,
     /// Findings of the same kind further apart than this are two attacks.
     pub gap: Duration,
+}
+
+impl CorrelatorConfig {
+    /// What a run with a share of memory keeps open.
+    pub fn within(share: Share) -> Self {
+        let whole = Self::default();
+        Self {
+            max_open: share.part(whole.max_open),
+            ..whole
+        }
+    }
 }
 
 impl Default for CorrelatorConfig {

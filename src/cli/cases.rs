@@ -15,8 +15,8 @@ use super::{End, output};
 use crate::alert::{Alert, Exceptions};
 use crate::baseline::Baseline;
 use crate::capture::{CaptureFile, PacketSource};
-use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, load_inventory};
+use crate::memory::Share;
 use crate::pipeline::{Pipeline, Task, Verdict};
 use crate::signature::SignatureSet;
 
@@ -116,7 +116,7 @@ fn verdict(folder: &Path, part: &Part, task: Task) -> anyhow::Result<Verdict> {
         .collect();
     let (journal, _) = load_inventory(&inventory, &InventoryOptions::default())?;
     let mut source = CaptureFile::open(&folder.join(&part.capture))?;
-    let mut pipeline = Pipeline::new(FlowConfig::default(), Arc::new(journal), task)?;
+    let mut pipeline = Pipeline::new(Share::WHOLE, Arc::new(journal), task)?;
     while let Some(frame) = source.next_frame()? {
         pipeline.frame(&frame);
     }

@@ -1,5 +1,6 @@
 //! `spanwatch sensor` and `spanwatch agent`: packets from interfaces in, alerts out as they come about.
 
+mod division;
 mod outputs;
 mod prepare;
 
@@ -13,11 +14,11 @@ use tracing::{info, warn};
 use super::analyze::{Format, shown, suppressed};
 use super::config::{self, Source};
 use super::learn::left_out;
+use super::memory::{LEAST_LIMIT, MOST_LIMIT, on_small_pages};
 use super::options::Inventory;
 use super::{End, output};
 use crate::baseline::Store;
 use crate::capture::LiveOptions;
-use crate::flow::FlowConfig;
 use crate::identity::{InventoryOptions, LiveInventory};
 use crate::pipeline::Task;
 use crate::report::{RunSummary, counted};
@@ -28,6 +29,7 @@ use crate::runtime::{
 use crate::signature::Requirement;
 use crate::sinks::ExcerptFolder;
 
+use division::Division;
 use outputs::{Sinks, writable};
 use prepare::{Renewer, prepare};
 
@@ -146,15 +148,16 @@ pub(super) struct LiveArgs {
     /// File that keeps alerts for --webhook, --alertmanager or --syslog until they are taken, over restarts and crashes
     #[arg(long, value_name = "PATH")]
     spool: Option<PathBuf>,
-    /// MiB of alerts that wait for --webhook, --alertmanager or --syslog at most; then the oldest go
-    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    backlog: u32,
+    /// MiB of alerts that wait for --webhook, --alertmanager or --syslog at most; then the oldest go [default: 32, or a tenth
+    /// of --memory-limit if that is less]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    backlog: Option<u32>,
     /// Keep the packets of each alert's flows, from before it and shortly after, in this directory: ALERT-ID.pcapng
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
-    /// MiB of the latest packets that are at hand for --evidence
-    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=2048))]
-    evidence_memory: u32,
+    /// MiB of the latest packets that are at hand for --evidence [default: 32, or a tenth of --memory-limit if that is less]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=2048))]
+    evidence_memory: Option<u32>,
     /// MiB of files in the directory of --evidence at most; then the oldest go
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     evidence_limit: u32,
@@ -174,12 +177,18 @@ pub(super) struct LiveArgs {
     #[arg(long, value_name = "BYTES", default_value_t = LiveOptions::default().snaplen,
           value_parser = clap::value_parser!(u32).range(96..=1 << 18))]
     snaplen: u32,
-    /// MiB that the kernel keeps per interface while packets come faster than they are read
-    #[arg(long, value_name = "MIB", default_value_t = LiveOptions::default().buffer >> 20, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    buffer: u32,
-    /// MiB on their way from capture to analysis at most
-    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=4096))]
-    ring: u32,
+    /// MiB of memory to make do with, buffers and all, but for what is learned: what is remembered of flows, peers and attacks is
+    /// less or more in proportion [default: three quarters of what the control group allows, if that is little; else what
+    /// suits some 200,000 open flows]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(LEAST_LIMIT..=MOST_LIMIT))]
+    memory_limit: Option<u32>,
+    /// MiB that the kernel keeps per interface while packets come faster than they are read [default: 8, or a twentieth of
+    /// --memory-limit if that is less]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    buffer: Option<u32>,
+    /// MiB on their way from capture to analysis at most [default: 16, or a tenth of --memory-limit if that is less]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(2..=4096))]
+    ring: Option<u32>,
 }
 
 pub(super) fn sensor(args: &SensorArgs, source: Source, quiet: bool) -> anyhow::Result<End> {
@@ -250,6 +259,7 @@ fn run(
     watch_node: bool,
     quiet: bool,
 ) -> anyhow::Result<End> {
+    on_small_pages();
     let prepared = match prepare(args, &source) {
         Ok(prepared) => prepared,
         Err(problems) => bail!("{}", config::together(&problems)),
@@ -287,18 +297,20 @@ fn run(
         // A runtime that was only found may serve no pods at all.
         names: inventory.paths().next().is_some() || kubernetes.is_some() || args.cri.is_some(),
     };
+    let division = Division::of(args, selection.handles())
+        .map_err(|problem| anyhow!("{}: {problem}", source.place("memory-limit")))?;
     let mut renewer = Renewer::new(args.clone(), source);
     let engine = Engine::start(Setup {
         selection,
         live: LiveOptions {
             snaplen: args.snaplen,
-            buffer: args.buffer << 20,
+            buffer: division.buffer << 20,
             promiscuous: args.promisc,
             filter: args.filter.clone(),
             ..LiveOptions::default()
         },
-        ring: (args.ring as usize) << 20,
-        flow: FlowConfig::default(),
+        ring: (division.ring as usize) << 20,
+        share: division.share,
         inventory,
         kubernetes,
         cri,
@@ -310,7 +322,7 @@ fn run(
         },
         state: args.state.as_deref().map(State::open).transpose()?,
         store,
-        evidence: evidence(args)?,
+        evidence: evidence(args, division.evidence)?,
         limits,
         renew: Box::new(move || renewer.renew()),
         listen: args.listen,
@@ -332,13 +344,13 @@ fn run(
 }
 
 /// Where packets of alerts are kept, and how many bytes of them are at hand.
-fn evidence(args: &LiveArgs) -> anyhow::Result<Option<(ExcerptFolder, usize)>> {
+fn evidence(args: &LiveArgs, memory: u32) -> anyhow::Result<Option<(ExcerptFolder, usize)>> {
     let Some(path) = &args.evidence else {
         return Ok(None);
     };
     let folder = ExcerptFolder::open(path, u64::from(args.evidence_limit) << 20);
     let folder = folder.with_context(|| format!("cannot write to {}", path.display()))?;
-    Ok(Some((folder, (args.evidence_memory as usize) << 20)))
+    Ok(Some((folder, (memory as usize) << 20)))
 }
 
 /// To judge by a baseline, or to update it as well; then with its file, locked.

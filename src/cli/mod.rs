@@ -11,6 +11,7 @@ mod flows;
 mod learn;
 #[cfg(target_os = "linux")]
 mod live;
+mod memory;
 mod options;
 mod output;
 mod reading;

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 
+use super::memory::{LEAST_LIMIT, MOST_LIMIT, on_small_pages, remembered};
+use crate::memory::Share;
+
 /// What to read, and whose addresses are in it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Input {
@@ -20,6 +23,24 @@ pub(super) struct Input {
     /// many as there are]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) threads: Option<u8>,
+    /// MiB of memory to make do with: what is remembered of flows, peers and attacks is less or more in proportion [default:
+    /// what suits some 200,000 open flows, half a GiB at most]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(LEAST_LIMIT..=MOST_LIMIT))]
+    pub(super) memory_limit: Option<u32>,
+}
+
+/// MiB that the program itself takes, with what reads files.
+const FIXED: u32 = 20;
+
+impl Input {
+    /// The share of memory that is left for what traffic can fill.
+    pub(super) fn share(&self) -> Share {
+        let Some(limit) = self.memory_limit else {
+            return Share::WHOLE;
+        };
+        on_small_pages();
+        remembered(limit, FIXED)
+    }
 }
 
 /// Whose addresses are in the packets.

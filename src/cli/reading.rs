@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use super::options::{Input, Inventory};
 use crate::alert::{Alert, Exceptions};
 use crate::capture::{CaptureError, Filter, Merged, PacketSource};
-use crate::flow::{FlowConfig, FlowId};
+use crate::flow::FlowId;
 use crate::identity::{InventoryOptions, Journal, load_inventory};
+use crate::memory::Share;
 use crate::pipeline::{EndedFlow, Pipeline, Said, Selector, Task, Verdict};
 use crate::report::{FlowRecordV1, RunSummary};
 use crate::signature::SignatureSet;
@@ -86,10 +87,12 @@ pub(super) struct Opened {
     unreadable: Vec<CaptureError>,
     files: usize,
     threads: usize,
+    share: Share,
 }
 
 /// Opens every file, before anything is written: a mistake in a name must not cost the results of an earlier run.
 pub(super) fn captures(input: &Input) -> anyhow::Result<Opened> {
+    let share = input.share();
     let filter = input.filter.as_deref().map(Filter::new).transpose()?;
     let (source, unreadable) = open(&input.files, filter)?;
     for error in &unreadable {
@@ -100,6 +103,7 @@ pub(super) fn captures(input: &Input) -> anyhow::Result<Opened> {
         unreadable,
         files: input.files.len(),
         threads: input.threads.map_or_else(processors, usize::from),
+        share,
     })
 }
 
@@ -153,9 +157,10 @@ pub(super) fn read_explaining(
         unreadable,
         files,
         threads,
+        share,
     } = opened;
     let pods_known = journal.claims_count() > 0;
-    let mut pipeline = listing.kept_by(Pipeline::new(FlowConfig::default(), journal, task)?);
+    let mut pipeline = listing.kept_by(Pipeline::new(share, journal, task)?);
     if !asked.is_empty() {
         pipeline = pipeline.explaining(asked)?;
     }
@@ -224,8 +229,8 @@ pub(super) fn excerpts(
             &input.files,
             input.filter.as_deref().map(Filter::new).transpose()?,
         )?;
-        let flows = FlowConfig::default();
-        let mut pipeline = Pipeline::new(flows, Arc::clone(journal), Task::List)?;
+        let share = input.share();
+        let mut pipeline = Pipeline::new(share, Arc::clone(journal), Task::List)?;
         while let Some(frame) = source.next_frame()? {
             let Some(flow) = pipeline.frame(&frame) else {
                 continue;

@@ -33,7 +33,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             thresholds,
             alert_bits: signature.alert_bits,
             sources: Bounded::new(room),
-            fetching: Bounded::new(MAX_FETCHES),
+            fetching: Bounded::new(signature.room(MAX_FETCHES)),
             evicted: 0,
         }))
     },

@@ -16,7 +16,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::DATABASE.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let watch = Watch::new(KIND, thresholds, signature.alert_bits);
+        let watch = Watch::new(KIND, thresholds, signature.alert_bits, signature.share);
         Ok(Box::new(CredentialDump(watch)))
     },
 };

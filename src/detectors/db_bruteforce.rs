@@ -30,9 +30,9 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL);
         Ok(Box::new(DbBruteforce {
             guessing,
-            logins: Bounded::new(MAX_OPEN),
-            veiled: Bounded::new(MAX_OPEN),
-            doors: Bounded::new(MAX_OPEN),
+            logins: Bounded::new(signature.room(MAX_OPEN)),
+            veiled: Bounded::new(signature.room(MAX_OPEN)),
+            doors: Bounded::new(signature.room(MAX_OPEN)),
         }))
     },
 };

@@ -35,7 +35,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(DbBulkRead {
             thresholds,
             alert_bits: signature.alert_bits,
-            sessions: Sessions::new(),
+            sessions: Sessions::new(signature.share),
             sources: Bounded::new(room),
             evicted: 0,
         }))

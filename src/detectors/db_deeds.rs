@@ -13,6 +13,7 @@ use super::{Context, Evidence, Family, Finding, Findings, StateSize, Target};
 use crate::dissect::{DatabaseMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::features::{Bounded, Role, Server, SourceKey, Vocabulary, source_key, statement_word};
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -90,13 +91,13 @@ struct Pair {
 }
 
 impl Watch {
-    pub(super) fn new(kind: Kind, thresholds: Thresholds, alert_bits: f64) -> Self {
+    pub(super) fn new(kind: Kind, thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         let room = thresholds.max_pairs;
         Self {
             kind,
             thresholds,
             alert_bits,
-            sessions: Sessions::new(),
+            sessions: Sessions::new(share),
             pairs: Bounded::new(room),
             deeds: Vec::new(),
             evicted: 0,

@@ -34,7 +34,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(DbEnumeration {
             thresholds,
             alert_bits: signature.alert_bits,
-            sessions: Sessions::new(),
+            sessions: Sessions::new(signature.share),
             sources: Bounded::new(room),
             evicted: 0,
         }))

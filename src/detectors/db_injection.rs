@@ -32,8 +32,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let room = thresholds.max_pairs;
         Ok(Box::new(DbInjection {
             alert_bits: signature.alert_bits,
-            sessions: Sessions::new(),
-            asked: Bounded::new(MAX_OPEN),
+            sessions: Sessions::new(signature.share),
+            asked: Bounded::new(signature.room(MAX_OPEN)),
             pairs: Bounded::new(room),
             evicted: 0,
         }))

@@ -29,7 +29,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(DbNovelClient {
             clients: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            sessions: Bounded::new(MAX_SESSIONS),
+            sessions: Bounded::new(signature.room(MAX_SESSIONS)),
             thresholds,
             alert_bits: signature.alert_bits,
         }))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::dissect::{DatabaseEvent, DatabaseMessage, Marks, StatementClass};
 use crate::features::Bounded;
 use crate::flow::FlowId;
+use crate::memory::Share;
 use crate::time::Timestamp;
 
 /// Conversations followed at a time.
@@ -68,9 +69,9 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(share: Share) -> Self {
         Self {
-            open: Bounded::new(MAX_OPEN),
+            open: Bounded::new(share.part(MAX_OPEN)),
         }
     }
 
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn answers_find_their_statements() {
-        let mut sessions = Sessions::new();
+        let mut sessions = Sessions::new(Share::WHOLE);
         let (id, time) = (FlowId(1), Timestamp::from_secs(1));
         let mut pairs = Vec::new();
         for message in [

@@ -25,6 +25,7 @@ use crate::features::{
 };
 use crate::flow::Protocol;
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
@@ -34,7 +35,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::FLOW_OUTCOME.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(DbSweep::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(DbSweep::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -150,16 +155,17 @@ struct DbSweep {
 }
 
 impl DbSweep {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             alert_bits,
             suspects: Suspects::new(
-                ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_PROBE),
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_PROBE)
+                    .within(share),
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
-            visits: Bounded::new(MAX_VISITS),
-            checks: Bounded::new(MAX_VISITS),
+            visits: Bounded::new(share.part(MAX_VISITS)),
+            checks: Bounded::new(share.part(MAX_VISITS)),
             thresholds,
         }
     }

@@ -27,6 +27,7 @@ use crate::features::{
     Bounded, DomainName, Interner, Lately, SourceKey, is_listed_address, push_tight, source_key,
 };
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -36,7 +37,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::DNS.and(EventKinds::FLOW_OPENED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(DnsBeacon::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(DnsBeacon::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -88,12 +93,12 @@ fn note(askers: &mut Vec<u64>, asker: u64) {
 }
 
 impl DnsBeacon {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             series: Bounded::new(thresholds.max_series),
-            forwards: Lately::new(MAX_FORWARDS),
-            calls: Lately::new(MAX_CALLS),
-            callers: Lately::new(MAX_CALLERS),
+            forwards: Lately::new(share.part(MAX_FORWARDS)),
+            calls: Lately::new(share.part(MAX_CALLS)),
+            callers: Lately::new(share.part(MAX_CALLERS)),
             askers: Bounded::new(thresholds.max_series),
             all_askers: Vec::new(),
             hasher: RandomState::new(),

@@ -34,6 +34,7 @@ use crate::features::{
     Bounded, DomainName, Interner, Lately, Role, SortedMap, SourceKey, information_bits,
     is_listed_address, push_tight, source_key,
 };
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -45,7 +46,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_OUTCOME),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(DnsTunnel::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(DnsTunnel::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -100,6 +105,7 @@ struct DnsTunnel {
     hasher: RandomState,
     registered: Interner,
     names_total: usize,
+    max_names: usize,
     evicted: u64,
     reported: BTreeSet<(SourceKey, Arc<str>)>,
 }
@@ -168,13 +174,14 @@ impl Domain {
 }
 
 impl DnsTunnel {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             domains: Bounded::new(thresholds.max_domains),
-            forwards: Lately::new(MAX_FORWARDS),
+            forwards: Lately::new(share.part(MAX_FORWARDS)),
             hasher: RandomState::new(),
             registered: Interner::default(),
             names_total: 0,
+            max_names: share.part(MAX_NAMES_TOTAL),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,
@@ -196,7 +203,7 @@ impl DnsTunnel {
             self.registered.intern(name.registered),
         );
         let half_life = self.thresholds.half_life_secs;
-        let room = self.names_total < MAX_NAMES_TOTAL;
+        let room = self.names_total < self.max_names;
         if !self.domains.contains(&key) {
             let evicted = self.domains.push(key.clone(), Domain::new(flow, time));
             if let Some((_, old)) = evicted {

@@ -41,6 +41,7 @@ use crate::features::{
 };
 use crate::flow::{Direction, EndReason, FlowId, FlowRecord, Protocol, Turn};
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 use weigh::{size, surprise};
@@ -60,6 +61,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(Exfiltration::new(
             thresholds,
             signature.alert_bits,
+            signature.share,
         )))
     },
 };
@@ -136,14 +138,14 @@ struct Exfiltration {
 type Key = (SourceKey, u64);
 
 impl Exfiltration {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             destinations: Bounded::new(thresholds.max_destinations),
-            sources: Bounded::new(MAX_SOURCES),
+            sources: Bounded::new(share.part(MAX_SOURCES)),
             waiting: BTreeMap::new(),
-            callbacks: Bounded::new(MAX_CALLBACKS),
-            hands: Bounded::new(MAX_HANDS),
-            greetings: Bounded::new(MAX_GREETINGS),
+            callbacks: Bounded::new(share.part(MAX_CALLBACKS)),
+            hands: Bounded::new(share.part(MAX_HANDS)),
+            greetings: Bounded::new(share.part(MAX_GREETINGS)),
             hasher: FixedState::default(),
             evicted: 0,
             thresholds,

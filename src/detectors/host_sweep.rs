@@ -24,6 +24,7 @@ use crate::features::{
 };
 use crate::flow::Protocol;
 use crate::identity::{Allocation, IdentityKind};
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -35,7 +36,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::RESOLUTION),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(HostSweep::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(HostSweep::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -99,19 +104,21 @@ struct HostSweep {
     suspects: Suspects<Way>,
     /// ARP requests without an answer yet: (asker, asked) → who and when.
     pending: BTreeMap<(IpAddr, IpAddr), (Endpoint, Endpoint, Timestamp)>,
+    max_pending: usize,
     dropped: u64,
 }
 
 impl HostSweep {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             alert_bits,
             suspects: Suspects::new(
-                ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0),
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, 0.0).within(share),
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
             pending: BTreeMap::new(),
+            max_pending: share.part(MAX_PENDING),
             dropped: 0,
             thresholds,
         }
@@ -164,7 +171,7 @@ impl HostSweep {
         if actor.ip == target.ip || actor.ip.is_unspecified() || is_node(actor) {
             return;
         }
-        if self.pending.len() >= MAX_PENDING {
+        if self.pending.len() >= self.max_pending {
             self.dropped += 1;
             return;
         }
@@ -449,7 +456,7 @@ impl Detector for HostSweep {
     fn state_size(&self) -> StateSize {
         StateSize {
             entries: self.suspects.lines.len() + self.pending.len(),
-            limit: self.suspects.lines.limit() + MAX_PENDING,
+            limit: self.suspects.lines.limit() + self.max_pending,
         }
     }
 

@@ -26,10 +26,10 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(HttpBruteforce {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
-            asked: Bounded::new(MAX_OPEN),
-            sent_away: Bounded::new(MAX_OPEN),
-            lengths: Bounded::new(MAX_OPEN),
-            bearers: Bounded::new(MAX_OPEN),
+            asked: Bounded::new(signature.room(MAX_OPEN)),
+            sent_away: Bounded::new(signature.room(MAX_OPEN)),
+            lengths: Bounded::new(signature.room(MAX_OPEN)),
+            bearers: Bounded::new(signature.room(MAX_OPEN)),
         }))
     },
 };

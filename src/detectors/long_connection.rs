@@ -24,6 +24,7 @@ use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, goes_out, is_session_port};
 use crate::flow::{Direction, Exchange, FlowId, FlowRecord, Protocol};
 use crate::identity::{IdentityKind, WorkloadId};
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -36,6 +37,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(LongConnection::new(
             thresholds,
             signature.alert_bits,
+            signature.share,
         )))
     },
 };
@@ -321,10 +323,10 @@ fn is_candidate(flow: &FlowInfo) -> bool {
 }
 
 impl LongConnection {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             open: Bounded::new(thresholds.max_connections),
-            usual: Bounded::new(MAX_KINDS),
+            usual: Bounded::new(share.part(MAX_KINDS)),
             hasher: RandomState::new(),
             evicted: 0,
             reported: BTreeSet::new(),

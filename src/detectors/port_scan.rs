@@ -24,6 +24,7 @@ use crate::features::{
     ContactLines, FirstContact, Line, Source, SourceKey, Throng, database_product, source_key,
 };
 use crate::flow::Protocol;
+use crate::memory::Share;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
 
@@ -33,7 +34,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     sees: EventKinds::FLOW_OUTCOME.and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(PortScan::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(PortScan::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -81,11 +86,12 @@ struct PortScan {
 }
 
 impl PortScan {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             alert_bits,
             suspects: Suspects::new(
-                ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_UNUSED),
+                ContactLines::new(thresholds.max_sources, thresholds.theta1, BITS_PER_UNUSED)
+                    .within(share),
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),

@@ -24,6 +24,7 @@ use crate::features::{
 };
 use crate::flow::{Direction, FlowId};
 use crate::identity::{IdentityKind, WorkloadId};
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -36,6 +37,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(RegistryPull::new(
             thresholds,
             signature.alert_bits,
+            signature.share,
         )))
     },
 };
@@ -106,12 +108,12 @@ struct RegistryPull {
 }
 
 impl RegistryPull {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             visits: Visits::new(thresholds.max_sources),
-            encrypted: Bounded::new(MAX_ENCRYPTED),
-            inside: Bounded::new(MAX_ENCRYPTED),
-            strange: Bounded::new(MAX_STRANGE),
+            encrypted: Bounded::new(share.part(MAX_ENCRYPTED)),
+            inside: Bounded::new(share.part(MAX_ENCRYPTED)),
+            strange: Bounded::new(share.part(MAX_STRANGE)),
             thresholds,
             alert_bits,
         }

@@ -20,6 +20,7 @@ use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, SourceKey, is_of_pods, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -32,6 +33,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         Ok(Box::new(RegistryPush::new(
             thresholds,
             signature.alert_bits,
+            signature.share,
         )))
     },
 };
@@ -126,12 +128,12 @@ impl Owner {
 }
 
 impl RegistryPush {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             visits: Visits::new(thresholds.max_sources),
-            owners: Bounded::new(MAX_OWNED),
-            implants: Bounded::new(MAX_IMPLANTS),
-            encrypted: Bounded::new(MAX_ENCRYPTED),
+            owners: Bounded::new(share.part(MAX_OWNED)),
+            implants: Bounded::new(share.part(MAX_IMPLANTS)),
+            encrypted: Bounded::new(share.part(MAX_ENCRYPTED)),
             thresholds,
             alert_bits,
         }

@@ -36,7 +36,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(ServiceEnumeration {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            resolvers: Bounded::new(MAX_RESOLVERS),
+            resolvers: Bounded::new(signature.room(MAX_RESOLVERS)),
             invitations: Invitations::new(),
             test: SequentialTest::new(thresholds.theta0, thresholds.theta1),
             alert_bits: signature.alert_bits,

@@ -26,7 +26,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshBruteforce {
             guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
-            open: Bounded::new(MAX_OPEN),
+            open: Bounded::new(signature.room(MAX_OPEN)),
         }))
     },
 };

@@ -39,7 +39,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshTunnel {
             channels: Channels::new(SPEC.id, signature.alert_bits, thresholds.max_channels),
-            open: Bounded::new(MAX_OPEN),
+            open: Bounded::new(signature.room(MAX_OPEN)),
         }))
     },
 };

@@ -30,7 +30,7 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(UndeclaredPort {
             servers: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
-            told: Bounded::new(MAX_TOLD),
+            told: Bounded::new(signature.room(MAX_TOLD)),
             settled: Duration::from_secs(thresholds.settled_secs),
         }))
     },

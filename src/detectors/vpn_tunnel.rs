@@ -27,6 +27,7 @@ use crate::features::{
 };
 use crate::flow::{Direction, FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -42,7 +43,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(VpnTunnel::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(VpnTunnel::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -145,14 +150,14 @@ fn tor_label(name: &str) -> Option<&str> {
 }
 
 impl VpnTunnel {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             tunnels: Bounded::new(thresholds.max_tunnels),
             flows: Bounded::new(thresholds.max_tunnels),
-            openings: Bounded::new(MAX_OPENINGS),
-            sealed: Bounded::new(MAX_OPENINGS),
-            records: Bounded::new(MAX_SEALED_RECORDS),
-            resolving: Bounded::new(MAX_CLIENTS),
+            openings: Bounded::new(share.part(MAX_OPENINGS)),
+            sealed: Bounded::new(share.part(MAX_OPENINGS)),
+            records: Bounded::new(share.part(MAX_SEALED_RECORDS)),
+            resolving: Bounded::new(share.part(MAX_CLIENTS)),
             evicted: 0,
             reported: BTreeSet::new(),
             thresholds,
@@ -475,10 +480,12 @@ impl Detector for VpnTunnel {
                 + self.sealed.len()
                 + self.records.len()
                 + self.resolving.len(),
-            limit: self.thresholds.max_tunnels * 2
-                + MAX_OPENINGS * 2
-                + MAX_SEALED_RECORDS
-                + MAX_CLIENTS,
+            limit: self.tunnels.limit()
+                + self.flows.limit()
+                + self.openings.limit()
+                + self.sealed.limit()
+                + self.records.limit()
+                + self.resolving.limit(),
         }
     }
 

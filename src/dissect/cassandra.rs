@@ -247,6 +247,11 @@ impl Dissector for Cassandra {
         }
     }
 
+    fn held(&self) -> usize {
+        let Both { orig, resp } = &self.messages;
+        orig.held().saturating_add(resp.held())
+    }
+
     fn skipped(&self) -> u64 {
         let messages = &self.messages;
         messages

@@ -189,6 +189,11 @@ impl Dissector for ClickHouse {
         }
     }
 
+    fn held(&self) -> usize {
+        let (client, server) = (&self.client.units, &self.server.units);
+        client.held().saturating_add(server.held())
+    }
+
     fn skipped(&self) -> u64 {
         let (client, server) = (&self.client.units, &self.server.units);
         client.skipped().saturating_add(server.skipped())

@@ -165,6 +165,11 @@ struct Stream {
 }
 
 impl Dissector for Stream {
+    fn held(&self) -> usize {
+        let Both { orig, resp } = &self.partial;
+        orig.capacity().saturating_add(resp.capacity())
+    }
+
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
         let partial = self.partial.of(segment.direction);
         if segment.gap > 0 {

@@ -143,6 +143,24 @@ impl FlowDissector {
         }
     }
 
+    /// Bytes kept for later, about.
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Probing(Some(heads)) => {
+                let (orig, resp) = (&heads.orig.bytes, &heads.resp.bytes);
+                orig.capacity().saturating_add(resp.capacity())
+            }
+            State::Following(dissector) => dissector.held(),
+            State::Probing(None) | State::Named(_) | State::Over => 0,
+        }
+    }
+
+    /// Lets go of all that is kept: the rest of the flow is not looked at.
+    pub fn give_up(&mut self) {
+        self.state = State::Over;
+        self.gave_up = true;
+    }
+
     /// Bytes that the dissector has passed over unread; 0 before and after it.
     pub(super) fn skipped(&self) -> u64 {
         match &self.state {

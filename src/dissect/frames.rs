@@ -109,6 +109,11 @@ impl Frames {
         known
     }
 
+    /// Bytes kept for later.
+    pub(super) const fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Bytes passed over, and those of messages that come in masses.
     pub(super) const fn skipped(&self) -> u64 {
         self.skipped

@@ -116,6 +116,13 @@ impl Tunnel {
         }
     }
 
+    fn held(&self) -> usize {
+        match self {
+            Self::Plain(inside) => inside.held(),
+            Self::Framed(websocket) => websocket.held(),
+        }
+    }
+
     const fn skipped(&self) -> u64 {
         match self {
             Self::Plain(inside) => inside.skipped(),
@@ -235,6 +242,15 @@ impl Dissector for Http1 {
             }
         }
         Progress::More
+    }
+
+    fn held(&self) -> usize {
+        let Both { orig, resp } = &self.sides;
+        let inside = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.held());
+        let heads = orig.head.capacity().saturating_add(resp.head.capacity());
+        heads
+            .saturating_add(self.held.capacity())
+            .saturating_add(inside)
     }
 
     fn skipped(&self) -> u64 {

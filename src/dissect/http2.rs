@@ -121,6 +121,11 @@ impl Dissector for Http2 {
         }
     }
 
+    fn held(&self) -> usize {
+        let held = |side: &Side| side.block.capacity().saturating_add(side.frames.held());
+        held(&self.sides.orig).saturating_add(held(&self.sides.resp))
+    }
+
     fn skipped(&self) -> u64 {
         let (orig, resp) = (
             self.sides.orig.frames.skipped(),

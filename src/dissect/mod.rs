@@ -127,6 +127,11 @@ pub trait Dissector: Send {
     /// Takes the next bytes and appends what they amount to.
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress;
 
+    /// Bytes that it keeps for later, where these may be more than 4 KiB.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// How many bytes of the flow it has passed over unread so far, such as bodies of known length. All others count
     /// against [`LOOK_BUDGET`].
     fn skipped(&self) -> u64 {

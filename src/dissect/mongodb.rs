@@ -219,6 +219,10 @@ impl Dissector for MongoDb {
         }
     }
 
+    fn held(&self) -> usize {
+        self.client.held().saturating_add(self.server.held())
+    }
+
     fn skipped(&self) -> u64 {
         self.client.skipped().saturating_add(self.server.skipped())
     }

@@ -165,6 +165,10 @@ impl Dissector for MySql {
         }
     }
 
+    fn held(&self) -> usize {
+        self.client.held().saturating_add(self.server.held())
+    }
+
     fn skipped(&self) -> u64 {
         self.client.skipped().saturating_add(self.server.skipped())
     }

@@ -158,6 +158,10 @@ impl Dissector for Oracle {
         self.end_answer(out);
     }
 
+    fn held(&self) -> usize {
+        self.client.held().saturating_add(self.server.held())
+    }
+
     fn skipped(&self) -> u64 {
         self.client.skipped().saturating_add(self.server.skipped())
     }

@@ -175,6 +175,10 @@ impl Dissector for Postgres {
         }
     }
 
+    fn held(&self) -> usize {
+        self.client.held().saturating_add(self.server.held())
+    }
+
     fn skipped(&self) -> u64 {
         self.client.skipped().saturating_add(self.server.skipped())
     }

@@ -180,6 +180,14 @@ impl Dissector for Socks {
         self.answered
     }
 
+    fn held(&self) -> usize {
+        let Both { orig, resp } = &self.held;
+        let inside = self.inside.as_ref().map_or(0, |inside| inside.held());
+        orig.capacity()
+            .saturating_add(resp.capacity())
+            .saturating_add(inside)
+    }
+
     fn skipped(&self) -> u64 {
         self.inside.as_ref().map_or(0, |inside| inside.skipped())
     }

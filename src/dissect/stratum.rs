@@ -106,6 +106,11 @@ struct Line {
 }
 
 impl Dissector for Stratum {
+    fn held(&self) -> usize {
+        let Both { orig, resp } = &self.lines;
+        orig.held.capacity().saturating_add(resp.held.capacity())
+    }
+
     fn feed(&mut self, segment: &Segment<'_>, out: &mut Vec<Transaction>) -> Progress {
         let line = self.lines.of(segment.direction);
         if segment.gap > 0 {

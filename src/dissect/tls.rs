@@ -135,6 +135,13 @@ impl Dissector for Tls {
         progress
     }
 
+    fn held(&self) -> usize {
+        let Both { orig, resp } = &self.sides;
+        orig.message
+            .capacity()
+            .saturating_add(resp.message.capacity())
+    }
+
     fn skipped(&self) -> u64 {
         self.skipped
     }

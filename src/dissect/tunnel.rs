@@ -140,6 +140,11 @@ impl Inside {
         !self.named && self.turns < MAX_TURNS
     }
 
+    /// Bytes kept for later.
+    pub(super) fn held(&self) -> usize {
+        self.conversation.held()
+    }
+
     /// Bytes passed over unread.
     pub(super) const fn skipped(&self) -> u64 {
         self.skipped

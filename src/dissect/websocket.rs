@@ -169,6 +169,11 @@ impl WebSocket {
         Progress::More
     }
 
+    /// Bytes kept for later.
+    pub(super) fn held(&self) -> usize {
+        self.inside.held()
+    }
+
     /// Bytes passed over unread.
     pub(super) const fn skipped(&self) -> u64 {
         self.inside.skipped()

@@ -13,6 +13,7 @@ use crate::dissect::Transaction;
 use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 
 /// Acquaintances remembered.
 const MAX: usize = 1 << 17;
@@ -48,19 +49,25 @@ struct Serving {
 
 impl Default for Acquaintances {
     fn default() -> Self {
-        Self {
-            said: Recollection::new(MAX),
-            servers: Recollection::new(MAX),
-            serving: Recollection::new(MAX),
-            scrapers: Recollection::new(MAX),
-            spoken: Recollection::new(MAX),
-            homes: Recollection::new(MAX),
-            last: Cell::new(None),
-        }
+        Self::within(Share::WHOLE)
     }
 }
 
 impl Acquaintances {
+    /// Nobody known yet, and no more remembered than a share of memory allows.
+    pub fn within(share: Share) -> Self {
+        let max = share.part(MAX);
+        Self {
+            said: Recollection::new(max),
+            servers: Recollection::new(max),
+            serving: Recollection::new(max),
+            scrapers: Recollection::new(max),
+            spoken: Recollection::new(max),
+            homes: Recollection::new(max),
+            last: Cell::new(None),
+        }
+    }
+
     /// Learns from an event; to be called when everybody else has judged it.
     pub fn observe(&mut self, event: &Event) {
         match &event.kind {

@@ -18,6 +18,7 @@ use super::throng::Throng;
 use crate::event::{Endpoint, FlowInfo};
 use crate::flow::Outcome;
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 use crate::time::Timestamp;
 
 /// Contacts remembered one by one per line; beyond it further ones are only counted.
@@ -304,8 +305,9 @@ pub struct ContactLines<K> {
     sources: Bounded<SourceKey, Source<K>>,
     strangers: Bounded<SourceKey, Source<K>>,
     throng: Option<Throng>,
-    /// Contacts remembered one by one.
+    /// Contacts remembered one by one, and the most of them.
     contacts: usize,
+    max_contacts: usize,
     theta1: f64,
     unused_bits: f64,
     evicted: u64,
@@ -320,9 +322,19 @@ impl<K: Ord + Copy> ContactLines<K> {
             strangers: Bounded::new(max_sources),
             throng: None,
             contacts: 0,
+            max_contacts: MAX_CONTACTS,
             theta1,
             unused_bits,
             evicted: 0,
+        }
+    }
+
+    /// Remembers no more contacts than a share of memory allows.
+    #[must_use]
+    pub fn within(self, share: Share) -> Self {
+        Self {
+            max_contacts: share.part(MAX_CONTACTS),
+            ..self
         }
     }
 
@@ -413,7 +425,7 @@ impl<K: Ord + Copy> ContactLines<K> {
     /// Counts contacts just remembered. Too many, and other sources are forgotten.
     fn grow(&mut self, more: usize) {
         self.contacts += more;
-        while self.contacts > MAX_CONTACTS && self.len() > 1 {
+        while self.contacts > self.max_contacts && self.len() > 1 {
             let stranger = self.strangers.pop_oldest();
             let Some((_, oldest)) = stranger.or_else(|| self.sources.pop_oldest()) else {
                 return;

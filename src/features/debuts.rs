@@ -15,6 +15,7 @@ use super::recollection::Recollection;
 use crate::address::is_group;
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::identity::{IdentityKind, Source};
+use crate::memory::Share;
 use crate::time::Timestamp;
 
 /// Addresses, calls and servers remembered, each.
@@ -101,18 +102,24 @@ impl Callers {
 
 impl Default for Debuts {
     fn default() -> Self {
-        Self {
-            seen: Recollection::new(MAX),
-            seen_outside: Recollection::new(MAX),
-            called: Recollection::new(MAX),
-            callers: Recollection::new(MAX),
-            rounds: Recollection::new(MAX),
-            hasher: RandomState::default(),
-        }
+        Self::within(Share::WHOLE)
     }
 }
 
 impl Debuts {
+    /// Nothing seen yet, and no more remembered than a share of memory allows.
+    pub fn within(share: Share) -> Self {
+        let max = share.part(MAX);
+        Self {
+            seen: Recollection::new(max),
+            seen_outside: Recollection::new(max),
+            called: Recollection::new(max),
+            callers: Recollection::new(max),
+            rounds: Recollection::new(max),
+            hasher: RandomState::default(),
+        }
+    }
+
     /// Learns from an event. `peers` must have observed it.
     pub fn observe(&mut self, event: &Event, peers: &PeerNamer) {
         let EventKind::FlowOpened(flow) = &event.kind else {

@@ -10,6 +10,7 @@ use super::{SourceKey, database_product, source_key};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Direction;
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 
 /// Pods remembered; the one heard of least recently goes first.
 const MAX_PODS: usize = 16 * 1024;
@@ -29,13 +30,18 @@ struct Turns {
 
 impl Default for Habits {
     fn default() -> Self {
-        Self {
-            spoken: Bounded::new(MAX_PODS),
-        }
+        Self::within(Share::WHOLE)
     }
 }
 
 impl Habits {
+    /// Nobody heard of yet, and no more remembered than a share of memory allows.
+    pub fn within(share: Share) -> Self {
+        Self {
+            spoken: Bounded::new(share.part(MAX_PODS)),
+        }
+    }
+
     /// Learns from an event.
     pub fn observe(&mut self, event: &Event) {
         let EventKind::Turn { flow, turn } = &event.kind else {

@@ -8,6 +8,7 @@ use crate::dissect::{DnsAnswer, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Protocol;
 use crate::identity::{IdentityKind, WorkloadId};
+use crate::memory::Share;
 
 /// DNS answers remembered, per client and address.
 const MAX_ANSWERS: usize = 1 << 16;
@@ -91,15 +92,21 @@ pub struct PeerNamer {
 
 impl Default for PeerNamer {
     fn default() -> Self {
-        Self {
-            answers: Lately::new(MAX_ANSWERS),
-            askers: Lately::new(MAX_ANSWERS),
-            domains: Interner::default(),
-        }
+        Self::within(Share::WHOLE)
     }
 }
 
 impl PeerNamer {
+    /// No answer seen yet, and no more remembered than a share of memory allows.
+    pub fn within(share: Share) -> Self {
+        let max = share.part(MAX_ANSWERS);
+        Self {
+            answers: Lately::new(max),
+            askers: Lately::new(max),
+            domains: Interner::default(),
+        }
+    }
+
     /// Learns from DNS answers.
     pub fn observe(&mut self, event: &Event) {
         let EventKind::Transaction {

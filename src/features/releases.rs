@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Bounded;
 use crate::event::{Endpoint, Event, EventKind};
 use crate::identity::WorkloadId;
+use crate::memory::Share;
 use crate::time::Timestamp;
 
 /// Workloads whose releases are remembered.
@@ -20,13 +21,18 @@ pub struct Releases {
 
 impl Default for Releases {
     fn default() -> Self {
-        Self {
-            seen: Bounded::new(MAX_WORKLOADS),
-        }
+        Self::within(Share::WHOLE)
     }
 }
 
 impl Releases {
+    /// None seen yet, and no more remembered than a share of memory allows.
+    pub fn within(share: Share) -> Self {
+        Self {
+            seen: Bounded::new(share.part(MAX_WORKLOADS)),
+        }
+    }
+
     /// Notes the releases of a flow's ends.
     pub fn observe(&mut self, event: &Event) {
         if let EventKind::FlowOpened(flow) = &event.kind {

@@ -12,6 +12,7 @@ use super::{Contact, PeerNamer};
 use crate::event::{Endpoint, Event, EventKind};
 use crate::flow::Outcome;
 use crate::identity::WorkloadId;
+use crate::memory::Share;
 
 /// Contacts remembered over all pods; the workload heard of least recently is forgotten for more.
 const MAX_CONTACTS: usize = 1 << 17;
@@ -75,18 +76,27 @@ impl Siblings {
 pub struct Replicas {
     workloads: LruCache<WorkloadId, Workload>,
     entries: usize,
+    /// Most of them.
+    max: usize,
 }
 
 impl Default for Replicas {
     fn default() -> Self {
-        Self {
-            workloads: by_use(MAX_CONTACTS),
-            entries: 0,
-        }
+        Self::within(Share::WHOLE)
     }
 }
 
 impl Replicas {
+    /// Nothing seen yet, and no more remembered than a share of memory allows.
+    pub fn within(share: Share) -> Self {
+        let max = share.part(MAX_CONTACTS);
+        Self {
+            workloads: by_use(max),
+            entries: 0,
+            max,
+        }
+    }
+
     /// Learns from an event; to be called when everybody else has judged it.
     pub fn observe(&mut self, event: &Event, peers: &PeerNamer) {
         let EventKind::FlowOutcome {
@@ -127,7 +137,7 @@ impl Replicas {
             known.entries += added;
         }
         self.entries += added;
-        while self.entries > MAX_CONTACTS
+        while self.entries > self.max
             && let Some((_, gone)) = self.workloads.pop_lru()
         {
             self.entries -= gone.entries;

@@ -16,6 +16,7 @@ use super::wheel::{Timer, Wheel};
 use super::{Direction, EndReason, FlowId, FlowKey, FlowRecord, Outcome, Protocol};
 use crate::address::{Mac, NetworkId};
 use crate::decode::{Icmp, IpPacket, Packet, Quoted, TcpFlags, Transport};
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -50,6 +51,20 @@ pub struct FlowConfig {
     /// When the capture ends, a TCP connection or an ICMP query this old and without any answer is silent already: TCP sends
     /// its SYN again after a second, for nearly all answers are there by then (RFC 6298 2.1, appendix A).
     pub silent_at_end: Duration,
+}
+
+impl FlowConfig {
+    /// Bounds for a run that has a share of memory, and the usual time-outs.
+    pub fn within(share: Share) -> Self {
+        let whole = Self::default();
+        Self {
+            max_flows: share.part(whole.max_flows),
+            max_reorder_bytes: share.part(whole.max_reorder_bytes),
+            max_fragment_bytes: share.part(whole.max_fragment_bytes),
+            max_sightings: share.part(whole.max_sightings),
+            ..whole
+        }
+    }
 }
 
 impl Default for FlowConfig {
@@ -285,6 +300,19 @@ impl<S> FlowTable<S> {
         self.slots.flows_mut().map(|flow| &mut flow.state)
     }
 
+    /// What the sink keeps of one flow after the other, by turns; none where the turn is at a free place.
+    pub fn next_state(&mut self) -> Option<&mut S> {
+        let slot = self.turn();
+        Some(&mut self.flow(slot)?.state)
+    }
+
+    /// Whose turn it is.
+    fn turn(&mut self) -> u32 {
+        let next = self.hand.checked_add(1);
+        self.hand = next.filter(|&at| at < self.slots.len()).unwrap_or(0);
+        self.hand as u32
+    }
+
     /// Time moved on without a packet.
     pub fn advance<K: FlowSink<State = S>>(&mut self, now: Timestamp, sink: &mut K) {
         if now > self.now {
@@ -511,17 +539,9 @@ impl<S> FlowTable<S> {
     fn evict<K: FlowSink<State = S>>(&mut self, sink: &mut K) {
         let mut worst: Option<(bool, Timestamp, u32)> = None;
         for _ in 0..EVICTION_SAMPLE.min(self.slots.len()) {
-            self.hand = self
-                .hand
-                .checked_add(1)
-                .filter(|&at| at < self.slots.len())
-                .unwrap_or(0);
-            if let Some(flow) = self.slots.flow(self.hand as u32) {
-                let candidate = (
-                    !flow.closed && flow.is_conversation(),
-                    flow.last,
-                    self.hand as u32,
-                );
+            let slot = self.turn();
+            if let Some(flow) = self.slots.flow(slot) {
+                let candidate = (!flow.closed && flow.is_conversation(), flow.last, slot);
                 if worst.is_none_or(|worst| candidate < worst) {
                     worst = Some(candidate);
                 }

@@ -16,6 +16,7 @@ use crate::detectors::{Context, DETECTORS, Detector, Findings};
 use crate::event::{Event, EventKind, EventKinds};
 use crate::features::{Acquaintances, Debuts, Habits, PeerNamer, Releases, Replicas};
 use crate::identity::Journal;
+use crate::memory::Share;
 use crate::signature::SignatureSet;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -64,6 +65,7 @@ impl Knowledge {
 
 struct Detection {
     signatures: SignatureSet,
+    share: Share,
     detectors: Vec<(EventKinds, Box<dyn Detector>)>,
     /// By kind of event, to whom it is shown.
     shown: [Vec<Shown>; EventKinds::COUNT],
@@ -99,7 +101,7 @@ impl std::fmt::Debug for Analysis {
 
 impl Analysis {
     /// None if there is nothing to analyze.
-    pub(super) fn new(task: Task) -> Result<Option<Self>, BuildError> {
+    pub(super) fn new(task: Task, share: Share) -> Result<Option<Self>, BuildError> {
         let (signatures, exceptions, knowledge) = match task {
             Task::List => return Ok(None),
             Task::Learn {
@@ -125,15 +127,15 @@ impl Analysis {
             ),
         };
         Ok(Some(Self {
-            peers: PeerNamer::default(),
-            acquaintances: Acquaintances::default(),
-            habits: Habits::default(),
-            debuts: Debuts::default(),
-            releases: Releases::default(),
-            replicas: Replicas::default(),
+            peers: PeerNamer::within(share),
+            acquaintances: Acquaintances::within(share),
+            habits: Habits::within(share),
+            debuts: Debuts::within(share),
+            releases: Releases::within(share),
+            replicas: Replicas::within(share),
             exceptions,
             knowledge,
-            detection: Detection::new(&signatures)?,
+            detection: Detection::new(&signatures, share)?,
             explainer: None,
         }))
     }
@@ -225,7 +227,7 @@ impl Analysis {
 
     /// Explains what is asked for beside the run.
     pub(super) fn explain(&mut self, asked: Vec<Selector>) -> Result<(), BuildError> {
-        let explainer = Explainer::new(asked, &self.detection.signatures)?;
+        let explainer = Explainer::new(asked, &self.detection.signatures, self.detection.share)?;
         self.explainer = Some(Box::new(explainer));
         Ok(())
     }
@@ -411,14 +413,15 @@ fn covers(alerts: &[Alert], peers: &PeerNamer) -> Vec<Cover> {
 }
 
 impl Detection {
-    fn new(signatures: &SignatureSet) -> Result<Self, BuildError> {
+    fn new(signatures: &SignatureSet, share: Share) -> Result<Self, BuildError> {
         let mut detectors = Vec::new();
         for spec in DETECTORS {
             if let Some(signature) = signatures.get(spec.id) {
-                let detector = (spec.build)(signature).map_err(|source| BuildError {
-                    id: spec.id,
-                    source: Box::new(source),
-                })?;
+                let detector =
+                    (spec.build)(&signature.within(share)).map_err(|source| BuildError {
+                        id: spec.id,
+                        source: Box::new(source),
+                    })?;
                 detectors.push((spec.sees, detector));
             }
         }
@@ -426,14 +429,15 @@ impl Detection {
             signatures: signatures.clone(),
             shown: shown(&detectors),
             detectors,
-            correlator: Correlator::new(CorrelatorConfig::default(), signatures),
+            correlator: Correlator::new(CorrelatorConfig::within(share), signatures),
+            share,
             findings: Findings::new(),
         })
     }
 
     /// Builds the detectors whose signatures changed; the others go on as they are. If one can't be built, nothing changes.
     fn reload(&mut self, signatures: &SignatureSet) -> Result<usize, BuildError> {
-        let mut fresh = Self::new(signatures)?;
+        let mut fresh = Self::new(signatures, self.share)?;
         let known = |set: &SignatureSet| {
             let specs = DETECTORS.iter().filter(|spec| set.get(spec.id).is_some());
             specs.map(|spec| spec.id).collect::<Vec<_>>()

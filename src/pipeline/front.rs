@@ -15,6 +15,7 @@ use crate::flow::{
     FlowTable, Inspection, Interest, Outcome, Protocol, Translation, Turn, View,
 };
 use crate::identity::{AddressClass, Confidence, IdentityKind, Journal};
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -32,7 +33,15 @@ pub(super) struct Front {
     open: Option<std::vec::IntoIter<Ending>>,
     /// The flow of the packet that was taken last.
     latest: Option<FlowId>,
+    /// Bytes that dissectors keep for later, and the most that they may.
+    held: usize,
+    max_held: usize,
 }
+
+/// Bytes that all dissectors together may keep for later.
+const MAX_HELD: usize = 64 << 20;
+/// Flows looked at per packet, where that is too much.
+const LOOKS: usize = 64;
 
 /// Flows ended at once at the end, so that their events need little room.
 const ENDINGS: usize = 256;
@@ -44,6 +53,8 @@ struct FlowState {
     /// What was told of it.
     told: EventKinds,
     dissector: Option<Box<FlowDissector>>,
+    /// Bytes that it keeps for later.
+    held: u32,
     echoes: Option<Box<Echoes>>,
     app: Option<&'static str>,
     inspection: Inspection,
@@ -52,7 +63,8 @@ struct FlowState {
 }
 
 impl Front {
-    pub(super) fn new(config: FlowConfig) -> Self {
+    pub(super) fn new(share: Share) -> Self {
+        let config = FlowConfig::within(share);
         Self {
             defrag: Defrag::new(&config),
             table: FlowTable::new(config),
@@ -63,6 +75,8 @@ impl Front {
             settled: Vec::new(),
             open: None,
             latest: None,
+            held: 0,
+            max_held: share.part(MAX_HELD),
         }
     }
 
@@ -112,8 +126,10 @@ impl Front {
                     stats: &mut self.stats,
                     transactions: &mut self.transactions,
                     settled: &mut self.settled,
+                    held: &mut self.held,
                 };
                 self.latest = self.table.packet(packet, ip, &mut sink);
+                self.relieve();
                 if let Transport::Icmp(icmp) = ip.transport
                     && let Some(neighbour) = icmp.neighbour
                 {
@@ -133,6 +149,26 @@ impl Front {
             }
             Content::Other => {}
             Content::Undecodable => self.losses.add(Loss::Undecodable),
+        }
+    }
+
+    /// Where dissectors keep too much for later, flows are given up one after the other: most of them are those of whoever sends
+    /// what never ends.
+    fn relieve(&mut self) {
+        for _ in 0..LOOKS {
+            if self.held <= self.max_held {
+                return;
+            }
+            let Some(state) = self.table.next_state() else {
+                continue;
+            };
+            if let Some(dissector) = state.dissector.as_mut().filter(|_| state.held > 0) {
+                dissector.give_up();
+                state.inspection = dissector.inspection();
+                self.losses.add(Loss::DissectorGaveUp);
+                self.held = self.held.saturating_sub(state.held as usize);
+                state.held = 0;
+            }
         }
     }
 
@@ -170,6 +206,7 @@ impl Front {
             stats: &mut self.stats,
             transactions: &mut self.transactions,
             settled: &mut self.settled,
+            held: &mut self.held,
         };
         self.table.advance(now, &mut sink);
         self.unsettled.sift(now, &mut self.settled, events, before);
@@ -224,6 +261,7 @@ impl Front {
             stats: &mut self.stats,
             transactions: &mut self.transactions,
             settled: &mut self.settled,
+            held: &mut self.held,
         };
         for ending in open.take(ENDINGS) {
             self.table.finish_one(&ending, &mut sink);
@@ -304,6 +342,7 @@ struct Sink<'a> {
     stats: &'a mut Stats,
     transactions: &'a mut Vec<Transaction>,
     settled: &'a mut Vec<Arc<FlowInfo>>,
+    held: &'a mut usize,
 }
 
 impl Sink<'_> {
@@ -312,6 +351,13 @@ impl Sink<'_> {
         let before = *told;
         *told = before.and(EventKinds::of(&kind));
         self.events.push(Event { time, kind, before });
+    }
+
+    /// Accounts for what a flow's dissector keeps for later now.
+    fn hold(&mut self, state: &mut FlowState, held: usize) {
+        let others = self.held.saturating_sub(state.held as usize);
+        *self.held = others.saturating_add(held);
+        state.held = u32::try_from(held).unwrap_or(u32::MAX);
     }
 
     fn exchange(&mut self, state: &mut FlowState, time: Timestamp, exchange: Exchange) {
@@ -380,6 +426,7 @@ impl FlowSink for Sink<'_> {
             info,
             told,
             dissector: None,
+            held: 0,
             echoes: None,
             app: None,
             inspection: Inspection::Whole,
@@ -468,6 +515,8 @@ impl FlowSink for Sink<'_> {
         }
         state.app = app;
         state.inspection = dissector.inspection();
+        let held = dissector.held();
+        self.hold(state, held);
         self.tell(state, chunk.time);
         match progress {
             Progress::More => Interest::More,
@@ -490,6 +539,7 @@ impl FlowSink for Sink<'_> {
             self.exchange(&mut state, time, exchange);
         }
         if let Some(dissector) = state.dissector.take() {
+            self.hold(&mut state, 0);
             dissector.finish(self.transactions);
             self.tell(&mut state, time);
         }

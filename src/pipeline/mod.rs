@@ -23,8 +23,9 @@ use std::sync::Arc;
 use crate::alert::{Alert, Exceptions, Explanation};
 use crate::baseline::{Baseline, Withheld};
 use crate::capture::Frame;
-use crate::flow::{FlowConfig, FlowId};
+use crate::flow::FlowId;
 use crate::identity::Journal;
+use crate::memory::Share;
 use crate::signature::SignatureSet;
 use crate::telemetry::LossCounts;
 use crate::time::Timestamp;
@@ -132,19 +133,19 @@ impl Place {
 const TICK: i64 = 1_000_000_000;
 
 impl Pipeline {
-    /// A pipeline that knows addresses from `journal`.
+    /// A pipeline that knows addresses from `journal`, and takes a share of memory.
     ///
     /// # Errors
     /// When a signature's thresholds don't fit its detector.
-    pub fn new(flow: FlowConfig, journal: Arc<Journal>, task: Task) -> Result<Self, BuildError> {
+    pub fn new(share: Share, journal: Arc<Journal>, task: Task) -> Result<Self, BuildError> {
         let back = Back {
             journal: Arc::clone(&journal),
-            analysis: Analysis::new(task)?,
+            analysis: Analysis::new(task, share)?,
             flows: None,
             messages: None,
         };
         Ok(Self {
-            front: Front::new(flow),
+            front: Front::new(share),
             journal,
             batch: Batch::default(),
             back: Place::Here(Box::new(back)),

@@ -226,7 +226,7 @@ impl Engine {
             Arc::clone(&view),
             Arc::clone(&reread),
         )?;
-        let mut pipeline = Pipeline::new(setup.flow, follower.journal(), setup.task)?;
+        let mut pipeline = Pipeline::new(setup.share, follower.journal(), setup.task)?;
         if setup.outputs.wants_flows() {
             pipeline = pipeline.keeping_flows();
         }

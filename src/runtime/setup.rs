@@ -8,8 +8,8 @@ use super::{Forwarder, Limits, Outputs, RuntimeSocket, Selection, State};
 use crate::alert::Exceptions;
 use crate::baseline::Store;
 use crate::capture::LiveOptions;
-use crate::flow::FlowConfig;
 use crate::identity::LiveInventory;
+use crate::memory::Share;
 use crate::pipeline::Task;
 use crate::signature::SignatureSet;
 use crate::sinks::ExcerptFolder;
@@ -42,8 +42,8 @@ pub struct Setup {
     pub live: LiveOptions,
     /// Bytes on their way from capture to analysis at most.
     pub ring: usize,
-    /// Bounds of the flow table.
-    pub flow: FlowConfig,
+    /// The share of memory for what traffic can fill.
+    pub share: Share,
     /// Who held which address, followed while it changes.
     pub inventory: LiveInventory,
     /// The Kubernetes API, if it is to be followed.

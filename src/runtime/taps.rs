@@ -33,6 +33,14 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// On how many handles the kernel keeps frames for it.
+    pub const fn handles(&self) -> usize {
+        match self {
+            Self::Interfaces(names) => names.len(),
+            Self::Pods => 1,
+        }
+    }
+
     /// Whether it is bound to show the pods' side alone: bridges, and what leads to pods. An interface that isn't there yet, a
     /// way out (which a pod's own interface is, too) and a loopback may show more.
     pub fn is_pod_side(&self) -> bool {

@@ -10,6 +10,7 @@ use super::read::{Node, Reader, Scope, printable, scalar};
 use super::{
     Ads, AdsSection, AttackRef, Category, PLACEHOLDERS, Requirement, Severity, Signature, Status,
 };
+use crate::memory::Share;
 
 const KEYS: &[&str] = &[
     "id",
@@ -168,6 +169,7 @@ fn read_all(
         requires: requires?,
         alert_bits: alert_bits?,
         thresholds: thresholds?,
+        share: Share::WHOLE,
         response: response?,
         ads: ads?,
     };

@@ -15,6 +15,8 @@ mod set;
 mod tests;
 mod wrap;
 
+use crate::memory::Share;
+
 pub use error::{Problem, SignatureError};
 pub use load::parse;
 pub(crate) use read::{Node, Reader, Scope};
@@ -319,6 +321,8 @@ pub struct Signature {
     pub alert_bits: f64,
     /// The detector's settings, units in the names.
     pub thresholds: toml::Table,
+    /// The run's part of the memory that these are made for; no part of the file.
+    pub share: Share,
     /// First steps for a responder, commands in backticks. `{namespace}`, `{pod}`, `{workload}`, `{node}` and `{ip}` stand
     /// for the actor's.
     pub response: Vec<String>,
@@ -330,6 +334,30 @@ pub struct Signature {
 pub const PLACEHOLDERS: &[&str] = &["namespace", "pod", "workload", "node", "ip"];
 
 impl Signature {
+    /// The same for a run that has a share of memory: what its detector may remember (`max_…`) is less or more.
+    #[must_use]
+    pub fn within(&self, share: Share) -> Self {
+        let mut scaled = Self {
+            share,
+            ..self.clone()
+        };
+        for (name, value) in &mut scaled.thresholds {
+            if let toml::Value::Integer(most) = value
+                && name.starts_with("max_")
+                && !name.ends_with("_secs")
+            {
+                let part = share.part(usize::try_from(*most).unwrap_or(0));
+                *most = i64::try_from(part).unwrap_or(i64::MAX);
+            }
+        }
+        scaled
+    }
+
+    /// The run's share of a bound that isn't among the settings.
+    pub const fn room(&self, bound: usize) -> usize {
+        self.share.part(bound)
+    }
+
     /// What a tap that shows only `shown` lacks for this detection.
     pub fn lacks(&self, shown: &[Requirement]) -> Vec<Requirement> {
         self.requires

@@ -10,7 +10,7 @@ use spanwatch::signature::SignatureSet;
 
 /// A module may use only modules of lower rank (and itself).
 const RANKS: &[(u8, &[&str])] = &[
-    (0, &["address", "telemetry", "time"]),
+    (0, &["address", "memory", "telemetry", "time"]),
     (1, &["capture", "identity"]),
     (2, &["decode"]),
     (3, &["flow"]),

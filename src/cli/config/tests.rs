@@ -79,7 +79,7 @@ fn flags_win_over_the_file() {
     );
     assert!(args.contains("interface: [\"eth9\"]"), "{args}");
     assert!(
-        args.contains("snaplen: 256") && args.contains("ring: 4"),
+        args.contains("snaplen: 256") && args.contains("ring: Some(4)"),
         "{args}"
     );
     assert!(

@@ -7,6 +7,7 @@ use std::path::Path;
 use tracing::warn;
 
 use super::LiveArgs;
+use super::division::Division;
 use super::outputs::Sinks;
 use crate::capture::Filter;
 use crate::cli::config::{Source, together};
@@ -59,6 +60,7 @@ pub(super) fn prepare(args: &LiveArgs, source: &Source) -> Result<Prepared, Vec<
     if let Some(filter) = &args.filter {
         problems.keep("filter", Filter::new(filter));
     }
+    problems.keep("memory-limit", Division::of(args, 1));
     let forwarder = forwarder(args, &mut problems);
     let user = args.user.as_deref().map(User::find);
     let user = user.and_then(|found| problems.keep("user", found));
@@ -118,7 +120,7 @@ fn signatures(directory: Option<&Path>) -> Result<SignatureSet, String> {
 
 /// The server that alerts go to as well.
 fn forwarder(args: &LiveArgs, problems: &mut Problems<'_>) -> Option<Forwarder> {
-    let room = (args.backlog as usize) << 20;
+    let room = (Division::backlog(args) as usize) << 20;
     let (token, roots) = (args.webhook_token.as_deref(), args.webhook_ca.as_deref());
     let of_http = [("webhook-token", token), ("webhook-ca", roots)];
     let hook = |url: &str, form| Webhook::new(url, form, token, roots).map(Server::Webhook);

@@ -143,6 +143,11 @@ impl Units {
         self.taken
     }
 
+    /// Bytes kept for later.
+    pub(super) const fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
     pub(super) const fn skipped(&self) -> u64 {
         self.skipped
     }

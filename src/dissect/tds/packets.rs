@@ -183,6 +183,11 @@ impl Packets {
         }
     }
 
+    /// Bytes kept for later.
+    pub(super) const fn held(&self) -> usize {
+        self.head.capacity().saturating_add(self.tail.capacity())
+    }
+
     /// Bytes passed over unread.
     pub(super) const fn skipped(&self) -> u64 {
         self.skipped

@@ -17,6 +17,7 @@ use super::BuildError;
 use crate::alert::{self, Alert, Ending, Explanation, Quiet, Weighing};
 use crate::detectors::{Context, DETECTORS, Detector, Finding, Findings, Remark, Trace};
 use crate::event::{Event, EventKinds};
+use crate::memory::Share;
 use crate::signature::{Signature, SignatureSet};
 use crate::time::Timestamp;
 
@@ -80,15 +81,17 @@ impl Explainer {
     pub(super) fn new(
         selectors: Vec<Selector>,
         signatures: &SignatureSet,
+        share: Share,
     ) -> Result<Self, BuildError> {
         let lifted = signatures.without_bars();
         let mut detectors = Vec::new();
         for spec in DETECTORS {
             if let Some(signature) = lifted.get(spec.id) {
-                let detector = (spec.build)(signature).map_err(|source| BuildError {
-                    id: spec.id,
-                    source: Box::new(source),
-                })?;
+                let detector =
+                    (spec.build)(&signature.within(share)).map_err(|source| BuildError {
+                        id: spec.id,
+                        source: Box::new(source),
+                    })?;
                 detectors.push((spec.sees, detector));
             }
         }

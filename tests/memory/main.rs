@@ -7,6 +7,8 @@
     reason = "tests stop at the first thing that is not as it should be"
 )]
 
+mod floods;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use allocation_counter::measure;
 use etherparse::TcpHeader;
 use spanwatch::alert::Exceptions;
 use spanwatch::capture::{Frame, LinkType};
-use spanwatch::flow::FlowConfig;
 use spanwatch::identity::Journal;
+use spanwatch::memory::Share;
 use spanwatch::pipeline::{Pipeline, Task};
 use spanwatch::signature::SignatureSet;
 use spanwatch::testkit::bulk;
@@ -41,7 +43,7 @@ fn pipeline() -> Pipeline {
         baseline: None,
         exceptions: Exceptions::default(),
     };
-    Pipeline::new(FlowConfig::default(), Arc::new(Journal::default()), task).unwrap()
+    Pipeline::new(Share::WHOLE, Arc::new(Journal::default()), task).unwrap()
 }
 
 fn feed<'a>(pipeline: &mut Pipeline, records: impl Iterator<Item = (Timestamp, &'a [u8])>) {
