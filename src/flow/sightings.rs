@@ -29,6 +29,9 @@ const HERE: u32 = millis(1);
 
 /// Sightings of one packet kept at most; more taps than that are not told apart.
 const MAX_TAPS: usize = 8;
+/// Sightings of packets that look the same looked through, the latest first. Who sends the same datagram without a number to one
+/// host after the other makes so many; the copies of each follow it at once.
+const MAX_ALIKE: usize = 32;
 /// Bytes of either end of a payload that tell packets apart.
 const ENDS: usize = 32;
 
@@ -156,6 +159,7 @@ impl Sightings {
         let mut lately = self
             .seen
             .under(sight.hash)
+            .take(MAX_ALIKE)
             .filter(|(_, seen)| seen.age(sight) <= ELSEWHERE);
         let slot = lately
             .find_map(|(_, seen)| seen.slot)?
@@ -177,7 +181,8 @@ impl Sightings {
 
     fn of(&self, sight: &Sight, slot: u32) -> impl Iterator<Item = (u32, Seen)> {
         let slot = Slot::new(slot.wrapping_add(1));
-        self.seen.under(sight.hash).filter(move |(_, seen)| {
+        let alike = self.seen.under(sight.hash).take(MAX_ALIKE);
+        alike.filter(move |(_, seen)| {
             seen.slot == slot && seen.slot.is_some() && seen.age(sight) <= ELSEWHERE
         })
     }

@@ -66,6 +66,19 @@ fn segment(tap: Tap, id: u16, seq: u32, options: &[u8]) -> IpPacket<'_> {
     }
 }
 
+/// Who sends the same to everybody makes nobody look through all of it for each packet.
+#[test]
+fn a_spray_of_equal_packets_is_looked_through_so_far_and_no_further() {
+    let mut seen = Sightings::new(1024);
+    let at = |tap, micros| Sightings::look(&seen, &packet(tap, micros), &datagram(tap, b"same"));
+    let (first, again) = (at(VETH, 0), at(CNI0, 5));
+    for slot in 0..500 {
+        seen.remember(&first, slot);
+    }
+    assert!(seen.is_copy(&again, 499));
+    assert!(!seen.is_copy(&again, 0));
+}
+
 struct Tape(Sightings);
 
 impl Tape {
