@@ -60,7 +60,9 @@ pub(super) fn prepare(args: &LiveArgs, source: &Source) -> Result<Prepared, Vec<
     if let Some(filter) = &args.filter {
         problems.keep("filter", Filter::new(filter));
     }
-    problems.keep("memory-limit", Division::of(args, 1));
+    if args.memory_limit.is_some() {
+        problems.keep("memory-limit", Division::of(args, 1));
+    }
     let forwarder = forwarder(args, &mut problems);
     let user = args.user.as_deref().map(User::find);
     let user = user.and_then(|found| problems.keep("user", found));
