@@ -84,7 +84,7 @@ const ARP_RETRY: Duration = Duration::from_millis(500);
 /// ARP requests waiting for an answer, over all sources.
 const MAX_PENDING: usize = 65_536;
 /// As many different ports tried on one host are a port scan.
-const PORT_SCAN_WAYS: usize = 5;
+const PORT_SCAN_PORTS: usize = 5;
 const MOST_TARGETS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -378,16 +378,19 @@ fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
     telling && line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
 }
 
-/// Hosts tried in so many ways that their ports are what the source is after.
+/// Hosts of which so many ports were tried that these are what the source is after.
 fn scanned_hosts(source: &Source<Way>) -> BTreeSet<IpAddr> {
-    let mut ways: BTreeMap<IpAddr, usize> = BTreeMap::new();
-    for line in source.lines.values() {
-        for (ip, _) in line.members() {
-            *ways.entry(ip).or_default() += 1;
+    let mut ports: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for (way, line) in source.lines.iter() {
+        // Who is there is asked before a sweep as before a scan.
+        if matches!(way, Way::Tcp(_) | Way::Udp(_)) {
+            for (ip, _) in line.members() {
+                *ports.entry(ip).or_default() += 1;
+            }
         }
     }
-    ways.retain(|_, count| *count >= PORT_SCAN_WAYS);
-    ways.into_keys().collect()
+    ports.retain(|_, count| *count >= PORT_SCAN_PORTS);
+    ports.into_keys().collect()
 }
 
 impl Detector for HostSweep {

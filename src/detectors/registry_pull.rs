@@ -57,6 +57,8 @@ const MAX_BREADTH: f64 = 2.0;
 const BITS_OUTSIDE: f64 = 6.0;
 const BITS_CATALOGUE: f64 = 8.0;
 const BITS_TAGS: f64 = 3.0;
+/// Repositories that must be looked for images: whoever pushes looks into its own first.
+const FEWEST_CHECKED: usize = 3;
 const BITS_ODD_NAME: f64 = 10.0;
 /// That a registry which is new to the nodes isn't one of the public ones: of those that a cluster comes to use, one in sixteen.
 const BITS_NOT_PUBLIC: f64 = 4.0;
@@ -80,6 +82,8 @@ struct Thresholds {
 struct Facts {
     catalogue: u64,
     listed: BTreeSet<Arc<str>>,
+    /// Repositories that were asked whether they have an image.
+    checked: BTreeSet<Arc<str>>,
     pulled: BTreeSet<Arc<str>>,
     odd: Option<Arc<str>>,
     outside: BTreeSet<Arc<str>>,
@@ -139,6 +143,7 @@ impl RegistryPull {
         match call.kind {
             OciKind::Catalogue => facts.catalogue += 1,
             OciKind::Tags => note(&mut facts.listed, call.repository),
+            OciKind::CheckManifest => note(&mut facts.checked, call.repository),
             OciKind::GetManifest | OciKind::GetBlob => {
                 note(&mut facts.pulled, call.repository);
                 let part = |part: &str| odd.iter().any(|word| word == part);
@@ -318,6 +323,15 @@ fn evidence(visit: &Visit<Facts>) -> Vec<Evidence> {
             format!("asked for the tags of {}", listing(&facts.listed)),
         );
     }
+    let checked = facts.checked.len();
+    if checked >= FEWEST_CHECKED && !node {
+        protocol(
+            "registry.manifests_checked",
+            checked,
+            BITS_TAGS + breadth(checked),
+            format!("looked for images of {}", listing(&facts.checked)),
+        );
+    }
     if pulled > 0 && !node {
         protocol(
             "registry.pulled",
@@ -405,6 +419,9 @@ fn finding(visit: &Visit<Facts>, evidence: Vec<Evidence>) -> Finding {
     }
     if !facts.listed.is_empty() {
         did.push(format!("listed the tags of {}", listing(&facts.listed)));
+    }
+    if facts.checked.len() >= FEWEST_CHECKED {
+        did.push(format!("looked for images of {}", listing(&facts.checked)));
     }
     if !facts.pulled.is_empty() {
         did.push(format!("fetched images of {}", listing(&facts.pulled)));

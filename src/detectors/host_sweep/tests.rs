@@ -171,6 +171,32 @@ fn a_block_scan_is_left_to_port_scan() {
 }
 
 #[test]
+fn looking_who_is_there_makes_no_port_scan_of_a_sweep_of_few_ports() {
+    let mut bench = Bench::new("host-sweep");
+    let web = pod("10.244.1.7", "web");
+    for n in 0..15 {
+        let ask = |reply| EventKind::Resolution {
+            actor: if reply { host(n) } else { web.clone() },
+            target: if reply { web.clone() } else { host(n) },
+            network: NetworkId::default(),
+            hardware: None,
+            reply,
+        };
+        bench.event(f64::from(n), ask(false));
+        // The first is nobody's.
+        bench.event(f64::from(n) + 0.6, ask(n > 0));
+    }
+    for port in [53, 123, 161, 1900] {
+        for n in 1..15 {
+            let ends = (&web, &host(n));
+            bench.flow(20.0, ends, Protocol::Udp, port, Outcome::Refused, 0);
+        }
+    }
+    bench.finish(200.0);
+    assert!(bench.alerts(), "four ports are too few for port-scan");
+}
+
+#[test]
 fn a_cluster_of_which_nobody_is_up_is_not_swept_by_its_client() {
     let web = pod("10.244.1.7", "web");
     let alerts = |name: &dyn Fn(u16) -> String| {

@@ -8,9 +8,19 @@ use crate::flow::{Outcome, Protocol, Turn};
 use crate::identity::{Source, WorkloadId};
 
 fn get(bench: &mut Bench, secs: f64, ends: (&Endpoint, &Endpoint), path: &str) {
+    call(bench, secs, ends, "GET", path);
+}
+
+fn call(
+    bench: &mut Bench,
+    secs: f64,
+    ends: (&Endpoint, &Endpoint),
+    method: &'static str,
+    path: &str,
+) {
     let flow = bench.open(secs, ends, Protocol::Tcp, 5000);
     let request = HttpRequest {
-        method: "GET".into(),
+        method: method.into(),
         path: path.into(),
         ..HttpRequest::default()
     };
@@ -52,6 +62,37 @@ fn a_web_server_that_lists_a_registry_and_fetches_from_it() {
     );
     let last = bench.finish(70.0).last().unwrap();
     assert!(last.summary.contains("fetched images of prod/api"));
+}
+
+#[test]
+fn manifests_of_one_repository_after_another_are_looked_for() {
+    let (mut bench, web, registry) = scene("web", 40);
+    // Whoever pushes an image looks first whether it is there.
+    for (n, tag) in ["v1", "v2", "latest"].iter().enumerate() {
+        let path = format!("/v2/prod/api/manifests/{tag}");
+        call(
+            &mut bench,
+            60.0 + n as f64,
+            (&web, &registry),
+            "HEAD",
+            &path,
+        );
+    }
+    bench.finish(65.0);
+    assert!(!bench.alerts(), "{} bits", bench.bits());
+    for (n, name) in ["prod/web", "tools", "base/alpine"].iter().enumerate() {
+        let path = format!("/v2/{name}/manifests/latest");
+        call(
+            &mut bench,
+            70.0 + n as f64,
+            (&web, &registry),
+            "HEAD",
+            &path,
+        );
+    }
+    let last = bench.finish(80.0).last().unwrap();
+    assert!(last.summary.contains("looked for images of"));
+    assert!(bench.alerts(), "{} bits", bench.bits());
 }
 
 #[test]
