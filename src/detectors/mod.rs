@@ -13,6 +13,7 @@ mod decoys;
 mod finding;
 #[cfg(test)]
 mod floods;
+mod forwards;
 mod guessing;
 mod newness;
 mod registries;

@@ -9,6 +9,7 @@
 //! bounded whatever the number of connections.
 
 mod judge;
+mod jumps;
 mod legs;
 mod proxy;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use serde::Deserialize;
 
 use super::channels::total_bits;
 use super::{Context, Detector, DetectorSpec, Evidence, Finding, Findings, StateSize, Target};
-use crate::dissect::{HttpRequest, Transaction};
+use crate::dissect::{HttpRequest, SshMessage, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, Coupling, Passage, SourceKey, Utterance, push_tight, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
@@ -28,6 +29,7 @@ use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
+use jumps::Jumps;
 use legs::{Leg, Legs, Pod, Side};
 use proxy::Proxies;
 
@@ -39,6 +41,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::RECOGNISED)
         .and(EventKinds::TUNNEL)
         .and(EventKinds::HTTP)
+        .and(EventKinds::SSH)
+        .and(EventKinds::FLOW_OPENED)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
@@ -215,6 +219,7 @@ struct RelayPivot {
     pods: Bounded<SourceKey, Pod>,
     relays: Bounded<RelayKey, Relay>,
     proxies: Proxies,
+    jumps: Jumps,
     /// Legs of a forgotten pod, for the next.
     spare: Legs,
     evicted: u64,
@@ -245,6 +250,7 @@ impl RelayPivot {
             pods: Bounded::new(thresholds.max_pods),
             relays: Bounded::new(thresholds.max_relays),
             proxies: Proxies::new(),
+            jumps: Jumps::new(),
             spare: Vec::new(),
             evicted: 0,
         }
@@ -414,6 +420,7 @@ impl Detector for RelayPivot {
                 _ => {}
             }
         }
+        self.jump(event, context, out);
         for direction in [Direction::Orig, Direction::Resp] {
             let end = end_of(flow, direction);
             if !is_candidate(end) {
@@ -483,19 +490,45 @@ impl Detector for RelayPivot {
 
     fn state_size(&self) -> StateSize {
         StateSize {
-            entries: self.pods.len() + self.relays.len() + self.proxies.len(),
-            limit: self.pods.limit() + self.relays.limit() + self.proxies.limit(),
+            entries: self.pods.len() + self.relays.len() + self.proxies.len() + self.jumps.len(),
+            limit: self.pods.limit()
+                + self.relays.limit()
+                + self.proxies.limit()
+                + self.jumps.limit(),
         }
     }
 
     fn losses(&self) -> LossCounts {
         let mut losses = LossCounts::default();
-        losses.add_n(Loss::DetectorEvicted, self.evicted + self.proxies.evicted());
+        let evicted = self.evicted + self.proxies.evicted() + self.jumps.evicted();
+        losses.add_n(Loss::DetectorEvicted, evicted);
         losses
     }
 }
 
 impl RelayPivot {
+    /// SSH servers in pods, and what these call.
+    fn jump(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
+        match &event.kind {
+            EventKind::FlowOpened(flow) => self.jumps.opened(flow),
+            EventKind::FlowEnded { flow, .. } => self.jumps.ended(flow),
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::Ssh(SshMessage::Encrypted),
+            } if is_candidate(&flow.resp) => self.jumps.encrypted(flow),
+            EventKind::Turn { flow, turn } => {
+                if let Some(key) = self.jumps.turn(flow, turn)
+                    && let Some(finding) = self.jumps.finding(&key, flow, context)
+                    && total_bits(&finding.evidence) >= self.alert_bits
+                {
+                    self.jumps.told(&key);
+                    out.push(finding);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// A request of the web's says whom it is meant for.
     fn request(
         &mut self,

@@ -4,19 +4,17 @@
 //! packets show in the sizes of TLS records ([`begins_ssh`], [`grid_bits`]). And a reverse tunnel (`ssh -R`) shows in who
 //! asks: the client has gone silent, and the server opens channel after channel, says what somebody beyond it says, and is
 //! answered at length. At a terminal, in a copy or a pull of a repository it is the client that asks. Connections that the
-//! client has the server make (`ssh -L`, `ssh -D`) are counted by the sizes of requests and answers (see [`forwards`]). SSH
+//! client has the server make (`ssh -L`, `ssh -D`) are counted by the sizes of requests and answers (see [`forwards`](super::forwards)). SSH
 //! at another protocol's port is odd, but no more than that.
-
-mod forwards;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forwards::Forwards;
 use serde::Deserialize;
 
 use super::channels::{Channel, Channels, Verdict, channel_key};
+use super::forwards::Forwards;
 use super::newness::{bare_address, newness};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Findings, Follows, StateSize};
 use crate::dissect::{SshMessage, TlsRecords, Transaction};

@@ -32,7 +32,7 @@ const BITS_SAME_PORT: f64 = -6.0;
 /// Each connection in has one out, and they begin together.
 const BITS_TOGETHER: f64 = 3.0;
 /// Both contacts are in the baseline.
-const BITS_LEARNED: f64 = -12.0;
+pub(super) const BITS_LEARNED: f64 = -12.0;
 const MOST_BITS_NOVEL: f64 = 10.0;
 const MOST_BITS_NOVEL_EACH: f64 = 8.0;
 /// Without a baseline: a leg that was first used this long after the pod was first seen.
@@ -42,8 +42,8 @@ const BITS_LATER: f64 = 4.0;
 const BITS_LATE: f64 = 6.0;
 const BITS_WAS_THERE: f64 = -3.0;
 /// Several workloads come in there.
-const BITS_WELL_KNOWN: f64 = -4.0;
-const WELL_KNOWN: usize = 3;
+pub(super) const BITS_WELL_KNOWN: f64 = -4.0;
+pub(super) const WELL_KNOWN: usize = 3;
 /// So long it takes the members of a cluster to meet.
 const MEETING: Duration = Duration::from_secs(10);
 
@@ -59,7 +59,7 @@ const POOLERS: [(u16, &str); 8] = [
     (26379, "redis"),
 ];
 /// Terminals and file servers.
-const TERMINALS: [u16; 8] = [22, 23, 139, 445, 2222, 3389, 5900, 5985];
+pub(super) const TERMINALS: [u16; 8] = [22, 23, 139, 445, 2222, 3389, 5900, 5985];
 
 /// What a relay comes to that is as sure as that.
 pub(super) fn finding(relay: &Relay, strength: Strength, context: &Context<'_>) -> Option<Finding> {
@@ -411,7 +411,7 @@ fn age(relay: &Relay, face: &Face, context: &Context<'_>) -> Duration {
     .unwrap_or_default()
 }
 
-fn lateness(age: Duration) -> f64 {
+pub(super) fn lateness(age: Duration) -> f64 {
     if age >= LATE {
         BITS_LATE
     } else if age >= LATER {

@@ -42,8 +42,8 @@ pub(super) struct Forwards {
 
 #[derive(Debug)]
 struct Asker {
-    /// Its last turn, if it may hold requests: how long they are, and how many at most.
-    asked: Option<(u32, u64)>,
+    /// Its last turn, if it may hold requests: how long they are, how many at most, and when it was over.
+    asked: Option<(u32, u64, Timestamp)>,
     /// Whether a channel may have been closed since the last request.
     closed: bool,
     /// Requests granted, by their length.
@@ -95,6 +95,15 @@ impl Forwards {
         })
     }
 
+    /// Since when the client has waited for an answer to what may be a request, if `turn` may be a yes: a request for
+    /// somebody who speaks first is answered by more than that.
+    pub(super) fn may_grant(&self, turn: &Turn) -> Option<Timestamp> {
+        let [client, _] = &self.by;
+        let yes = self.shortest.saturating_add(YES);
+        let (_, _, since) = client.asked?;
+        (turn.direction == Direction::Resp && turn.smallest == yes).then_some(since)
+    }
+
     /// Connections granted to one end: those of the most usual length of request, and all.
     pub(super) fn granted(&self, to: Direction) -> (u64, u64) {
         let counts = || {
@@ -112,13 +121,13 @@ impl Asker {
         self.closed |= turn.smallest <= shortest.saturating_add(CLOSE);
         let longer = turn.largest.saturating_sub(shortest);
         let may = may && REQUEST.contains(&longer) && turn.packets <= AT_ONCE;
-        self.asked = may.then_some((turn.largest, u64::from(turn.packets)));
+        self.asked = may.then_some((turn.largest, u64::from(turn.packets), turn.end));
     }
 
     /// Whether the other end's turn grants what was asked. `strict`: a channel must have been closed in between.
     fn is_granted(&mut self, turn: &Turn, shortest: u32, strict: bool) -> bool {
         let yes = u64::from(shortest.saturating_add(YES));
-        let Some((length, times)) = self.asked.take() else {
+        let Some((length, times, _)) = self.asked.take() else {
             return false;
         };
         let granted = turn.bytes / yes;
