@@ -49,6 +49,8 @@ struct Head {
     bytes: Vec<u8>,
     /// How many of them were there when the other end first spoke.
     first_turn: Option<usize>,
+    /// How many when it last did.
+    turned: usize,
     /// What was told of it, if anything was.
     told: Option<ShellMarks>,
 }
@@ -69,7 +71,12 @@ impl Head {
             return;
         }
         let first_turn = *self.first_turn.get_or_insert(self.bytes.len());
-        let marks = ShellMarks::of(&self.bytes);
+        let mut marks = ShellMarks::of(&self.bytes);
+        if !self.is_full() {
+            let turn = self.bytes.get(self.turned..).unwrap_or_default();
+            marks.0 |= ShellMarks::of_message(turn).0;
+        }
+        self.turned = self.bytes.len();
         let known = self.told.unwrap_or_default();
         if self.told.is_none() || marks.any(!known.0) {
             // A prompt that was answered is no longer at the end.

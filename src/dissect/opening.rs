@@ -93,6 +93,16 @@ impl ShellMarks {
         .filter(|(there, _)| *there)
         .fold(Self::default(), |marks, (_, mark)| Self(marks.0 | mark))
     }
+
+    /// The same of a whole turn that is a command without an end of line, as programs send them that pass commands on.
+    pub(super) fn of_message(turn: &[u8]) -> Self {
+        let one_line = !turn.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+        if one_line && is_command(turn) {
+            Self(Self::COMMAND)
+        } else {
+            Self::default()
+        }
+    }
 }
 
 const NO_TERMINAL: [&[u8]; 4] = [
@@ -164,9 +174,11 @@ fn has_command(text: &[u8]) -> bool {
     whole
         .split(|byte| matches!(byte, b'\n' | b'\r' | b';' | b'&' | b'|'))
         .map(<[u8]>::trim_ascii)
-        .any(|line| {
-            BARE_COMMANDS.contains(&line) || COMMANDS_WITH.iter().any(|with| line.starts_with(with))
-        })
+        .any(is_command)
+}
+
+fn is_command(line: &[u8]) -> bool {
+    BARE_COMMANDS.contains(&line) || COMMANDS_WITH.iter().any(|with| line.starts_with(with))
 }
 
 /// What follows the first `needle` in `text`.

@@ -599,6 +599,24 @@ proptest! {
 }
 
 #[test]
+fn a_command_that_is_all_that_was_said_needs_no_end_of_line() {
+    for said in ["id", "ls -la /", "cd /tmp; uname -a", "cat /etc/passwd"] {
+        let shell = turns(&[
+            (Resp, b"hello"),
+            (Orig, b"ok"),
+            (Resp, said.as_bytes()),
+            (Orig, b"done"),
+        ]);
+        let (out, ..) = whole(&shell);
+        let told = openings(&out);
+        let commands =
+            |&(by, _, marks): &(Direction, u16, u8)| by == Resp && marks & ShellMarks::COMMAND != 0;
+        assert!(told.iter().any(commands), "{said}: {told:?}");
+        assert_eq!(run(&shell, |_, data| data.chunks(1)).0, out, "{said}");
+    }
+}
+
+#[test]
 fn a_port_hides_no_shell() {
     for port in [53, 5355, 40_001] {
         let mut flow = FlowDissector::new(Carrier::Udp);
