@@ -85,7 +85,7 @@ pub struct Contact {
 pub struct PeerNamer {
     /// (client, address it was told) → registered domain.
     answers: Lately<Arc<str>>,
-    /// Clients that were told any address.
+    /// Clients that were told any address, be it of a service inside.
     askers: Lately,
     domains: Interner,
 }
@@ -116,12 +116,9 @@ impl PeerNamer {
         else {
             return;
         };
-        if !message.response || message.answers.is_empty() {
+        if !message.response {
             return;
         }
-        let Some(site) = DomainName::site(&message.name) else {
-            return;
-        };
         let addresses = || {
             message.answers.iter().filter_map(|answer| match answer {
                 DnsAnswer::Address(ip) => Some(*ip),
@@ -131,11 +128,14 @@ impl PeerNamer {
         if addresses().next().is_none() {
             return;
         }
+        self.askers.put(&flow.orig.ip, ());
+        let Some(site) = DomainName::site(&message.name) else {
+            return;
+        };
         let domain = self.domains.intern(site);
         for ip in addresses() {
             self.answers.put(&(flow.orig.ip, ip), Arc::clone(&domain));
         }
-        self.askers.put(&flow.orig.ip, ());
     }
 
     /// The registered domain by which `client` was told of `address`.

@@ -236,14 +236,14 @@ fn what_a_workload_has_always_done_is_no_news() {
     assert!(bench.finish(101.0).is_empty());
 }
 
-/// Both ends' first bytes on a flow that begins a minute after the client was first seen; whether it goes by names elsewhere.
-fn speaks(mix: ByteMix, goes_by_names: bool) -> Bench {
+/// Both ends' first bytes on a flow that begins a minute after the client was first seen; the name by which it goes elsewhere.
+fn speaks(mix: ByteMix, by_name: Option<&str>) -> Bench {
     let (api, server) = (pod("10.244.1.7", "api"), outside(OUTSIDE));
     let mut bench = Bench::new("vpn-tunnel");
     let resolver = pod("10.244.1.2", "dns");
-    if goes_by_names {
+    if let Some(name) = by_name {
         let found = Some("203.0.113.7".parse().unwrap());
-        bench.dns(1.0, (&api, &resolver), "api.vendor.com", 1, found);
+        bench.dns(1.0, (&api, &resolver), name, 1, found);
     }
     open(&mut bench, 2.0, (&api, &resolver), Protocol::Udp, 53);
     let flow = open(&mut bench, 62.0, (&api, &server), Protocol::Tcp, 8388);
@@ -268,10 +268,12 @@ fn speaks(mix: ByteMix, goes_by_names: bool) -> Bench {
 
 #[test]
 fn random_bytes_to_a_new_bare_address_are_a_tunnel() {
-    let bench = speaks(ByteMix::Random, true);
-    assert!(bench.alerts(), "{} bits", bench.bits());
-    assert!(!speaks(ByteMix::Structured, true).alerts());
-    assert!(!speaks(ByteMix::Random, false).alerts());
+    for name in ["api.vendor.com", "web.shop.svc.cluster.local"] {
+        let bench = speaks(ByteMix::Random, Some(name));
+        assert!(bench.alerts(), "{name}: {} bits", bench.bits());
+    }
+    assert!(!speaks(ByteMix::Structured, Some("api.vendor.com")).alerts());
+    assert!(!speaks(ByteMix::Random, None).alerts());
 }
 
 /// Records of TLS as OpenConnect's: what a server says, a handshake inside with options on its first packets, then requests
