@@ -2,8 +2,9 @@
 //!
 //! First contacts with database ports form one line per source, with a sequential test as in `port-scan`. Besides
 //! refusals, a session that says next to nothing counts as a probe: a greeting read, a version asked, a login tried and
-//! given up. A client that really uses a database says more. Nodes are left out for their health checks; a source that
-//! tries more other ports than database ones is `port-scan`'s or `host-sweep`'s business.
+//! given up. A client that really uses a database says more, and who looks after one (a kubelet, a load balancer, an
+//! operator) comes back by the clock and says the same. A source that tries more other ports than database ones is
+//! `port-scan`'s or `host-sweep`'s business.
 
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,9 @@ use super::{
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
     Bounded, ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey,
-    database_product, source_key, success,
+    database_product, push_tight, source_key, success,
 };
-use crate::flow::Protocol;
+use crate::flow::{ConnState, Outcome, Protocol};
 use crate::identity::IdentityKind;
 use crate::memory::Share;
 use crate::telemetry::LossCounts;
@@ -71,12 +72,21 @@ struct Thresholds {
     forget_after_secs: u64,
 }
 
-/// Who opens the same port again and again and says nothing looks whether it is there, as kubelets do: at this many
-/// visits, with pauses of this length that are much alike.
+/// Who comes to the same endpoint again and again, in as many bytes each time, looks whether it is well, as kubelets, load
+/// balancers, operators and monitors do: at this many visits, with pauses of this length that are much alike.
 const STEADY_VISITS: u32 = 3;
-const STEADY_PAUSES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(90);
-/// So long it takes to see that, where nothing else speaks for a sweep.
-const PATIENCE: Duration = Duration::from_secs(35);
+const STEADY_PAUSES: RangeInclusive<Duration> =
+    Duration::from_millis(900)..=Duration::from_secs(90);
+/// Two clocks (liveness and readiness) may meet; more visits without a pause are none of a clock.
+const HURRIED_VISITS: u32 = 1;
+/// So long it takes to see that, where nothing else speaks for a sweep,
+const PATIENCE: Duration = Duration::from_secs(45);
+/// and after a second visit a third one may be this much later than by the clock.
+const LATE: Duration = Duration::from_secs(5);
+/// Who guesses at servers fails at more of them than one in so many.
+const GUESSES_FAIL: u64 = 4;
+/// More than these nobody is told to look after before he has shown it.
+const MANY: u64 = 32;
 /// Who comes back to a few endpoints, round after round, has them from its configuration: a client whose cluster is down, a
 /// probe of health. A sweep goes on to others.
 const FEW: u64 = 8;
@@ -85,63 +95,113 @@ const ROUNDS: u32 = 3;
 const ROUND_TAKES: Duration = Duration::from_millis(1500);
 /// and as large a share of the endpoints sees them.
 const RETURNS: f64 = 0.75;
-/// A load balancer looks after the servers that it passes sessions on to: as many times, with pauses like these that are
-/// much alike, and in the same words.
-const CHECK_PAUSES: RangeInclusive<Duration> = Duration::from_millis(900)..=Duration::from_secs(90);
 /// In rounds nothing is said, or a word: a line's end, `PING`, `ruok`.
 const A_WORD: u64 = 8;
+/// Things said again and again at an endpoint.
+const MAX_CLOCKS: usize = 4;
 /// Endpoints remembered with their last visits.
 const MAX_VISITS: usize = 16 * 1024;
 
-/// Whether a source may be a node whose address no inventory names. A pod that does what kubelets do has no such reason.
-fn may_be_a_node(source: &Endpoint) -> bool {
-    source.who.identity.kind != IdentityKind::Pod
-}
-
-/// Whether a flow's originator answers others where databases of the responder's product do, as who stands in front of them
-/// must.
-fn is_in_front(flow: &FlowInfo, context: &Context<'_>) -> bool {
-    let product = database_product(flow.resp_port);
-    let same = |port| database_product(port) == product;
-    product.is_some() && context.acquaintances.serves_at(flow.orig.ip, same)
-}
-
-/// Visits to an endpoint in which as little was said.
+/// Visits to an endpoint in which no more than a word was said, or in vain.
 #[derive(Clone, Copy, Debug)]
-struct Visits {
-    said: u64,
+struct Rounds {
     last: Timestamp,
-    pause: Duration,
-    steady: u32,
     /// Those that aren't repetitions.
-    rounds: u32,
+    count: u32,
 }
 
-impl Visits {
-    const fn first(time: Timestamp, said: u64) -> Self {
+impl Rounds {
+    fn again(&mut self, time: Timestamp) {
+        self.count = self
+            .count
+            .saturating_add((time.since(self.last) >= ROUND_TAKES).into());
+        self.last = self.last.max(time);
+    }
+}
+
+/// Visits to an endpoint in as many bytes each time.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    last: Timestamp,
+    /// The last two.
+    pauses: [Duration; 2],
+    steady: u32,
+    hurried: u32,
+}
+
+impl Clock {
+    const fn first(time: Timestamp) -> Self {
         Self {
-            said,
             last: time,
-            pause: Duration::ZERO,
+            pauses: [Duration::ZERO; 2],
             steady: 1,
-            rounds: 1,
+            hurried: 0,
         }
     }
 
-    fn again(&mut self, time: Timestamp, pauses: &RangeInclusive<Duration>) {
-        if time == self.last {
+    fn again(&mut self, time: Timestamp) {
+        let pause = time.since(self.last);
+        if pause < *STEADY_PAUSES.start() {
+            self.hurried = self.hurried.saturating_add(1);
+            if self.hurried > HURRIED_VISITS {
+                self.steady = 1;
+            }
             return;
         }
-        let pause = time.since(self.last);
-        // On a busy node a pause may be twice another one.
-        let alike = self.pause.is_zero() || pause <= self.pause * 3 && self.pause <= pause * 3;
-        self.steady = if pauses.contains(&pause) && alike {
+        // On a busy node a pause may be twice another one, and two clocks take turns.
+        let like = |other: &Duration| pause <= *other * 3 && *other <= pause * 3;
+        let alike = self
+            .pauses
+            .iter()
+            .any(|other| other.is_zero() || like(other));
+        self.steady = if STEADY_PAUSES.contains(&pause) && alike && self.hurried <= HURRIED_VISITS {
             self.steady.saturating_add(1)
         } else {
             1
         };
-        self.rounds = self.rounds.saturating_add((pause >= ROUND_TAKES).into());
-        (self.last, self.pause) = (time, pause);
+        let [_, before] = self.pauses;
+        *self = Self {
+            last: time,
+            pauses: [before, pause],
+            hurried: 0,
+            ..*self
+        };
+    }
+
+    const fn is_steady(&self) -> bool {
+        self.steady >= STEADY_VISITS
+    }
+
+    /// When the next visit is overdue.
+    fn overdue(&self) -> Timestamp {
+        let [_, pause] = self.pauses;
+        self.last.after(pause.saturating_add(LATE))
+    }
+}
+
+/// The clocks by which an endpoint is visited, by how many bytes are said.
+#[derive(Default)]
+struct Clocks(Vec<(u64, Clock)>);
+
+impl Clocks {
+    /// Takes a visit; whether it is one of many.
+    fn visit(&mut self, time: Timestamp, words: u64) -> bool {
+        if let Some((_, clock)) = self.0.iter_mut().find(|(said, _)| *said == words) {
+            clock.again(time);
+            return clock.is_steady();
+        }
+        if self.0.len() >= MAX_CLOCKS {
+            self.0.remove(0);
+        }
+        push_tight(&mut self.0, (words, Clock::first(time)));
+        false
+    }
+
+    /// When the third visit of one is overdue that has seen a second.
+    fn overdue(&self) -> Option<Timestamp> {
+        let again = |(_, clock): &&(u64, Clock)| clock.steady > 1;
+        let clocks = self.0.iter().filter(again);
+        clocks.map(|(_, clock)| clock.overdue()).max()
     }
 }
 
@@ -149,9 +209,8 @@ struct DbSweep {
     thresholds: Thresholds,
     alert_bits: f64,
     suspects: Suspects<Aim>,
-    visits: Bounded<(SourceKey, Member), Visits>,
-    /// Those with or without words, as load balancers make them.
-    checks: Bounded<(SourceKey, Member), Visits>,
+    rounds: Bounded<(SourceKey, Member), Rounds>,
+    clocks: Bounded<(SourceKey, Member), Clocks>,
 }
 
 impl DbSweep {
@@ -164,35 +223,29 @@ impl DbSweep {
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
-            visits: Bounded::new(share.part(MAX_VISITS)),
-            checks: Bounded::new(share.part(MAX_VISITS)),
+            rounds: Bounded::new(share.part(MAX_VISITS)),
+            clocks: Bounded::new(share.part(MAX_VISITS)),
             thresholds,
         }
     }
 
-    /// Notes a visit in which next to nothing was said; whether it is one of many at a steady pace.
-    fn is_steady(&mut self, flow: &FlowInfo) -> bool {
+    /// Notes a visit in which no more than a word was said, or in vain; whether there were rounds of them.
+    fn note_round(&mut self, flow: &FlowInfo) -> bool {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        if let Some(visits) = self.visits.get_mut(&key) {
-            visits.again(flow.start, &STEADY_PAUSES);
-            return visits.steady >= STEADY_VISITS;
+        if let Some(rounds) = self.rounds.get_mut(&key) {
+            rounds.again(flow.start);
+            return rounds.count >= ROUNDS;
         }
-        self.visits.put(key, Visits::first(flow.start, 0));
+        let (last, count) = (flow.start, 1);
+        self.rounds.put(key, Rounds { last, count });
         false
     }
 
-    /// Notes a visit in which little was said; whether it is one of many in the same words, by somebody who serves others with
-    /// what is kept there.
-    fn is_check(&mut self, flow: &FlowInfo, said: u64, context: &Context<'_>) -> bool {
+    /// Notes a visit in which little was said; whether it is one of many by a clock.
+    fn is_by_clock(&mut self, flow: &FlowInfo, said: u64) -> bool {
         let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        if let Some(visits) = self.checks.get_mut(&key)
-            && visits.said == said
-        {
-            visits.again(flow.start, &CHECK_PAUSES);
-            return visits.steady >= STEADY_VISITS && is_in_front(flow, context);
-        }
-        self.checks.put(key, Visits::first(flow.start, said));
-        false
+        let clocks = self.clocks.get_or_insert_with(key, Clocks::default);
+        clocks.visit(flow.start, said)
     }
 
     fn judge(&mut self, actor: &Endpoint, time: Timestamp, context: &Context<'_>) {
@@ -204,17 +257,17 @@ impl DbSweep {
             && line.bits + breadth_bits(line) + novelty_bits(actor, context) >= threshold
         {
             let settle = Duration::from_secs(self.thresholds.settle_secs);
-            let until = patience(&self.visits, &key, line, actor, context);
+            let until = patience(&self.rounds, &self.clocks, &key, line);
             let since = until.map_or(time, |until| time.max(until.before(settle)));
             self.suspects.note(key, since);
         }
     }
 
     /// Until when a source waits that was not told yet.
-    fn postponed(&mut self, key: &SourceKey, context: &Context<'_>) -> Option<Timestamp> {
+    fn postponed(&mut self, key: &SourceKey) -> Option<Timestamp> {
         let source = self.suspects.lines.source(key)?;
         let line = source.lines.get(&Aim::Databases)?;
-        let until = patience(&self.visits, key, line, &source.actor, context);
+        let until = patience(&self.rounds, &self.clocks, key, line);
         until.filter(|_| source.mark == 0)
     }
 
@@ -228,8 +281,8 @@ impl DbSweep {
         };
         let bits = line.bits + breadth_bits(line) + novelty_bits(&source.actor, context);
         // What looked like probes may have turned out to be visits.
-        let visits = returns(&self.visits, key, line) == Some(true);
-        if source.mark == 0 && (bits < self.alert_bits || visits) {
+        let returns = returns(&self.rounds, key, line) == Some(true);
+        if source.mark == 0 && (bits < self.alert_bits || returns) {
             return;
         }
         let (probed, products) = (line.probed(), products(line));
@@ -302,7 +355,7 @@ impl DbSweep {
 /// Whether next to nothing was ever said to the few endpoints that came to nothing, so that rounds will show what the source
 /// is; and whether they do.
 fn returns(
-    visits: &Bounded<(SourceKey, Member), Visits>,
+    rounds: &Bounded<(SourceKey, Member), Rounds>,
     key: &SourceKey,
     line: &Line,
 ) -> Option<bool> {
@@ -311,26 +364,39 @@ fn returns(
     }
     let rounds: Vec<u32> = line
         .guesses()
-        .filter_map(|guess| Some(visits.peek(&(key.clone(), guess))?.rounds))
+        .filter_map(|guess| Some(rounds.peek(&(key.clone(), guess))?.count))
         .collect();
-    let most = |count: usize| count as f64 >= RETURNS * line.probed() as f64;
-    let returned = rounds.iter().filter(|rounds| **rounds >= ROUNDS).count();
-    most(rounds.len()).then(|| most(returned))
+    let returned = rounds.iter().filter(|count| **count >= ROUNDS).count();
+    is_most(rounds.len(), line).then(|| is_most(returned, line))
+}
+
+/// Whether so many are most of the endpoints that came to nothing.
+fn is_most(count: usize, line: &Line) -> bool {
+    count as f64 >= RETURNS * line.probed() as f64
 }
 
 /// Until when it may show of a line that it is no sweep.
 fn patience(
-    visits: &Bounded<(SourceKey, Member), Visits>,
+    rounds: &Bounded<(SourceKey, Member), Rounds>,
+    clocks: &Bounded<(SourceKey, Member), Clocks>,
     key: &SourceKey,
     line: &Line,
-    actor: &Endpoint,
-    context: &Context<'_>,
 ) -> Option<Timestamp> {
-    let in_front = || line.samples.iter().any(|flow| is_in_front(flow, context));
-    let patient = returns(visits, key, line).is_some()
-        || line.failed == 0 && may_be_a_node(actor)
-        || in_front();
-    patient.then(|| line.first.after(PATIENCE))
+    let guesses = line.failed.saturating_mul(GUESSES_FAIL) > line.attempted;
+    let looks_after = line.probed() <= MANY && !guesses;
+    if !looks_after && returns(rounds, key, line).is_none() {
+        return None;
+    }
+    let until = line.first.after(PATIENCE);
+    if !looks_after {
+        return Some(until);
+    }
+    let again: Vec<Timestamp> = line
+        .guesses()
+        .filter_map(|guess| clocks.peek(&(key.clone(), guess))?.overdue())
+        .collect();
+    let overdue = again.iter().max().filter(|_| is_most(again.len(), line));
+    Some(overdue.map_or(until, |overdue| until.max(*overdue)))
 }
 
 /// The source's line over databases, if databases are what it is after.
@@ -398,7 +464,11 @@ impl Detector for DbSweep {
                     .contact(&flow.orig, theta0, aim, &contact);
                 if !success {
                     if aim == Aim::Databases {
-                        self.is_steady(flow);
+                        let (rounds, clock) = (self.note_round(flow), self.is_by_clock(flow, 0));
+                        // What is refused for certain, no scanner tries again and again.
+                        if *outcome == Outcome::Refused && rounds && clock {
+                            self.suspects.lines.excuse(&flow.orig, aim, &contact);
+                        }
                     }
                     self.judge(&flow.orig, event.time, context);
                 }
@@ -412,7 +482,7 @@ impl Detector for DbSweep {
                 };
                 let [_, answers] = record.packets;
                 let unused = said <= limit && context.acquaintances.said(flow) <= limit;
-                if answers == 0 || context.is_learned(flow) {
+                if answers == 0 || record.state == ConnState::Rej || context.is_learned(flow) {
                     return;
                 }
                 let contact = FirstContact {
@@ -422,14 +492,11 @@ impl Detector for DbSweep {
                 let theta0 = self.thresholds.theta0;
                 if said > A_WORD {
                     let member = (flow.resp.ip, flow.resp_port);
-                    self.visits.pop(&(source_key(&flow.orig), member));
+                    self.rounds.pop(&(source_key(&flow.orig), member));
+                } else {
+                    self.note_round(flow);
                 }
-                if unused && self.is_check(flow, said, context) {
-                    self.suspects.lines.excuse(&flow.orig, aim, &contact);
-                    return;
-                }
-                if said <= A_WORD && self.is_steady(flow) && said == 0 && may_be_a_node(&flow.orig)
-                {
+                if unused && self.is_by_clock(flow, said) {
                     self.suspects.lines.excuse(&flow.orig, aim, &contact);
                     return;
                 }
@@ -448,7 +515,7 @@ impl Detector for DbSweep {
         let settle = Duration::from_secs(self.thresholds.settle_secs);
         for key in self.suspects.due(now, context) {
             // That it serves others may have shown since.
-            match self.postponed(&key, context) {
+            match self.postponed(&key) {
                 Some(until) if until > now => self.suspects.note(key, until.before(settle)),
                 _ => self.report(&key, context, out),
             }

@@ -190,7 +190,18 @@ impl Bench {
                 outcome,
             },
         );
-        let record = Box::new(record(secs + 0.02, said));
+        let mut record = record(secs + 0.02, said);
+        let unheard = match outcome {
+            Outcome::Answered => None,
+            Outcome::Refused if protocol == Protocol::Tcp => Some((ConnState::Rej, [1, 1])),
+            Outcome::Refused | Outcome::Silent | Outcome::Unreachable => {
+                Some((ConnState::S0, [1, 0]))
+            }
+        };
+        if let Some((state, packets)) = unheard {
+            (record.state, record.packets, record.payload_bytes) = (state, packets, [0, 0]);
+        }
+        let record = Box::new(record);
         self.event(secs + 0.02, EventKind::FlowEnded { flow, record });
     }
 

@@ -209,15 +209,24 @@ impl Line {
         }
     }
 
-    /// A member that was left unused is visited for another reason: what was made of it is taken back.
-    fn excuse(&mut self, contact: &FirstContact<'_>, unused_bits: f64) {
-        if let Some(standing) = self.members.get_mut(&contact.member)
-            && *standing == Standing::Unused
-        {
-            *standing = Standing::Used;
-            self.unused -= 1;
-            self.bits = (self.bits - unused_bits).max(0.0);
-        }
+    /// A member that was left unused, or refused, is visited for another reason: what was made of it is taken back.
+    fn excuse(&mut self, contact: &FirstContact<'_>, test: SequentialTest, unused_bits: f64) {
+        let Some(standing) = self.members.get_mut(&contact.member) else {
+            return;
+        };
+        let bits = match *standing {
+            Standing::Unused => {
+                self.unused -= 1;
+                unused_bits
+            }
+            Standing::Failed => {
+                self.failed -= 1;
+                test.step_bits(false) * contact.weight
+            }
+            Standing::Answered | Standing::Used => return,
+        };
+        *standing = Standing::Used;
+        self.bits = (self.bits - bits).max(0.0);
     }
 
     /// Notes a member. False if it isn't new.
@@ -412,13 +421,13 @@ impl<K: Ord + Copy> ContactLines<K> {
         }
     }
 
-    /// What `actor` left unused, it has another reason to visit again and again.
+    /// What `actor` left unused, or was refused, it has another reason to visit again and again.
     pub fn excuse(&mut self, actor: &Endpoint, line: K, contact: &FirstContact<'_>) {
         let unused_bits = self.unused_bits;
         if let Some(source) = self.source(&source_key(actor))
             && let Some(line) = source.lines.get_mut(&line)
         {
-            line.excuse(contact, unused_bits);
+            line.excuse(contact, source.test, unused_bits);
         }
     }
 
