@@ -16,15 +16,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use sizes::Sizes;
 
-use super::newness::{bare_address, newness, total_bits};
+use super::newness::{BITS_WAS_THERE, bare_address, newness, total_bits};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
 };
 use crate::dissect::{HttpRequest, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    Bounded, Callee, Component, SourceKey, database_product, goes_out, is_session_port, push_tight,
-    regularity, source_key,
+    Bounded, Callee, Component, SourceKey, database_product, goes_out, is_monitoring,
+    is_session_port, push_tight, regularity, source_key,
 };
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
@@ -100,9 +100,11 @@ struct Series {
     connections: u32,
     /// How many the client began and got no answer to.
     unanswered: u32,
-    /// Requests over HTTP, and how many of them asked for a page.
+    /// Requests over HTTP, how many of them asked for a page,
     requests: u32,
     pages: u32,
+    /// and how many how the server is.
+    measurements: u32,
     first: Timestamp,
     last: Timestamp,
     app: Option<&'static str>,
@@ -125,6 +127,7 @@ impl Series {
             unanswered: 0,
             requests: 0,
             pages: 0,
+            measurements: 0,
             first: time,
             last: time,
             app: None,
@@ -339,14 +342,17 @@ impl Beacon {
             let page = matches!(&*request.method, "GET" | "HEAD");
             series.requests = series.requests.saturating_add(1);
             series.pages = series.pages.saturating_add(page.into());
+            let measurements = page && is_monitoring(&request.path);
+            series.measurements = series.measurements.saturating_add(measurements.into());
         }
     }
 }
 
 impl Series {
     /// Whether this may be part of what runs the cluster: a private peer that no inventory names, called by a pod, such as
-    /// the API server; a private store; a private peer that is called anew each time, as health checks do, or by whoever
-    /// calls others on the same port or as often, such as what scrapes metrics; or anything over UDP, where everything is kept alive.
+    /// the API server; a private store; a private peer that is called anew each time, as health checks do, or asked how it is,
+    /// or called by whoever calls others on the same port or as often, such as what scrapes metrics; or anything over UDP,
+    /// where everything is kept alive.
     fn is_infrastructure(&self, round: Option<&Round>, context: &Context<'_>) -> bool {
         let flow = &self.flow;
         let kind = |end: &Endpoint| end.who.identity.kind;
@@ -359,7 +365,7 @@ impl Series {
         let private = kind(&flow.resp) == IdentityKind::Unknown;
         let store = !matches!(self.app, None | Some("http" | "tls"))
             || database_product(flow.resp_port).is_some();
-        let probe = self.connections * 2 > self.count;
+        let probe = self.connections * 2 > self.count || self.measurements > self.requests / 2;
         flow.protocol == Protocol::Udp || private && (pod || store || probe || rounds())
     }
 
@@ -383,7 +389,10 @@ impl Series {
             return None;
         }
         let usual = self.usual_interval();
-        let new = newness(flow, Duration::from_secs_f64(usual), context);
+        let mut new = newness(flow, Duration::from_secs_f64(usual), context);
+        if !flow.begun {
+            new.bits = new.bits.min(BITS_WAS_THERE);
+        }
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
             return None;
         }

@@ -20,7 +20,7 @@ const BITS_BEGAN_LATE: f64 = 6.0;
 const BITS_BEGAN_LATER: f64 = 3.0;
 /// Called from the first moment on by a pod, or by its name: it was so before we watched. (Of an address that calls another
 /// one, nothing is known.)
-const BITS_WAS_THERE: f64 = -4.0;
+pub(super) const BITS_WAS_THERE: f64 = -4.0;
 /// Several workloads call there.
 const BITS_WELL_KNOWN: f64 = -4.0;
 const WELL_KNOWN: usize = 3;

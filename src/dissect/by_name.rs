@@ -36,6 +36,7 @@ pub(super) const PROTOCOLS: &[DissectorSpec] = &[
     tcp("git", streams::git),
     tcp("irc", streams::irc),
     tcp("syslog", streams::syslog),
+    tcp("graphite", streams::graphite),
     reading("smtp", streams::smtp, || {
         Box::new(logins::Text::new("smtp"))
     }),

@@ -359,6 +359,53 @@ fn what_was_taken_up_in_the_middle_is_neither_new_nor_strange() {
 }
 
 #[test]
+fn a_connection_inside_tls_that_was_open_before_is_no_new_peer() {
+    // Of nobody anything is known: no inventory, no look-up seen.
+    let nameless = end("10.244.1.77", IdentityKind::Unknown, None);
+    let told = |begun: bool| {
+        let mut bench = Bench::new("beacon");
+        bench.begun = begun;
+        let flow = bench.begin(0.0, (&nameless, &master()), Protocol::Tcp, 443);
+        for n in 0..40 {
+            let secs = 1.0 + f64::from(n) * 5.0;
+            say(&mut bench, &flow, n, Orig, secs, (310, 120));
+        }
+        bench.alerts()
+    };
+    assert!(told(true));
+    assert!(!told(false));
+}
+
+#[test]
+fn who_asks_a_private_server_how_it_is_scrapes_metrics() {
+    let nameless = |last: u8| {
+        let mut end = end(&format!("10.244.1.{last}"), IdentityKind::Unknown, None);
+        end.who.source = Source::None;
+        end
+    };
+    let told = |path: &str, begins: f64| {
+        let mut bench = Bench::new("beacon");
+        let (scraper, target) = (nameless(77), nameless(78));
+        bench.begin(0.0, (&scraper, &nameless(79)), Protocol::Tcp, 9100);
+        let flow = bench.begin(begins, (&scraper, &target), Protocol::Tcp, 9187);
+        for n in 0..40 {
+            let secs = begins + 1.0 + f64::from(n) * 15.0;
+            let request = HttpRequest {
+                method: "GET".into(),
+                path: path.into(),
+                ..HttpRequest::default()
+            };
+            bench.says(secs, &flow, Transaction::HttpRequest(request));
+            say_in(Some("http"), &mut bench, &flow, n, Orig, secs, (291, 2411));
+        }
+        bench.alerts()
+    };
+    assert!(!told("/metrics", 0.0));
+    assert!(told("/metrics", 300.0), "it began late");
+    assert!(told("/orders", 0.0));
+}
+
+#[test]
 fn a_stray_packet_before_makes_no_peer_an_old_one() {
     let mut bench = watched();
     bench.begun = false;

@@ -194,6 +194,40 @@ pub(super) fn syslog(segment: &Segment<'_>) -> Probe {
     }
 }
 
+/// Where a name, a value and a time have shown what they are.
+const GRAPHITE_HEAD: usize = 256;
+
+/// A line of Graphite's plaintext protocol: a path, a value, and when that was, in seconds since 1970 or -1.
+pub(super) fn graphite(segment: &Segment<'_>) -> Probe {
+    if !on(segment, &[2003, 2013, 2023]) {
+        return Probe::NotForUs;
+    }
+    let data = head(segment.data, GRAPHITE_HEAD);
+    let line = first_line(data);
+    if !line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r')) {
+        return Probe::NotForUs;
+    }
+    if line.len() == data.len() {
+        return if data.len() < GRAPHITE_HEAD {
+            Probe::Unsure
+        } else {
+            Probe::NotForUs
+        };
+    }
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let (Some(path), Some(value), Some(time), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Probe::NotForUs;
+    };
+    let number = |word: &[u8]| {
+        let text = std::str::from_utf8(word).unwrap_or_default();
+        text.parse::<f64>().is_ok()
+    };
+    let seconds = time == b"-1" || (9..=13).contains(&time.len()) && number(time);
+    sure(!path.is_empty() && number(value) && seconds)
+}
+
 fn first_line(data: &[u8]) -> &[u8] {
     data.split(|byte| *byte == b'\n').next().unwrap_or(data)
 }

@@ -42,6 +42,7 @@ fn streams_are_known_by_their_first_message() {
         ("irc", 7000, b":irc.example.net NOTICE AUTH :*** Looking up your hostname\r\n"),
         ("syslog", 601, b"<34>1 2026-03-02T09:00:00Z host app - - - said something\n"),
         ("syslog", 601, b"60 <34>1 2026-03-02T09:00:00Z host app - - - said something\n"),
+        ("graphite", 2003, b"servers.web1.load;dc=a 0.25 1767225600\nservers.web1.free 9 -1\n"),
         ("smtp", 2525, b"220 mail.example.net ESMTP Postfix\r\n"),
         ("smtp", 25, b"220 mail.example.net ready\r\n"),
         ("smtp", 9999, b"EHLO client.example.net\r\n"),
