@@ -10,11 +10,11 @@
 mod tests;
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::clocks::{Clocks, is_most};
 use super::suspects::{Suspects, is_one_workload};
 use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize, Target,
@@ -22,7 +22,7 @@ use super::{
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
     Bounded, ContactLines, DatabaseProduct, FirstContact, Line, Member, Role, Source, SourceKey,
-    database_product, push_tight, source_key, success,
+    database_product, source_key, success,
 };
 use crate::flow::{ConnState, Outcome, Protocol};
 use crate::identity::IdentityKind;
@@ -72,17 +72,8 @@ struct Thresholds {
     forget_after_secs: u64,
 }
 
-/// Who comes to the same endpoint again and again, in as many bytes each time, looks whether it is well, as kubelets, load
-/// balancers, operators and monitors do: at this many visits, with pauses of this length that are much alike.
-const STEADY_VISITS: u32 = 3;
-const STEADY_PAUSES: RangeInclusive<Duration> =
-    Duration::from_millis(900)..=Duration::from_secs(90);
-/// Two clocks (liveness and readiness) may meet; more visits without a pause are none of a clock.
-const HURRIED_VISITS: u32 = 1;
-/// So long it takes to see that, where nothing else speaks for a sweep,
+/// So long it takes to see rounds, where nothing else speaks for a sweep.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// and after a second visit a third one may be this much later than by the clock.
-const LATE: Duration = Duration::from_secs(5);
 /// Who guesses at servers fails at more of them than one in so many.
 const GUESSES_FAIL: u64 = 4;
 /// More than these nobody is told to look after before he has shown it.
@@ -90,15 +81,11 @@ const MANY: u64 = 32;
 /// Who comes back to a few endpoints, round after round, has them from its configuration: a client whose cluster is down, a
 /// probe of health. A sweep goes on to others.
 const FEW: u64 = 8;
-/// As many visits in vain are rounds, if they are so far apart (scanners and TCP repeat themselves sooner),
+/// As many visits in vain are rounds, if they are so far apart: scanners and TCP repeat themselves sooner.
 const ROUNDS: u32 = 3;
 const ROUND_TAKES: Duration = Duration::from_millis(1500);
-/// and as large a share of the endpoints sees them.
-const RETURNS: f64 = 0.75;
 /// In rounds nothing is said, or a word: a line's end, `PING`, `ruok`.
 const A_WORD: u64 = 8;
-/// Things said again and again at an endpoint.
-const MAX_CLOCKS: usize = 4;
 /// Endpoints remembered with their last visits.
 const MAX_VISITS: usize = 16 * 1024;
 
@@ -119,98 +106,12 @@ impl Rounds {
     }
 }
 
-/// Visits to an endpoint in as many bytes each time.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    last: Timestamp,
-    /// The last two.
-    pauses: [Duration; 2],
-    steady: u32,
-    hurried: u32,
-}
-
-impl Clock {
-    const fn first(time: Timestamp) -> Self {
-        Self {
-            last: time,
-            pauses: [Duration::ZERO; 2],
-            steady: 1,
-            hurried: 0,
-        }
-    }
-
-    fn again(&mut self, time: Timestamp) {
-        let pause = time.since(self.last);
-        if pause < *STEADY_PAUSES.start() {
-            self.hurried = self.hurried.saturating_add(1);
-            if self.hurried > HURRIED_VISITS {
-                self.steady = 1;
-            }
-            return;
-        }
-        // On a busy node a pause may be twice another one, and two clocks take turns.
-        let like = |other: &Duration| pause <= *other * 3 && *other <= pause * 3;
-        let alike = self
-            .pauses
-            .iter()
-            .any(|other| other.is_zero() || like(other));
-        self.steady = if STEADY_PAUSES.contains(&pause) && alike && self.hurried <= HURRIED_VISITS {
-            self.steady.saturating_add(1)
-        } else {
-            1
-        };
-        let [_, before] = self.pauses;
-        *self = Self {
-            last: time,
-            pauses: [before, pause],
-            hurried: 0,
-            ..*self
-        };
-    }
-
-    const fn is_steady(&self) -> bool {
-        self.steady >= STEADY_VISITS
-    }
-
-    /// When the next visit is overdue.
-    fn overdue(&self) -> Timestamp {
-        let [_, pause] = self.pauses;
-        self.last.after(pause.saturating_add(LATE))
-    }
-}
-
-/// The clocks by which an endpoint is visited, by how many bytes are said.
-#[derive(Default)]
-struct Clocks(Vec<(u64, Clock)>);
-
-impl Clocks {
-    /// Takes a visit; whether it is one of many.
-    fn visit(&mut self, time: Timestamp, words: u64) -> bool {
-        if let Some((_, clock)) = self.0.iter_mut().find(|(said, _)| *said == words) {
-            clock.again(time);
-            return clock.is_steady();
-        }
-        if self.0.len() >= MAX_CLOCKS {
-            self.0.remove(0);
-        }
-        push_tight(&mut self.0, (words, Clock::first(time)));
-        false
-    }
-
-    /// When the third visit of one is overdue that has seen a second.
-    fn overdue(&self) -> Option<Timestamp> {
-        let again = |(_, clock): &&(u64, Clock)| clock.steady > 1;
-        let clocks = self.0.iter().filter(again);
-        clocks.map(|(_, clock)| clock.overdue()).max()
-    }
-}
-
 struct DbSweep {
     thresholds: Thresholds,
     alert_bits: f64,
     suspects: Suspects<Aim>,
     rounds: Bounded<(SourceKey, Member), Rounds>,
-    clocks: Bounded<(SourceKey, Member), Clocks>,
+    clocks: Clocks,
 }
 
 impl DbSweep {
@@ -224,7 +125,7 @@ impl DbSweep {
                 thresholds.forget_after_secs,
             ),
             rounds: Bounded::new(share.part(MAX_VISITS)),
-            clocks: Bounded::new(share.part(MAX_VISITS)),
+            clocks: Clocks::new(share.part(MAX_VISITS)),
             thresholds,
         }
     }
@@ -239,13 +140,6 @@ impl DbSweep {
         let (last, count) = (flow.start, 1);
         self.rounds.put(key, Rounds { last, count });
         false
-    }
-
-    /// Notes a visit in which little was said; whether it is one of many by a clock.
-    fn is_by_clock(&mut self, flow: &FlowInfo, said: u64) -> bool {
-        let key = (source_key(&flow.orig), (flow.resp.ip, flow.resp_port));
-        let clocks = self.clocks.get_or_insert_with(key, Clocks::default);
-        clocks.visit(flow.start, said)
     }
 
     fn judge(&mut self, actor: &Endpoint, time: Timestamp, context: &Context<'_>) {
@@ -362,23 +256,19 @@ fn returns(
     if line.probed() > FEW {
         return None;
     }
-    let rounds: Vec<u32> = line
-        .guesses()
-        .filter_map(|guess| Some(rounds.peek(&(key.clone(), guess))?.count))
+    let guesses: Vec<Member> = line.guesses().collect();
+    let rounds: Vec<u32> = guesses
+        .iter()
+        .filter_map(|&guess| Some(rounds.peek(&(key.clone(), guess))?.count))
         .collect();
     let returned = rounds.iter().filter(|count| **count >= ROUNDS).count();
-    is_most(rounds.len(), line).then(|| is_most(returned, line))
-}
-
-/// Whether so many are most of the endpoints that came to nothing.
-fn is_most(count: usize, line: &Line) -> bool {
-    count as f64 >= RETURNS * line.probed() as f64
+    is_most(rounds.len(), guesses.len()).then(|| is_most(returned, guesses.len()))
 }
 
 /// Until when it may show of a line that it is no sweep.
 fn patience(
     rounds: &Bounded<(SourceKey, Member), Rounds>,
-    clocks: &Bounded<(SourceKey, Member), Clocks>,
+    clocks: &Clocks,
     key: &SourceKey,
     line: &Line,
 ) -> Option<Timestamp> {
@@ -391,12 +281,9 @@ fn patience(
     if !looks_after {
         return Some(until);
     }
-    let again: Vec<Timestamp> = line
-        .guesses()
-        .filter_map(|guess| clocks.peek(&(key.clone(), guess))?.overdue())
-        .collect();
-    let overdue = again.iter().max().filter(|_| is_most(again.len(), line));
-    Some(overdue.map_or(until, |overdue| until.max(*overdue)))
+    let guesses: Vec<Member> = line.guesses().collect();
+    let third = clocks.third_overdue(key, &guesses);
+    Some(third.map_or(until, |third| until.max(third)))
 }
 
 /// The source's line over databases, if databases are what it is after.
@@ -464,7 +351,7 @@ impl Detector for DbSweep {
                     .contact(&flow.orig, theta0, aim, &contact);
                 if !success {
                     if aim == Aim::Databases {
-                        let (rounds, clock) = (self.note_round(flow), self.is_by_clock(flow, 0));
+                        let (rounds, clock) = (self.note_round(flow), self.clocks.visit(flow, 0));
                         // What is refused for certain, no scanner tries again and again.
                         if *outcome == Outcome::Refused && rounds && clock {
                             self.suspects.lines.excuse(&flow.orig, aim, &contact);
@@ -496,7 +383,7 @@ impl Detector for DbSweep {
                 } else {
                     self.note_round(flow);
                 }
-                if unused && self.is_by_clock(flow, said) {
+                if unused && self.clocks.visit(flow, said) {
                     self.suspects.lines.excuse(&flow.orig, aim, &contact);
                     return;
                 }

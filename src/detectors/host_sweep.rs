@@ -14,15 +14,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::clocks::Clocks;
 use super::suspects::{Suspects, first_contact, is_one_workload, target};
 use super::{Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, StateSize};
 use crate::address::{NetworkId, is_group};
 use crate::baseline::Profile;
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{
-    ContactLines, FirstContact, Line, Source, SourceKey, database_product, source_key,
+    ContactLines, FirstContact, Line, Member, Source, SourceKey, database_product, source_key,
 };
-use crate::flow::Protocol;
+use crate::flow::{Outcome, Protocol};
 use crate::identity::{Allocation, IdentityKind};
 use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
@@ -86,6 +87,15 @@ const MAX_PENDING: usize = 65_536;
 /// As many different ports tried on one host are a port scan.
 const PORT_SCAN_PORTS: usize = 5;
 const MOST_TARGETS: usize = 16;
+/// Who is refused by as many hosts at most may have them from its configuration, as monitors and load balancers do: it asks
+/// them again and again by the clock, which shows in so long.
+const FEW: u64 = 16;
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Who pings this many at most, and hears of all but one in so many, may know them as well.
+const MANY: u64 = 64;
+const GUESSES_FAIL: u64 = 4;
+/// Hosts remembered with their last visits in vain.
+const MAX_VISITS: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +112,8 @@ struct HostSweep {
     thresholds: Thresholds,
     alert_bits: f64,
     suspects: Suspects<Way>,
+    /// Of those who ping, and who are refused.
+    clocks: Clocks,
     /// ARP requests without an answer yet: (asker, asked) → who and when.
     pending: BTreeMap<(IpAddr, IpAddr), (Endpoint, Endpoint, Timestamp)>,
     max_pending: usize,
@@ -117,6 +129,7 @@ impl HostSweep {
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
+            clocks: Clocks::new(MAX_VISITS),
             pending: BTreeMap::new(),
             max_pending: share.part(MAX_PENDING),
             dropped: 0,
@@ -142,13 +155,15 @@ impl HostSweep {
 
     fn judge(&mut self, key: SourceKey, way: Way, time: Timestamp) {
         let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
-        if !self.suspects.is_noted(&key)
-            && let Some(source) = self.suspects.lines.source(&key)
+        if let Some(source) = self.suspects.lines.source(&key)
             && let Some(line) = source.lines.get(&way)
             && line.attempted >= source.mark.saturating_mul(2)
             && is_sweep(way, line, threshold, min_hosts)
         {
-            self.suspects.note(key, time);
+            let settle = Duration::from_secs(self.thresholds.settle_secs);
+            let until = patience(&self.clocks, &key, way, line);
+            let since = until.map_or(time, |until| time.max(until.before(settle)));
+            self.suspects.note(key, since);
         }
     }
 
@@ -217,6 +232,20 @@ impl HostSweep {
             vouched: context.is_there(asker),
         };
         self.contact(asker, Way::Arp, &contact, context);
+    }
+
+    /// Until when a source waits that was not told yet.
+    fn postponed(&mut self, key: &SourceKey) -> Option<Timestamp> {
+        let (threshold, min_hosts) = (self.alert_bits, self.thresholds.min_hosts);
+        let source = self.suspects.lines.source(key)?;
+        let sweeps = source
+            .lines
+            .iter()
+            .filter(|(way, line)| is_sweep(**way, line, threshold, min_hosts));
+        let waits: Option<Vec<Timestamp>> = sweeps
+            .map(|(way, line)| patience(&self.clocks, key, *way, line))
+            .collect();
+        waits?.into_iter().max().filter(|_| source.mark == 0)
     }
 
     fn report(&mut self, key: &SourceKey, context: &Context<'_>, out: &mut Findings) {
@@ -363,7 +392,7 @@ fn way(flow: &FlowInfo) -> Option<Way> {
 
 fn breadth_bits(way: Way, line: &Line) -> f64 {
     let hosts = match way {
-        Way::Ping => line.attempted,
+        Way::Ping => line.unexcused(),
         _ => line.failed,
     };
     (hosts.saturating_sub(1) as f64 * way.bits_per_host()).min(MAX_BREADTH_BITS)
@@ -375,7 +404,25 @@ fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
     if matches!(way, Way::Tcp(_) | Way::Udp(_)) && is_one_workload(line) {
         return false;
     }
-    telling && line.attempted >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
+    telling && line.unexcused() >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
+}
+
+/// Until when it may show of a line that it is no sweep.
+fn patience(clocks: &Clocks, key: &SourceKey, way: Way, line: &Line) -> Option<Timestamp> {
+    let members: Vec<Member> = if way == Way::Ping {
+        // Who looks for hosts finds that most aren't there.
+        let found = line.failed.saturating_mul(GUESSES_FAIL) <= line.attempted;
+        let watched = found && line.attempted <= MANY;
+        watched.then(|| line.unexplained().collect())?
+    } else {
+        (line.probed() <= FEW).then(|| line.guesses().collect())?
+    };
+    if !clocks.may_show(key, &members) {
+        return None;
+    }
+    let until = line.first.after(PATIENCE);
+    let third = clocks.third_overdue(key, &members);
+    Some(third.map_or(until, |third| until.max(third)))
 }
 
 /// Hosts of which so many ports were tried that these are what the source is after.
@@ -407,9 +454,19 @@ impl Detector for HostSweep {
                 if is_group(flow.resp.ip) || is_node(&flow.orig) {
                     return;
                 }
+                let telling = match way {
+                    Way::Tcp(_) => *outcome == Outcome::Refused,
+                    Way::Ping => true,
+                    Way::Arp | Way::Udp(_) => false,
+                };
+                let by_clock = telling && self.clocks.visit(flow, 0);
                 if let Some(mut contact) = first_contact(flow, *outcome, event.time, context) {
                     contact.telling = way == Way::Ping;
                     self.contact(&flow.orig, way, &contact, context);
+                }
+                if by_clock {
+                    let contact = FirstContact::of(flow, telling, event.time);
+                    self.suspects.lines.excuse(&flow.orig, way, &contact);
                 }
             }
             EventKind::FlowEnded { flow, record }
@@ -444,8 +501,13 @@ impl Detector for HostSweep {
         for (asker, asked, time) in silent {
             self.resolved(&asker, &asked, false, time, context);
         }
+        let settle = Duration::from_secs(self.thresholds.settle_secs);
         for key in self.suspects.due(now, context) {
-            self.report(&key, context, out);
+            // That it only comes by the clock may have to show yet.
+            match self.postponed(&key) {
+                Some(until) if until > now => self.suspects.note(key, until.before(settle)),
+                _ => self.report(&key, context, out),
+            }
         }
         self.suspects.forget(now);
     }

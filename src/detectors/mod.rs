@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod bounds;
 mod channels;
+mod clocks;
 mod db_deeds;
 mod db_session;
 mod decoys;

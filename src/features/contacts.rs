@@ -80,6 +80,8 @@ impl<'a> FirstContact<'a> {
 enum Standing {
     Failed,
     Answered,
+    /// Answered after it had failed, which took the failure away and nothing else.
+    Forgiven,
     /// Answered, and made use of.
     Used,
     /// Answered, and dropped without use.
@@ -109,6 +111,8 @@ pub struct Line {
     pub answered: u64,
     /// Some of those that were answered.
     pub open: Vec<(Endpoint, u16)>,
+    /// Contacts that have another reason.
+    pub excused: u64,
     members: SortedMap<Member, Standing>,
 }
 
@@ -125,6 +129,7 @@ impl Line {
             targets: Vec::new(),
             answered: 0,
             open: Vec::new(),
+            excused: 0,
             members: SortedMap::new(),
         }
     }
@@ -156,7 +161,7 @@ impl Line {
             return;
         };
         if *standing == Standing::Failed {
-            *standing = Standing::Answered;
+            *standing = Standing::Forgiven;
             self.failed -= 1;
             self.bits = (self.bits - test.step_bits(false) * contact.weight).max(0.0);
             self.note_answer(contact);
@@ -179,8 +184,9 @@ impl Line {
         test: SequentialTest,
         unused_bits: f64,
     ) {
-        let taken = match self.members.get(&contact.member).copied() {
-            Some(Standing::Answered) => {
+        let before = self.members.get(&contact.member).copied();
+        let taken = match before {
+            Some(Standing::Answered | Standing::Forgiven) => {
                 if let Some(standing) = self.members.get_mut(&contact.member) {
                     *standing = if unused {
                         Standing::Unused
@@ -188,7 +194,11 @@ impl Line {
                         Standing::Used
                     };
                 }
-                -test.step_bits(true)
+                if before == Some(Standing::Answered) {
+                    -test.step_bits(true)
+                } else {
+                    0.0
+                }
             }
             // Its success came when nothing had failed, and was not remembered. Of so many that not all are remembered, it
             // was counted before.
@@ -209,7 +219,7 @@ impl Line {
         }
     }
 
-    /// A member that was left unused, or refused, is visited for another reason: what was made of it is taken back.
+    /// A member is visited for another reason: what was made of it is taken back.
     fn excuse(&mut self, contact: &FirstContact<'_>, test: SequentialTest, unused_bits: f64) {
         let Some(standing) = self.members.get_mut(&contact.member) else {
             return;
@@ -223,9 +233,11 @@ impl Line {
                 self.failed -= 1;
                 test.step_bits(false) * contact.weight
             }
-            Standing::Answered | Standing::Used => return,
+            Standing::Answered | Standing::Forgiven => 0.0,
+            Standing::Used => return,
         };
         *standing = Standing::Used;
+        self.excused += 1;
         self.bits = (self.bits - bits).max(0.0);
     }
 
@@ -254,6 +266,11 @@ impl Line {
         true
     }
 
+    /// Members without those that are visited for another reason.
+    pub const fn unexcused(&self) -> u64 {
+        self.attempted.saturating_sub(self.excused)
+    }
+
     /// Members that failed or were left unused.
     pub const fn probed(&self) -> u64 {
         self.failed + self.unused
@@ -262,6 +279,15 @@ impl Line {
     /// Whom the source touched on this line.
     pub fn members(&self) -> impl Iterator<Item = Member> {
         self.members.keys().copied()
+    }
+
+    /// Those of them that have no other reason.
+    pub fn unexplained(&self) -> impl Iterator<Item = Member> {
+        let known = |standing| matches!(standing, Standing::Used);
+        self.members
+            .iter()
+            .filter(move |&(_, &standing)| !known(standing))
+            .map(|(&member, _)| member)
     }
 
     /// Those of them that came to nothing.
@@ -421,7 +447,7 @@ impl<K: Ord + Copy> ContactLines<K> {
         }
     }
 
-    /// What `actor` left unused, or was refused, it has another reason to visit again and again.
+    /// What `actor` left unused, or was refused, or asked for nothing but an answer, it has another reason to visit again and again.
     pub fn excuse(&mut self, actor: &Endpoint, line: K, contact: &FirstContact<'_>) {
         let unused_bits = self.unused_bits;
         if let Some(source) = self.source(&source_key(actor))

@@ -2,7 +2,6 @@
 
 use super::super::testing::{Bench, end, pod};
 use super::*;
-use crate::flow::Outcome;
 
 fn host(last: u16) -> Endpoint {
     end(
@@ -211,4 +210,55 @@ fn a_cluster_of_which_nobody_is_up_is_not_swept_by_its_client() {
     };
     assert!(!alerts(&|_| "ring".into()));
     assert!(alerts(&|n| format!("workload-{n}")));
+}
+
+#[test]
+fn who_comes_back_by_the_clock_watches_hosts_and_looks_for_none() {
+    // A load balancer, or Prometheus, whose targets are down, and a monitor that pings.
+    let alerts = |way: (Protocol, u16, Outcome), hosts: u16, rounds: u32, pause: f64| {
+        let monitor = pod("10.244.1.8", "monitor");
+        let (protocol, port, outcome) = way;
+        let mut bench = Bench::new("host-sweep");
+        for round in 0..rounds {
+            for n in 0..hosts {
+                let at = f64::from(round) * pause + f64::from(n) / 50.0;
+                bench.flow(at, (&monitor, &host(n)), protocol, port, outcome, 0);
+            }
+        }
+        bench.finish(f64::from(rounds) * pause + 60.0);
+        bench.alerts()
+    };
+    let refused = (Protocol::Tcp, 9102, Outcome::Refused);
+    let pinged = (Protocol::Icmp, 0, Outcome::Answered);
+    for pause in [5.0, 15.0, 30.0] {
+        assert!(!alerts(refused, 12, 20, pause), "{pause}");
+        assert!(!alerts(pinged, 40, 20, pause), "{pause}");
+    }
+    // Once, twice, in a hurry, silently (as scanners ask again), or too many: a sweep.
+    for (rounds, pause) in [(1, 1.0), (2, 10.0), (5, 0.3)] {
+        assert!(alerts(refused, 12, rounds, pause), "{rounds} {pause}");
+        assert!(alerts(pinged, 40, rounds, pause), "{rounds} {pause}");
+    }
+    assert!(alerts((Protocol::Tcp, 9102, Outcome::Silent), 12, 20, 15.0));
+    assert!(alerts(refused, 30, 20, 15.0));
+    assert!(alerts((Protocol::Icmp, 0, Outcome::Silent), 40, 20, 15.0));
+}
+
+#[test]
+fn hosts_that_come_up_under_silent_probes_are_not_swept() {
+    let balancer = end("192.0.2.2", IdentityKind::External, None);
+    let mut bench = Bench::new("host-sweep");
+    for round in 0..10_u16 {
+        for n in 0..10 {
+            let outcome = if round == 0 {
+                Outcome::Refused
+            } else {
+                Outcome::Answered
+            };
+            let at = f64::from(round) * 10.0 + f64::from(n) / 50.0;
+            bench.tcp(at, (&balancer, &host(n)), 8080, outcome, 0);
+        }
+    }
+    bench.finish(200.0);
+    assert!(!bench.alerts(), "{:?}", bench.findings);
 }
