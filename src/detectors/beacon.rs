@@ -390,7 +390,8 @@ impl Series {
         }
         let usual = self.usual_interval();
         let mut new = newness(flow, Duration::from_secs_f64(usual), context);
-        if !flow.begun {
+        // Inside TLS it shows neither whose it is nor what is asked for: as much as is known speaks for a service's client.
+        if !flow.begun && self.app == Some("tls") {
             new.bits = new.bits.min(BITS_WAS_THERE);
         }
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {

@@ -362,18 +362,19 @@ fn what_was_taken_up_in_the_middle_is_neither_new_nor_strange() {
 fn a_connection_inside_tls_that_was_open_before_is_no_new_peer() {
     // Of nobody anything is known: no inventory, no look-up seen.
     let nameless = end("10.244.1.77", IdentityKind::Unknown, None);
-    let told = |begun: bool| {
+    let told = |begun: bool, app: &'static str| {
         let mut bench = Bench::new("beacon");
         bench.begun = begun;
         let flow = bench.begin(0.0, (&nameless, &master()), Protocol::Tcp, 443);
         for n in 0..40 {
             let secs = 1.0 + f64::from(n) * 5.0;
-            say(&mut bench, &flow, n, Orig, secs, (310, 120));
+            say_in(Some(app), &mut bench, &flow, n, Orig, secs, (310, 120));
         }
         bench.alerts()
     };
-    assert!(told(true));
-    assert!(!told(false));
+    assert!(told(true, "tls"));
+    assert!(!told(false, "tls"));
+    assert!(told(false, "http"), "in clear it asks the same");
 }
 
 #[test]
