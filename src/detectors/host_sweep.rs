@@ -129,7 +129,7 @@ impl HostSweep {
                 thresholds.settle_secs,
                 thresholds.forget_after_secs,
             ),
-            clocks: Clocks::new(MAX_VISITS),
+            clocks: Clocks::new(share.part(MAX_VISITS)),
             pending: BTreeMap::new(),
             max_pending: share.part(MAX_PENDING),
             dropped: 0,

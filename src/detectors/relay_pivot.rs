@@ -26,6 +26,7 @@ use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, Coupling, Passage, SourceKey, Utterance, push_tight, source_key};
 use crate::flow::{Direction, FlowId, Protocol};
 use crate::identity::IdentityKind;
+use crate::memory::Share;
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
@@ -46,7 +47,11 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds = signature.thresholds.clone().try_into()?;
-        Ok(Box::new(RelayPivot::new(thresholds, signature.alert_bits)))
+        Ok(Box::new(RelayPivot::new(
+            thresholds,
+            signature.alert_bits,
+            signature.share,
+        )))
     },
 };
 
@@ -243,14 +248,14 @@ const fn end_of(flow: &FlowInfo, direction: Direction) -> &Endpoint {
 }
 
 impl RelayPivot {
-    fn new(thresholds: Thresholds, alert_bits: f64) -> Self {
+    fn new(thresholds: Thresholds, alert_bits: f64, share: Share) -> Self {
         Self {
             thresholds,
             alert_bits,
             pods: Bounded::new(thresholds.max_pods),
             relays: Bounded::new(thresholds.max_relays),
-            proxies: Proxies::new(),
-            jumps: Jumps::new(),
+            proxies: Proxies::new(share),
+            jumps: Jumps::new(share),
             spare: Vec::new(),
             evicted: 0,
         }

@@ -16,6 +16,7 @@ use crate::detectors::Family;
 use crate::detectors::forwards::Forwards;
 use crate::features::{Bounded, Callee, Role, database_product, push_tight};
 use crate::flow::{FlowId, Protocol, Turn};
+use crate::memory::Share;
 use crate::time::Timestamp;
 
 /// Two connections made on request might be chance on a busy pod,
@@ -57,11 +58,11 @@ struct Jump {
 }
 
 impl Jumps {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(share: Share) -> Self {
         Self {
-            open: Bounded::new(MAX_OPEN),
-            dialled: Bounded::new(MAX_SERVERS),
-            seen: Bounded::new(MAX_SERVERS),
+            open: Bounded::new(share.part(MAX_OPEN)),
+            dialled: Bounded::new(share.part(MAX_SERVERS)),
+            seen: Bounded::new(share.part(MAX_SERVERS)),
             evicted: 0,
         }
     }

@@ -14,6 +14,7 @@ use crate::address::is_private;
 use crate::detectors::Family;
 use crate::dissect::HttpRequest;
 use crate::features::{Bounded, is_outside, push_tight};
+use crate::memory::Share;
 use crate::time::Timestamp;
 
 /// By itself enough: no honest use is known.
@@ -64,9 +65,9 @@ fn is_inside(host: &str) -> bool {
 }
 
 impl Proxies {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(share: Share) -> Self {
         Self {
-            seen: Bounded::new(MAX_PROXIES),
+            seen: Bounded::new(share.part(MAX_PROXIES)),
             waiting: VecDeque::new(),
             evicted: 0,
         }
