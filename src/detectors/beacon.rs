@@ -390,8 +390,9 @@ impl Series {
         }
         let usual = self.usual_interval();
         let mut new = newness(flow, Duration::from_secs_f64(usual), context);
-        // Inside TLS it shows neither whose it is nor what is asked for: as much as is known speaks for a service's client.
-        if !flow.begun && self.app == Some("tls") {
+        // Inside TLS it shows neither whose it is nor what is asked for: unless a baseline knows better, all that is known
+        // speaks for a service's client.
+        if !flow.begun && self.app == Some("tls") && context.profile(&flow.orig).is_none() {
             new.bits = new.bits.min(BITS_WAS_THERE);
         }
         if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {

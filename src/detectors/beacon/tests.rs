@@ -375,6 +375,15 @@ fn a_connection_inside_tls_that_was_open_before_is_no_new_peer() {
     assert!(told(true, "tls"));
     assert!(!told(false, "tls"));
     assert!(told(false, "http"), "in clear it asks the same");
+    // A workload whose baseline never saw it there.
+    let mut bench = watched().learned("beacon");
+    bench.begun = false;
+    let flow = bench.begin(0.0, (&api(), &master()), Protocol::Tcp, 443);
+    for n in 0..40 {
+        let secs = 1.0 + f64::from(n) * 5.0;
+        say(&mut bench, &flow, n, Orig, secs, (310, 120));
+    }
+    assert!(bench.alerts(), "{}", bench.bits());
 }
 
 #[test]
