@@ -314,7 +314,13 @@ impl VpnTunnel {
             return None;
         }
         self.sealed.pop(&flow.id)?;
-        if !is_sealed || is_usual(flow, context) || bare_address(flow, context).is_none() {
+        // Protocols of programs' own may be sealed, too; but who finds others outside by name finds his own so.
+        let by_name = context.peers.asks_outside(flow.orig.ip);
+        if !is_sealed
+            || !by_name
+            || is_usual(flow, context)
+            || bare_address(flow, context).is_none()
+        {
             return None;
         }
         let kind = Kind::Sealed(flow.resp.ip);

@@ -87,6 +87,8 @@ pub struct PeerNamer {
     answers: Lately<Arc<str>>,
     /// Clients that were told any address, be it of a service inside.
     askers: Lately,
+    /// Those of them that were told one by a name outside.
+    seekers: Lately,
     domains: Interner,
 }
 
@@ -103,6 +105,7 @@ impl PeerNamer {
         Self {
             answers: Lately::new(max),
             askers: Lately::new(max),
+            seekers: Lately::new(max),
             domains: Interner::default(),
         }
     }
@@ -132,6 +135,7 @@ impl PeerNamer {
         let Some(site) = DomainName::site(&message.name) else {
             return;
         };
+        self.seekers.put(&flow.orig.ip, ());
         let domain = self.domains.intern(site);
         for ip in addresses() {
             self.answers.put(&(flow.orig.ip, ip), Arc::clone(&domain));
@@ -146,6 +150,11 @@ impl PeerNamer {
     /// Whether a client was seen to find addresses by DNS.
     pub fn asks(&self, client: IpAddr) -> bool {
         self.askers.contains(&client)
+    }
+
+    /// Whether a client was seen to find addresses outside by DNS.
+    pub fn asks_outside(&self, client: IpAddr) -> bool {
+        self.seekers.contains(&client)
     }
 
     /// The originator's side of a flow, if it is a workload's.
