@@ -1,7 +1,8 @@
 //! One live flow: its counters, its clock, and what it hands on.
 
+use super::config::FlowConfig;
 use super::stream::{Budget, Stream};
-use super::table::{Chunk, FlowConfig, FlowSink, Further, Interest};
+use super::table::{Chunk, FlowSink, Further, Interest};
 use super::tcp::Connection;
 use super::turn::Turn;
 use super::{ConnState, Direction, EndReason, FlowKey, FlowRecord, Inspection, Outcome, Protocol};

@@ -12,6 +12,7 @@
 )]
 
 mod community_id;
+mod config;
 mod defrag;
 mod ends;
 mod exchange;
@@ -27,13 +28,12 @@ mod turn;
 mod wheel;
 
 pub use community_id::community_id;
+pub use config::FlowConfig;
 pub use defrag::Defrag;
 pub use exchange::{Dialogue, Exchange};
 pub use key::FlowKey;
 pub use record::{ConnState, EndReason, FlowRecord, Inspection};
-pub use table::{
-    Chunk, Ending, FlowConfig, FlowSink, FlowStart, FlowTable, Interest, Translation, View,
-};
+pub use table::{Chunk, Ending, FlowSink, FlowStart, FlowTable, Interest, Translation, View};
 pub use turn::Turn;
 
 /// A flow's number within a run, in order of opening.

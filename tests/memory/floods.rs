@@ -2,20 +2,16 @@
 //! attack beside the flood is told.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
 use etherparse::TcpHeader;
-use spanwatch::alert::Exceptions;
-use spanwatch::capture::{Frame, LinkType};
-use spanwatch::identity::Journal;
 use spanwatch::memory::Share;
-use spanwatch::pipeline::{Pipeline, Task};
-use spanwatch::signature::SignatureSet;
 use spanwatch::testkit::cluster::{START, on_bridge, outside};
 use spanwatch::testkit::talk::dns::{A, Answer, Question};
 use spanwatch::testkit::wire::{self, Host};
+
+use super::{feed, pipeline};
 
 /// Bytes that are to be enough: those of a small node's agent.
 const SHARE: u64 = 48 << 20;
@@ -160,23 +156,9 @@ fn hold_out(name: &str, flood: impl Fn(u32) -> Vec<Vec<u8>>) {
     let introduction = Line::open((scanner, 39_000), (target, 80)).converse();
     let mut verdict = None;
     let info = measure(|| {
-        let task = Task::Analyze {
-            signatures: SignatureSet::builtin().unwrap(),
-            baseline: None,
-            exceptions: Exceptions::default(),
-        };
-        let journal = Arc::new(Journal::default());
-        let mut pipeline = Pipeline::new(Share::of(SHARE), journal, task).unwrap();
+        let mut pipeline = pipeline(Share::of(SHARE));
         let mut take = |time, frames: &[Vec<u8>]| {
-            for data in frames {
-                pipeline.frame(&Frame {
-                    time,
-                    link: LinkType::Ethernet,
-                    wire_len: data.len() as u32,
-                    interface: 0,
-                    data,
-                });
-            }
+            feed(&mut pipeline, frames.iter().map(|frame| (time, &**frame)));
         };
         take(START, &introduction);
         // By then that conversation is over for good.

@@ -37,13 +37,14 @@ const EACH: usize = 1 << 20;
 const PER_FLOW: u64 = 32 << 10;
 const SERVER: Host = outside(Ipv4Addr::new(203, 0, 113, 9), Duration::from_millis(4));
 
-fn pipeline() -> Pipeline {
+/// Everything on, with a share of memory.
+fn pipeline(share: Share) -> Pipeline {
     let task = Task::Analyze {
         signatures: SignatureSet::builtin().unwrap(),
         baseline: None,
         exceptions: Exceptions::default(),
     };
-    Pipeline::new(Share::WHOLE, Arc::new(Journal::default()), task).unwrap()
+    Pipeline::new(share, Arc::new(Journal::default()), task).unwrap()
 }
 
 fn feed<'a>(pipeline: &mut Pipeline, records: impl Iterator<Item = (Timestamp, &'a [u8])>) {
@@ -64,7 +65,7 @@ fn route(number: u8, port: u16) -> Route {
 
 /// The most that a capture made the pipeline hold at once, beyond what it held before.
 fn most_held(name: &str, capture: &[u8]) -> u64 {
-    let mut pipeline = pipeline();
+    let mut pipeline = pipeline(Share::WHOLE);
     let info = measure(|| feed(&mut pipeline, pcap::records(capture)));
     println!(
         "{name}: {} KiB held at most for {FLOWS} connections, {} KiB of capture",
@@ -245,7 +246,7 @@ fn a_long_transfer_allocates_nothing_per_packet() {
     session.say(&mut scene, Side::Server, &answer);
     let capture = scene.finish();
     let frames = pcap::records(&capture).count();
-    let mut pipeline = pipeline();
+    let mut pipeline = pipeline(Share::WHOLE);
     let warm = frames / 2;
     feed(&mut pipeline, pcap::records(&capture).take(warm));
     // What the first half told is analyzed before the second.
@@ -281,7 +282,7 @@ fn datagrams_of_known_flows_allocate_nothing_per_packet() {
         );
     }
     let capture = scene.finish();
-    let mut pipeline = pipeline();
+    let mut pipeline = pipeline(Share::WHOLE);
     feed(&mut pipeline, pcap::records(&capture).take(10_000));
     let info = measure(|| feed(&mut pipeline, pcap::records(&capture).skip(10_000)));
     println!("10000 datagrams, {} allocations", info.count_total);
@@ -295,7 +296,7 @@ fn a_flow_costs_little() {
     const MANY: u64 = 20_000;
     const EACH: u64 = 1750;
     let capture = bulk::mixed(1, 10 * MANY, MANY);
-    let mut pipeline = pipeline();
+    let mut pipeline = pipeline(Share::WHOLE);
     let info = measure(|| feed(&mut pipeline, pcap::records(&capture)));
     let flows = pipeline.stats().flows;
     let each = info.bytes_max / flows;
@@ -342,7 +343,7 @@ fn made_up_addresses_neither_fill_nor_blind() {
         }
     }
     let capture = capture.finish();
-    let mut pipeline = pipeline();
+    let mut pipeline = pipeline(Share::WHOLE);
     let info = measure(|| feed(&mut pipeline, pcap::records(&capture)));
     let (verdict, _) = pipeline.finish();
     for alert in &verdict.alerts {

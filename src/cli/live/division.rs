@@ -13,8 +13,8 @@ use crate::memory::Share;
 const PROGRAM: u32 = 16;
 /// MiB that must be left for what is remembered.
 const LEAST: u32 = 16;
-/// MiB from which on more would make no difference, but where it is asked for.
-const PLENTY: u32 = 1024;
+/// MiB that the usual bounds fit into: a run that may take more keeps them, but where more is asked for.
+const PLENTY: u32 = 600;
 
 /// Who gets how much, in MiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,12 +100,13 @@ impl Division {
 /// MiB that may be taken, if that is bounded: as it is said, or so that the control group's bound, at which the kernel would
 /// kill the run, is not met.
 fn limit(args: &LiveArgs) -> Option<u32> {
-    args.memory_limit.or_else(|| {
-        let allowed = allowed()? / 4 * 3;
-        u32::try_from(allowed >> 20)
-            .ok()
-            .filter(|&limit| limit < PLENTY)
-    })
+    args.memory_limit.or_else(|| heeded(allowed()?))
+}
+
+/// MiB that are taken for the limit where a control group allows so many bytes; none where the usual bounds fit.
+fn heeded(allowed: u64) -> Option<u32> {
+    let limit = u32::try_from((allowed / 4 * 3) >> 20).ok()?;
+    (limit < PLENTY).then_some(limit)
 }
 
 /// Bytes that this process's control group allows (cgroup v2: memory.max), if it bounds them.
@@ -144,6 +145,19 @@ mod tests {
         assert_eq!(sending.share, remembered(80, PROGRAM + 4 + 8 + 8 + 8));
         let roomy = divided("--memory-limit 4000", 1).unwrap();
         assert_eq!((roomy.buffer, roomy.ring, roomy.evidence), (8, 16, 32));
+    }
+
+    #[test]
+    fn who_is_allowed_more_has_no_less() {
+        let shares: Vec<usize> = (64..=4096)
+            .step_by(16)
+            .map(|mib| {
+                let limit = heeded(mib << 20);
+                limit.map_or(Share::WHOLE, |limit| remembered(limit, PROGRAM + 8 + 16))
+            })
+            .map(|share| share.part(1 << 20))
+            .collect();
+        assert!(shares.is_sorted(), "{shares:?}");
     }
 
     #[test]
