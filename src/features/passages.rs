@@ -7,6 +7,9 @@
 //! other connection at the time, for noise on that may leave no silence there; so each connection keeps a curve of its
 //! sums over time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -154,6 +157,21 @@ struct Spell {
     compared: u64,
 }
 
+impl Spell {
+    /// Between when and when another connection would have heard what was said in it.
+    fn heard(&self) -> (Timestamp, Timestamp) {
+        (
+            self.piece.start.before(self.hold + AT_MOST_BEFORE),
+            self.piece.answer.after(LONGEST_BURST),
+        )
+    }
+
+    /// Between when and when another connection would have said what was heard in it.
+    fn said(&self) -> (Timestamp, Timestamp) {
+        (self.piece.start.before(AT_MOST_BEFORE), self.until)
+    }
+}
+
 /// What tells at a glance whether two connections have anything to compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Glance {
@@ -165,17 +183,26 @@ pub struct Glance {
     known: Timestamp,
     /// When somebody first spoke, and last.
     spoken: [Timestamp; 2],
+    /// The last silence of some length between.
+    silence: [Timestamp; 2],
+    /// From when to when anything could have passed elsewhere that belongs to one of the spells.
+    window: [Timestamp; 2],
     /// Slots that hold other connections than those that spells were compared with.
     changed: u64,
+    /// Slots of connections with which there was nothing to compare.
+    passed: u64,
+    /// Who nearly always asks: the peer, or else the pod.
+    leans: Option<bool>,
 }
 
 impl Glance {
-    /// A slot (of 64) holds another connection now. The spells are told ([`Passages::forget`]) once they are looked at.
+    /// A slot (of 64) holds another connection now. The spells are told ([`Passages::recall`]) once they are looked at.
     pub const fn change(&mut self, slot: u32) {
         // Without spells nothing was compared with anything.
         if self.compared != u64::MAX {
             self.compared &= !bit(slot);
             self.changed |= bit(slot);
+            self.passed &= !bit(slot);
         }
     }
 
@@ -192,12 +219,27 @@ impl Glance {
     /// There is nothing to compare with the connection in a slot (of 64).
     pub const fn pass_over(&mut self, slot: u32) {
         self.compared |= bit(slot);
+        self.passed |= bit(slot);
     }
 
-    /// Whether one connection was silent before the other began, for longer than anything is held back.
+    /// Whether nothing of one connection can come of the other: it was silent before that began, for longer than anything is
+    /// held back; or the pod asks on both, or is asked on both.
     pub fn is_apart(&self, other: &Self) -> bool {
         let ([begun, last], [other_begun, other_last]) = (self.spoken, other.spoken);
-        begun.since(other_last) > APART || other_begun.since(last) > APART
+        let alike = self.leans.is_some() && self.leans == other.leans;
+        alike || begun.since(other_last) > APART || other_begun.since(last) > APART
+    }
+
+    /// Who asks on that connection, by the exchanges so far.
+    pub const fn lean(&mut self, passages: &Passages) {
+        self.leans = passages.leans();
+    }
+
+    /// Whether another connection was silent all the while that anything could have passed there that belongs to a spell.
+    pub fn misses(&self, other: &Self) -> bool {
+        let ([from, until], [begun, last]) = (self.window, other.spoken);
+        let [fell_silent, spoke_again] = other.silence;
+        until <= begun || last <= from || fell_silent <= from && until <= spoke_again
     }
 
     /// Whether spells wait for what another connection, in a slot (of 64), knows by now.
@@ -223,6 +265,8 @@ pub struct Passages {
     compared: u64,
     /// The earliest `until` of any.
     soonest: Timestamp,
+    window: [Timestamp; 2],
+    silence: [Timestamp; 2],
     exchanges: VecDeque<Passage>,
     curve: Vec<Burst>,
     /// Questions answered at once: the peer's, and the pod's.
@@ -239,6 +283,8 @@ impl Passages {
             spells: VecDeque::new(),
             compared: u64::MAX,
             soonest: Timestamp::MIN,
+            window: [Timestamp::MIN; 2],
+            silence: [Timestamp::MIN; 2],
             exchanges: VecDeque::new(),
             curve: Vec::new(),
             asked: [0, 0],
@@ -258,6 +304,8 @@ impl Passages {
             spells: _,
             compared,
             soonest,
+            window,
+            silence,
             exchanges: _,
             curve: _,
             asked,
@@ -267,6 +315,8 @@ impl Passages {
         *open = [None; SPELLS.len()];
         *compared = u64::MAX;
         *soonest = Timestamp::MIN;
+        *window = [Timestamp::MIN; 2];
+        *silence = [Timestamp::MIN; 2];
         *asked = [0, 0];
         *over = false;
     }
@@ -328,7 +378,13 @@ impl Passages {
                     ..burst
                 };
             }
-            _ => push_tight(&mut self.curve, burst),
+            _ => {
+                let fell_silent = self.known();
+                if burst.start.since(fell_silent) > APART {
+                    self.silence = [fell_silent, burst.start];
+                }
+                push_tight(&mut self.curve, burst);
+            }
         }
         if self.curve.len() > MOST_BURSTS {
             // What lies far back may be coarse; a silence stays as long as it can.
@@ -369,8 +425,13 @@ impl Passages {
         };
         push_back_tight(&mut self.spells, spell);
         self.compared = 0;
-        let until = self.spells.iter().map(|spell| spell.until);
-        self.soonest = until.min().unwrap_or(Timestamp::MIN);
+        let until = || self.spells.iter().map(|spell| spell.until);
+        self.soonest = until().min().unwrap_or(Timestamp::MIN);
+        let from = self.spells.iter().map(|spell| spell.heard().0);
+        self.window = [
+            from.min().unwrap_or(Timestamp::MIN),
+            until().max().unwrap_or(Timestamp::MAX),
+        ];
     }
 
     /// Remembers an exchange.
@@ -401,7 +462,11 @@ impl Passages {
         let begun = self.curve.first();
         Glance {
             changed: 0,
+            passed: 0,
             compared: self.compared,
+            leans: self.leans(),
+            silence: self.silence,
+            window: self.window,
             soonest: self.soonest,
             spoken: [
                 begun.map_or(Timestamp::MIN, |first| first.start),
@@ -423,9 +488,6 @@ impl Passages {
             return;
         }
         let (bit, known) = (bit(slot), there.known);
-        // Who asks both, or is asked by both, passes nothing on.
-        let leans = self.leans();
-        let alike = leans.is_some() && leans == other.leans();
         let mut compared = bit;
         for spell in &mut self.spells {
             if spell.compared & bit != 0 {
@@ -436,36 +498,36 @@ impl Passages {
                 continue;
             }
             spell.compared |= bit;
-            if !alike && let Some(meanwhile) = other.during(&spell.piece, spell.hold) {
+            if let Some(meanwhile) = other.during(spell) {
                 tell(spell.piece, meanwhile);
             }
         }
         self.compared |= compared;
     }
 
-    /// There is nothing to compare with the connection in a slot (of 64), for the spells that there are.
-    pub const fn pass_over(&mut self, slot: u32) {
-        self.compared |= bit(slot);
-    }
-
     /// Who nearly always asks: the peer, or else the pod.
-    fn leans(&self) -> Option<bool> {
+    const fn leans(&self) -> Option<bool> {
+        const fn much(one: u32, other: u32) -> bool {
+            one >= FEWEST_ASKED && one / 4 >= other
+        }
         let [by_peer, by_pod] = self.asked;
-        let much = |one: u32, other: u32| one >= FEWEST_ASKED && one / 4 >= other;
-        if much(by_peer, by_pod) {
-            Some(true)
-        } else {
-            much(by_pod, by_peer).then_some(false)
+        match (much(by_peer, by_pod), much(by_pod, by_peer)) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
         }
     }
 
-    /// Slots hold other connections now, as a glance at this one has it.
-    pub fn forget(&mut self, glance: &Glance) {
-        if glance.changed != 0 && !self.spells.is_empty() {
+    /// What has changed of other connections since, and which were passed over, as a glance at this one has it.
+    pub fn recall(&mut self, glance: &Glance) {
+        if glance.changed != 0 {
             for spell in &mut self.spells {
                 spell.compared &= !glance.changed;
             }
-            self.compared &= !glance.changed;
+        }
+        // With a spell that ended since, nothing was compared.
+        if self.compared != 0 && !self.spells.is_empty() {
+            self.compared = self.compared & !glance.changed | glance.passed;
         }
     }
 
@@ -476,16 +538,9 @@ impl Passages {
 
     /// What passed while a spell of another connection lasted, if its like, the other way round, could be in it. What was
     /// heard there is said here by so much later, and what is said there was heard here by so much sooner.
-    fn during(&self, spell: &Passage, hold: Duration) -> Option<Passage> {
+    fn during(&self, spell: &Spell) -> Option<Passage> {
         let (begun, last) = (self.curve.first()?, self.curve.last()?);
-        let heard = (
-            spell.start.before(hold + AT_MOST_BEFORE),
-            spell.answer.after(LONGEST_BURST),
-        );
-        let said = (
-            spell.start.before(AT_MOST_BEFORE),
-            spell.answer.after(hold + LONGEST_BURST),
-        );
+        let (heard, said, piece) = (spell.heard(), spell.said(), &spell.piece);
         // Mostly the one was over before the other began.
         if last.end <= heard.0 || begun.end > said.1 {
             return None;
@@ -502,8 +557,8 @@ impl Passages {
             return None;
         }
         Some(Passage {
-            span: spell.span,
-            asked: !spell.asked,
+            span: piece.span,
+            asked: !piece.asked,
             start: first.start.max(heard.0),
             answer: said.1,
             bytes,

@@ -183,7 +183,7 @@ impl Pod {
     /// A leg has told something: how it is at a glance, by what has changed since.
     fn look_at(&mut self, at: usize) {
         let (passages, card) = (&mut self.legs[at].passages, &mut self.cards[at]);
-        passages.forget(&card.glance);
+        passages.recall(&card.glance);
         card.glance = passages.glance();
         self.note_waiting(at);
     }
@@ -212,20 +212,18 @@ impl Pod {
                 continue;
             };
             let (mine, theirs) = (&mut my.glance, &mut other_card.glance);
-            let here = mine.waits_for(other as u32, theirs);
-            let there = theirs.waits_for(at as u32, mine);
-            if !here && !there {
-                continue;
+            let mut here = mine.waits_for(other as u32, theirs);
+            let mut there = theirs.waits_for(at as u32, mine);
+            let apart = my.side == other_card.side || mine.is_apart(theirs);
+            if here && (apart || mine.misses(theirs)) {
+                mine.pass_over(other as u32);
+                here = false;
             }
-            if my.side == other_card.side || mine.is_apart(theirs) {
-                if here {
-                    mine.pass_over(other as u32);
-                    self.legs[at].passages.pass_over(other as u32);
-                }
-                if there {
-                    theirs.pass_over(at as u32);
-                    self.legs[other].passages.pass_over(at as u32);
-                }
+            if there && (apart || theirs.misses(mine)) {
+                theirs.pass_over(at as u32);
+                there = false;
+            }
+            if !here && !there {
                 continue;
             }
             self.look_at(other);
@@ -262,7 +260,9 @@ impl Pod {
         }
         if let Some(passage) = Passage::exchange(exchange, pod) {
             met.extend(self.meeting(at, &passage));
-            self.legs[at].passages.keep(passage);
+            let passages = &mut self.legs[at].passages;
+            passages.keep(passage);
+            self.cards[at].glance.lean(passages);
             self.note(at, &passage);
         }
         met
