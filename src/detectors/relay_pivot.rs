@@ -435,7 +435,7 @@ impl Detector for RelayPivot {
                 EventKind::Turn { turn, .. } => {
                     let (pod, at) = self.pod(flow, direction, turn.end);
                     let uttered = pod.utter(at, turn);
-                    pod.legs[at].passages.turn(turn);
+                    pod.legs[at].passages.turn(turn, flow.start);
                     let spells = pod.spells(at);
                     self.meet(end, &uttered, context, out);
                     spells

@@ -65,5 +65,5 @@ pub use services::{DatabaseProduct, database_product, is_monitoring, is_session_
 pub use siblings::{Replicas, Siblings};
 pub use small::{SortedMap, push_back_tight, push_tight};
 pub use throng::Throng;
-pub use utterances::{Utterance, Utterances};
+pub use utterances::{LastUttered, Utterance, Utterances};
 pub use vocabulary::{Vocabulary, statement_word, words};

@@ -34,8 +34,9 @@ const SPELLS: [(Span, Duration, Duration); 2] = [
         Duration::from_millis(800),
         Duration::from_millis(500),
     ),
-    (Span::LongSpell, Duration::from_millis(2800), Passage::DELAY),
+    (Span::LongSpell, LONGEST_SILENCE, Passage::DELAY),
 ];
+const LONGEST_SILENCE: Duration = Duration::from_millis(2800);
 /// A relay never says anything before it heard it, but for how packets are stamped.
 const AT_MOST_BEFORE: Duration = Duration::from_millis(20);
 /// Nothing that a connection says meets what another says by so much later.
@@ -271,6 +272,8 @@ pub struct Passages {
     curve: Vec<Burst>,
     /// Questions answered at once: the peer's, and the pod's.
     asked: [u32; 2],
+    /// When the spell began of whose beginning nothing may be known.
+    cut: Option<Timestamp>,
     over: bool,
 }
 
@@ -288,6 +291,7 @@ impl Passages {
             exchanges: VecDeque::new(),
             curve: Vec::new(),
             asked: [0, 0],
+            cut: None,
             over: false,
         }
     }
@@ -309,6 +313,7 @@ impl Passages {
             exchanges: _,
             curve: _,
             asked,
+            cut,
             over,
         } = self;
         *end = pod;
@@ -318,6 +323,7 @@ impl Passages {
         *window = [Timestamp::MIN; 2];
         *silence = [Timestamp::MIN; 2];
         *asked = [0, 0];
+        *cut = None;
         *over = false;
     }
 
@@ -326,8 +332,12 @@ impl Passages {
         self.pod
     }
 
-    /// Somebody has spoken.
-    pub fn turn(&mut self, turn: &Turn) {
+    /// Somebody has spoken; `begun` is when the connection began. Of one that is taken up later it isn't known what was said just
+    /// before, so that its first spell tells nothing.
+    pub fn turn(&mut self, turn: &Turn, begun: Timestamp) {
+        if self.curve.is_empty() && turn.start.since(begun) > LONGEST_SILENCE {
+            self.cut = Some(turn.start);
+        }
         let mut closed = [None; SPELLS.len()];
         for ((open, (span, silence, hold)), closed) in
             self.open.iter_mut().zip(SPELLS).zip(&mut closed)
@@ -414,6 +424,9 @@ impl Passages {
     }
 
     fn close(&mut self, piece: Passage, hold: Duration) {
+        if self.cut == Some(piece.start) {
+            return;
+        }
         if self.spells.len() >= RECENT {
             self.spells.pop_front();
         }

@@ -57,6 +57,35 @@ impl Utterance {
     }
 }
 
+/// What of one connection's utterances of one way is asked for every one of another's: the last, and how long the others are past.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LastUttered {
+    last: Option<Utterance>,
+    /// The others began at this time at the latest.
+    others: Option<Timestamp>,
+}
+
+impl LastUttered {
+    /// Another one.
+    pub fn note(&mut self, utterance: Utterance) {
+        match self.last {
+            Some(last) if last.start > utterance.start => {
+                self.others = self.others.max(Some(utterance.start));
+            }
+            last => {
+                self.others = self.others.max(last.map(|last| last.start));
+                self.last = Some(utterance);
+            }
+        }
+    }
+
+    /// Whether one of them may meet an utterance of another connection.
+    pub fn may_meet(&self, utterance: Utterance) -> bool {
+        self.others >= Some(utterance.since())
+            || self.last.is_some_and(|last| last.meets(&utterance))
+    }
+}
+
 /// The last utterances of one connection, each way each length once, in no order.
 #[derive(Clone, Default, Debug)]
 pub struct Utterances(Vec<Utterance>);
@@ -87,5 +116,35 @@ impl Utterances {
     /// Those that could be another connection's, passed on.
     pub fn meeting(&self, one: Utterance) -> impl Iterator<Item = Utterance> {
         self.0.iter().copied().filter(move |other| one.meets(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn utterances(heard: bool) -> impl Strategy<Value = Vec<Utterance>> {
+        let one = (0..20_000_i64, 0..400_u16).prop_map(move |(millis, bytes)| Utterance {
+            heard,
+            start: Timestamp::from_nanos(millis * 1_000_000),
+            bytes,
+        });
+        proptest::collection::vec(one, 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_one_tells_whether_any_meets(said in utterances(false), heard in utterances(true)) {
+            let (mut all, mut last) = (Utterances::default(), LastUttered::default());
+            for utterance in said {
+                all.keep(utterance);
+                last.note(utterance);
+                for one in &heard {
+                    prop_assert!(last.may_meet(*one) || all.meeting(*one).count() == 0);
+                }
+            }
+        }
     }
 }

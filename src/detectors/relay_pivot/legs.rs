@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::event::FlowInfo;
-use crate::features::{Glance, Passage, Passages, Utterance, Utterances, push_tight};
+use crate::features::{Glance, LastUttered, Passage, Passages, Utterance, Utterances, push_tight};
 use crate::flow::{Direction, Exchange, FlowId, Turn};
 use crate::identity::IdentityKind;
 use crate::time::Timestamp;
@@ -74,8 +74,8 @@ struct Card {
     glance: Glance,
     /// When it last began to ask, and to be asked.
     exchanged: [Timestamp; 2],
-    /// When it last began to say something short, and to hear it.
-    uttered: [Timestamp; 2],
+    /// What short was last said, and heard.
+    uttered: [LastUttered; 2],
 }
 
 /// A pod's legs. Their cards lie close together: legs themselves are large, and mostly have nothing to say to a piece.
@@ -103,7 +103,7 @@ impl Card {
             last: time,
             glance: leg.passages.glance(),
             exchanged: [Timestamp::MIN; 2],
-            uttered: [Timestamp::MIN; 2],
+            uttered: [LastUttered::default(); 2],
         }
     }
 }
@@ -300,14 +300,14 @@ impl Pod {
         };
         let new = leg.utterances.keep(utterance);
         let card = &mut self.cards[at];
-        let begun = &mut card.uttered[usize::from(utterance.heard)];
-        *begun = utterance.start.max(*begun);
+        card.uttered[usize::from(utterance.heard)].note(utterance);
         if !new || !self.has_sides {
             return met;
         }
-        let (since, side) = (utterance.since(), card.side);
+        let side = card.side;
         for (other, card) in self.cards.iter().enumerate() {
-            if card.uttered[usize::from(!utterance.heard)] >= since && card.side != side {
+            let uttered = &card.uttered[usize::from(!utterance.heard)];
+            if card.side != side && uttered.may_meet(utterance) {
                 let meeting = self.legs[other].utterances.meeting(utterance);
                 met.extend(meeting.map(|theirs| ([at, other], [utterance, theirs])));
             }

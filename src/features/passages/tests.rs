@@ -23,7 +23,7 @@ fn passages(pod: Direction, said: &Said) -> Passages {
             Direction::Resp
         };
         let at = Timestamp::from_nanos(time * 1_000_000);
-        passages.turn(&Turn::new(direction, at, *bytes));
+        passages.turn(&Turn::new(direction, at, *bytes), Timestamp::from_nanos(0));
     }
     passages
 }
