@@ -63,13 +63,18 @@ pub(super) type Met<Piece> = Vec<([usize; 2], [Piece; 2])>;
 /// Boxed, for they are large, most pods have few, and a list that grows moves what is in it.
 pub(super) type Legs = Vec<Box<Leg>>;
 
+/// What legs are known by, and which of them has to go.
+#[derive(Debug)]
+struct Line {
+    id: FlowId,
+    /// When it was last heard of.
+    last: Timestamp,
+}
+
 /// What every leg is asked for every piece.
 #[derive(Debug)]
 struct Card {
-    id: FlowId,
     side: Side,
-    /// When it was last heard of.
-    last: Timestamp,
     /// What there is to compare.
     glance: Glance,
     /// When it last began to ask, and to be asked.
@@ -82,25 +87,34 @@ struct Card {
 #[derive(Debug, Default)]
 pub(super) struct Pod {
     /// Each keeps its place while it is there.
+    lines: Vec<Line>,
+    /// In the order of their lines.
     cards: Vec<Card>,
-    /// In the order of their cards.
     pub(super) legs: Legs,
     /// The place of the leg that was asked for last.
     spoke: usize,
-    /// Places, as bits, of legs with spells that wait for what others know.
+    /// Places, as bits, of legs with spells, and of those of them that wait for what others know.
+    spelled: u64,
     waiting: u64,
-    /// Whether there is more than one side, so that anything can meet.
+    /// Whether there was ever more than one side, so that anything can meet.
     has_sides: bool,
     /// When each of its ports was first used.
     pub(super) served: Vec<(u16, Timestamp)>,
 }
 
+/// The places of bits that are set.
+fn bits(mut all: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = all.trailing_zeros();
+        all &= all.wrapping_sub(1);
+        (lowest < u64::BITS).then_some(lowest as usize)
+    })
+}
+
 impl Card {
-    fn of(leg: &Leg, time: Timestamp) -> Self {
+    fn of(leg: &Leg) -> Self {
         Self {
-            id: leg.flow.id,
             side: leg.side,
-            last: time,
             glance: leg.passages.glance(),
             exchanged: [Timestamp::MIN; 2],
             uttered: [LastUttered::default(); 2],
@@ -110,11 +124,11 @@ impl Card {
 
 impl Pod {
     pub(super) fn place(&self, id: FlowId) -> Option<usize> {
-        let is_it = |card: &Card| card.id == id;
-        if self.cards.get(self.spoke).is_some_and(is_it) {
+        let is_it = |line: &Line| line.id == id;
+        if self.lines.get(self.spoke).is_some_and(is_it) {
             return Some(self.spoke);
         }
-        self.cards.iter().position(is_it)
+        self.lines.iter().position(is_it)
     }
 
     /// A leg's place; a new one takes that of the leg that was silent the longest, if there is no other.
@@ -127,7 +141,7 @@ impl Pod {
     ) -> usize {
         if let Some(at) = self.place(flow.id) {
             self.spoke = at;
-            let last = &mut self.cards[at].last;
+            let last = &mut self.lines[at].last;
             *last = time.max(*last);
             return at;
         }
@@ -139,17 +153,23 @@ impl Pod {
             push_tight(&mut self.served, (port, flow.start));
         }
         let replaced = (self.legs.len() >= MAX_LEGS).then(|| {
-            let all = self.cards.iter().enumerate();
-            let oldest = all.min_by_key(|(_, card)| (card.last, card.id));
+            let all = self.lines.iter().enumerate();
+            let oldest = all.min_by_key(|(_, line)| (line.last, line.id));
             oldest.map_or(0, |(at, _)| at)
         });
+        let line = Line {
+            id: flow.id,
+            last: time,
+        };
         let at = if let Some(at) = replaced {
-            for card in &mut self.cards {
-                card.glance.change(at as u32);
+            for place in bits(self.spelled) {
+                self.cards[place].glance.change(at as u32);
             }
+            self.spelled &= !(1 << at);
             let leg = &mut self.legs[at];
             leg.restart(flow, side, pod);
-            self.cards[at] = Card::of(leg, time);
+            self.cards[at] = Card::of(leg);
+            self.lines[at] = line;
             at
         } else {
             let leg = if let Some(mut leg) = spare.pop() {
@@ -166,16 +186,18 @@ impl Pod {
                     for_itself: false,
                 })
             };
-            push_tight(&mut self.cards, Card::of(&leg, time));
+            push_tight(&mut self.lines, line);
+            push_tight(&mut self.cards, Card::of(&leg));
             push_tight(&mut self.legs, leg);
             self.legs.len() - 1
         };
-        self.waiting = 0;
-        self.has_sides = false;
-        for (place, card) in self.cards.iter().enumerate() {
-            self.waiting |= u64::from(card.glance.has_spells()) << place;
-            self.has_sides |= card.side != side;
-        }
+        // Nothing was compared with this one yet.
+        self.waiting = self.spelled;
+        let any_other = usize::from(at == 0);
+        self.has_sides |= self
+            .cards
+            .get(any_other)
+            .is_some_and(|card| card.side != side);
         self.spoke = at;
         at
     }
@@ -190,7 +212,9 @@ impl Pod {
 
     fn note_waiting(&mut self, at: usize) {
         let others = ((1 << self.legs.len()) - 1) & !(1 << at);
-        let waits = self.cards[at].glance.waits_among(others);
+        let glance = &self.cards[at].glance;
+        let (has_spells, waits) = (glance.has_spells(), glance.waits_among(others));
+        self.spelled = self.spelled & !(1 << at) | u64::from(has_spells) << at;
         self.waiting = self.waiting & !(1 << at) | u64::from(waits) << at;
     }
 
@@ -203,11 +227,9 @@ impl Pod {
         }
         // What it knows by now may be what others' spells have waited for, and the other way round.
         let waits = self.waiting & 1 << at != 0;
-        let asked = if waits { u64::MAX } else { self.waiting };
-        for other in 0..self.legs.len() {
-            if asked & 1 << other == 0 || other == at {
-                continue;
-            }
+        let all = (1 << self.legs.len()) - 1;
+        let asked = if waits { all } else { self.waiting };
+        for other in bits(asked & !(1 << at)) {
             let Ok([my, other_card]) = self.cards.get_disjoint_mut([at, other]) else {
                 continue;
             };
@@ -283,7 +305,7 @@ impl Pod {
         for (other, card) in self.cards.iter().enumerate() {
             // Who was asked goes together with who asked.
             let begun = card.exchanged[usize::from(!exchange.asked)];
-            if begun >= since && card.last >= since && card.side != side {
+            if begun >= since && card.side != side {
                 let meeting = self.legs[other].passages.meeting(exchange);
                 met.extend(meeting.map(|piece| ([at, other], [*exchange, *piece])));
             }
