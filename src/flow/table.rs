@@ -448,7 +448,7 @@ impl<S> FlowTable<S> {
                 sink.outcome(&mut flow.state, now, outcome);
             }
             let mut deadline = flow.deadline(&config);
-            if !flow.is_tcp() && flow.is_conversation() && sink.is_settled(&flow.state) {
+            if is_settled(flow, sink) {
                 deadline = deadline.min(flow.last.after(config.settled_idle));
             }
             if deadline < now {
@@ -465,20 +465,24 @@ impl<S> FlowTable<S> {
         self.due = due;
     }
 
-    /// Makes room: of a few slots, the flow least worth keeping goes. Unanswered attempts go before conversations.
+    /// Makes room: of a few slots, the flow least worth keeping goes. What is over goes first, and is no loss; then unanswered
+    /// attempts, then conversations.
     fn evict<K: FlowSink<State = S>>(&mut self, sink: &mut K) {
-        let mut worst: Option<(bool, Timestamp, u32)> = None;
+        let mut worst: Option<(bool, bool, Timestamp, u32)> = None;
         for _ in 0..EVICTION_SAMPLE.min(self.slots.len()) {
             let slot = self.turn();
             if let Some(flow) = self.slots.flow(slot) {
-                let candidate = (!flow.closed && flow.is_conversation(), flow.last, slot);
+                let is_on = !flow.closed && !is_settled(flow, sink);
+                let candidate = (is_on, flow.is_conversation(), flow.last, slot);
                 if worst.is_none_or(|worst| candidate < worst) {
                     worst = Some(candidate);
                 }
             }
         }
-        if let Some((_, _, slot)) = worst {
-            self.losses.add(Loss::FlowEvicted);
+        if let Some((is_on, .., slot)) = worst {
+            if is_on {
+                self.losses.add(Loss::FlowEvicted);
+            }
             self.end(slot, EndReason::Evicted, sink);
         }
     }
@@ -515,6 +519,11 @@ impl<S> FlowTable<S> {
         let record = flow.record(closed.unwrap_or(reason));
         sink.ended(flow.state, record);
     }
+}
+
+/// Whether whatever there was to say on a flow that knows no end was said.
+fn is_settled<K: FlowSink>(flow: &Flow<K::State>, sink: &K) -> bool {
+    !flow.is_tcp() && flow.is_conversation() && sink.is_settled(&flow.state)
 }
 
 fn is_flow<S>(slots: &Slots<S>, slot: u32, key: &FlowKey) -> bool {

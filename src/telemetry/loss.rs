@@ -54,7 +54,7 @@ losses! {
     FragmentOverlap = "fragment_overlap": "IP fragment thrown away because it overlaps others";
     /// A tunnel whose ends have no business carrying others' packets: left closed.
     TunnelRefused = "tunnel_refused": "tunnel from a pod or from outside left closed";
-    /// A flow dropped from the table to make room for another.
+    /// A flow that may have gone on, dropped from the table to make room for another.
     FlowEvicted = "flow_evicted": "flow evicted because the flow table was full";
     /// Bytes of a TCP stream that never came (or came too late), so a dissector skipped them.
     StreamGap = "stream_gap": "gap in a TCP stream";

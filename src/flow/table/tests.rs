@@ -379,6 +379,56 @@ fn a_full_table_gives_up_attempts_before_conversations() {
     );
 }
 
+#[test]
+fn what_is_over_goes_first_and_is_no_loss() {
+    let config = FlowConfig {
+        max_flows: 8,
+        ..FlowConfig::default()
+    };
+    let (mut table, mut sink) = (FlowTable::new(config), Recorder::default());
+    sink.settles = true;
+    for (at, (client, flags)) in [(true, SYN), (false, SYN | ACK), (true, RST)]
+        .into_iter()
+        .enumerate()
+    {
+        send(
+            &mut table,
+            &mut sink,
+            1.0 + at as f64 / 10.0,
+            client,
+            (100, flags),
+            b"",
+        );
+    }
+    let resolver = ("10.0.0.2", 53);
+    for port in 0..6 {
+        let unanswered = udp(("10.0.0.1", 2000 + port), ("10.0.0.3", 9), b"x");
+        push(&mut table, &mut sink, 2.0, unanswered);
+    }
+    for port in 3000..3050_u16 {
+        // Equal datagrams could be copies of one another.
+        let (client, [question, answer]) = (
+            ("10.0.0.1", port),
+            ["?", "!"].map(|words| format!("{port}{words}")),
+        );
+        push(
+            &mut table,
+            &mut sink,
+            3.0,
+            udp(client, resolver, question.as_bytes()),
+        );
+        push(
+            &mut table,
+            &mut sink,
+            3.0,
+            udp(resolver, client, answer.as_bytes()),
+        );
+    }
+    assert_eq!((table.len(), sink.ended.len()), (8, 49));
+    assert_eq!(table.losses().get(Loss::FlowEvicted), 0);
+    assert_eq!(sink.ended[0].0, 0, "what ended first goes first");
+}
+
 /// A random packet among a few hosts and ports, so that flows meet.
 fn any_packet() -> impl Strategy<Value = (u8, u8, u16, u16, u8, u32, u8, u8)> {
     (
