@@ -73,6 +73,14 @@ impl AgentArgs {
     pub(super) const fn live(&self) -> &LiveArgs {
         &self.live
     }
+
+    /// The same, where a node's pods are watched.
+    fn on_node(&self) -> LiveArgs {
+        LiveArgs {
+            watch_node: true,
+            ..self.live.clone()
+        }
+    }
 }
 
 impl SensorArgs {
@@ -178,8 +186,8 @@ pub(super) struct LiveArgs {
           value_parser = clap::value_parser!(u32).range(96..=1 << 18))]
     snaplen: u32,
     /// MiB of memory to make do with, buffers and all, but for what is learned: what is remembered of flows, peers and attacks is
-    /// less or more in proportion [default: three quarters of what the control group allows, if that is little; else what
-    /// suits some 200,000 open flows]
+    /// less or more in proportion [default: an agent's 96, a sensor's what suits some 200,000 open flows; at most three
+    /// quarters of what the control group allows]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(LEAST_LIMIT..=MOST_LIMIT))]
     memory_limit: Option<u32>,
     /// MiB that the kernel keeps per interface while packets come faster than they are read [default: 8, or a twentieth of
@@ -189,11 +197,14 @@ pub(super) struct LiveArgs {
     /// MiB on their way from capture to analysis at most [default: 16, or a tenth of --memory-limit if that is less]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(2..=4096))]
     ring: Option<u32>,
+    /// Whether a node's pods are watched.
+    #[arg(skip)]
+    watch_node: bool,
 }
 
 pub(super) fn sensor(args: &SensorArgs, source: Source, quiet: bool) -> anyhow::Result<End> {
     let selection = Selection::Interfaces(args.interface.clone());
-    run(selection, &args.live, source, false, quiet)
+    run(selection, &args.live, source, quiet)
 }
 
 pub(super) fn agent(args: &AgentArgs, source: Source, quiet: bool) -> anyhow::Result<End> {
@@ -202,14 +213,14 @@ pub(super) fn agent(args: &AgentArgs, source: Source, quiet: bool) -> anyhow::Re
     } else {
         Selection::Interfaces(args.interface.clone())
     };
-    run(selection, &args.live, source, true, quiet)
+    run(selection, &args.on_node(), source, quiet)
 }
 
 /// The container runtime that is named; on a node without any inventory, the one that is found there.
-fn cri(args: &LiveArgs, watch_node: bool) -> Option<RuntimeSocket> {
+fn cri(args: &LiveArgs) -> Option<RuntimeSocket> {
     let socket = match &args.cri {
         Some(path) => RuntimeSocket::named(path.clone()),
-        None if watch_node && args.inventory.paths.is_empty() => RuntimeSocket::find()?,
+        None if args.watch_node && args.inventory.paths.is_empty() => RuntimeSocket::find()?,
         None => return None,
     };
     info!(
@@ -220,9 +231,9 @@ fn cri(args: &LiveArgs, watch_node: bool) -> Option<RuntimeSocket> {
 }
 
 /// The inventories that are named; on a node without any, what is found there. `asked` are those that aren't files.
-fn inventory(args: &LiveArgs, watch_node: bool, asked: bool) -> LiveInventory {
+fn inventory(args: &LiveArgs, asked: bool) -> LiveInventory {
     let mut paths = args.inventory.paths.clone();
-    if paths.is_empty() && watch_node {
+    if paths.is_empty() && args.watch_node {
         paths = places();
     }
     if paths.is_empty() && !asked {
@@ -236,7 +247,7 @@ fn inventory(args: &LiveArgs, watch_node: bool, asked: bool) -> LiveInventory {
 }
 
 /// The API of the cluster, where a file or this pod's service account tells of it.
-fn kubernetes(args: &LiveArgs, watch_node: bool) -> Option<Access> {
+fn kubernetes(args: &LiveArgs) -> Option<Access> {
     let kubeconfig = args.kubeconfig.clone();
     let found = args.inventory.paths.is_empty() && in_cluster();
     let whose = match &kubeconfig {
@@ -245,20 +256,14 @@ fn kubernetes(args: &LiveArgs, watch_node: bool) -> Option<Access> {
         None => return None,
     };
     info!("following the Kubernetes API by {whose}");
-    let own = || watch_node.then(node);
+    let own = || args.watch_node.then(node);
     Some(Access {
         kubeconfig,
         node: args.node.clone().or_else(own),
     })
 }
 
-fn run(
-    selection: Selection,
-    args: &LiveArgs,
-    source: Source,
-    watch_node: bool,
-    quiet: bool,
-) -> anyhow::Result<End> {
+fn run(selection: Selection, args: &LiveArgs, source: Source, quiet: bool) -> anyhow::Result<End> {
     on_small_pages();
     let prepared = match prepare(args, &source) {
         Ok(prepared) => prepared,
@@ -269,10 +274,10 @@ fn run(
     }
     let signatures = prepared.rules.signatures.clone();
     let (task, store) = task(args, prepared.rules)?;
-    let kubernetes = kubernetes(args, watch_node);
-    let cri = cri(args, watch_node);
+    let kubernetes = kubernetes(args);
+    let cri = cri(args);
     let asked = kubernetes.is_some() || cri.is_some();
-    let inventory = inventory(args, watch_node, asked);
+    let inventory = inventory(args, asked);
     if args.promisc {
         warn!(
             "promiscuous mode on a bridge that filters by iptables makes the kernel deliver packets to pods twice: use it on mirror ports alone"
@@ -283,7 +288,7 @@ fn run(
         Selection::Interfaces(names) => info!("capturing on {}", names.join(", ")),
     }
     // A mirror port shows whatever the switch copies.
-    let pod_side = watch_node && selection.is_pod_side();
+    let pod_side = args.watch_node && selection.is_pod_side();
     if pod_side {
         for blind in signatures.blind(&beside(Requirement::ALL)) {
             info!("blind here: {blind}");
@@ -293,7 +298,7 @@ fn run(
         loss: args.alarm_loss,
         silence: (args.alarm_silence > 0).then(|| Duration::from_mins(args.alarm_silence.into())),
         // A mirror port brings something all the time; a pod's loopback may not.
-        each_interface: !watch_node,
+        each_interface: !args.watch_node,
         // A runtime that was only found may serve no pods at all.
         names: inventory.paths().next().is_some() || kubernetes.is_some() || args.cri.is_some(),
     };

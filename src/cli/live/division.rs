@@ -15,6 +15,8 @@ const PROGRAM: u32 = 16;
 const LEAST: u32 = 16;
 /// MiB that the usual bounds fit into: a run that may take more keeps them, but where more is asked for.
 const PLENTY: u32 = 600;
+/// MiB that an agent makes do with unless it is told otherwise: it sees one node's flows, and the node has other work.
+const AGENT: u32 = 96;
 
 /// Who gets how much, in MiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,10 +71,12 @@ impl Division {
             .fold(PROGRAM, |sum, &(n, _)| sum.saturating_add(n));
         let enough = fixed.saturating_add(LEAST);
         if limit < enough && args.memory_limit.is_none() {
-            warn!(
-                "the control group allows so little memory that the kernel may kill this run; {} MiB would do",
-                enough / 3 * 4
-            );
+            if group_limit().is_some() {
+                warn!(
+                    "the control group allows so little memory that the kernel may kill this run; {} MiB would do",
+                    enough / 3 * 4
+                );
+            }
         } else if limit < enough {
             let taken = taken.iter().filter(|&&(n, _)| n > 0);
             let taken: Vec<String> = taken
@@ -98,9 +102,15 @@ impl Division {
 }
 
 /// MiB that may be taken, if that is bounded: as it is said, or so that the control group's bound, at which the kernel would
-/// kill the run, is not met.
+/// kill the run, is not met; an agent's own bound otherwise.
 fn limit(args: &LiveArgs) -> Option<u32> {
-    args.memory_limit.or_else(|| heeded(allowed()?))
+    let usual = args.watch_node.then_some(AGENT);
+    let unasked = || group_limit().into_iter().chain(usual).min();
+    args.memory_limit.or_else(unasked)
+}
+
+fn group_limit() -> Option<u32> {
+    heeded(allowed()?)
 }
 
 /// MiB that are taken for the limit where a control group allows so many bytes; none where the usual bounds fit.
@@ -129,7 +139,7 @@ mod tests {
         let Command::Agent(args) = Cli::parse_from(line.split_whitespace()).command else {
             panic!();
         };
-        Division::of(args.live(), interfaces)
+        Division::of(&args.on_node(), interfaces)
     }
 
     #[test]
@@ -145,6 +155,15 @@ mod tests {
         assert_eq!(sending.share, remembered(80, PROGRAM + 4 + 8 + 8 + 8));
         let roomy = divided("--memory-limit 4000", 1).unwrap();
         assert_eq!((roomy.buffer, roomy.ring, roomy.evidence), (8, 16, 32));
+    }
+
+    #[test]
+    fn an_agent_is_small_unless_told_otherwise() {
+        let usual = divided("", 1).unwrap();
+        assert_eq!(usual, divided("--memory-limit 96", 1).unwrap());
+        // What it wasn't told is no reason to refuse.
+        let buffers = divided("--buffer 128 --ring 64", 1).unwrap();
+        assert_eq!(buffers.share, remembered(LEAST, 0));
     }
 
     #[test]
