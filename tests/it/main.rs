@@ -56,6 +56,9 @@ mod learn;
 /// Live captures.
 #[cfg(target_os = "linux")]
 mod live;
+/// Attacks by real tools on a live node.
+#[cfg(target_os = "linux")]
+mod live_attacks;
 /// Identities by a container runtime.
 #[cfg(target_os = "linux")]
 mod live_cri;
