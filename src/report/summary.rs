@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::human::{bytes, count, counted, printable, span};
 use crate::signature::{Severity, wrap};
-use crate::telemetry::LossCounts;
+use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
 
 const WIDTH: usize = 80;
@@ -103,7 +103,11 @@ impl fmt::Display for RunSummary {
         }
         let mut label = "lost";
         for (loss, n) in self.losses.iter() {
-            labelled(f, label, &format!("{} × {loss}", count(n)))?;
+            let remedy = match loss {
+                Loss::FlowEvicted | Loss::DetectorEvicted => " (--memory-limit keeps more)",
+                _ => "",
+            };
+            labelled(f, label, &format!("{} × {loss}{remedy}", count(n)))?;
             label = "";
         }
         for blind in &self.blind {
@@ -125,8 +129,6 @@ fn labelled(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Loss;
-
     #[test]
     fn a_run_with_everything() {
         let mut summary = RunSummary {
@@ -153,6 +155,7 @@ mod tests {
         };
         summary.losses.add_n(Loss::StreamGap, 3);
         summary.losses.add_n(Loss::FileTruncated, 1);
+        summary.losses.add_n(Loss::FlowEvicted, 50);
         insta::assert_snapshot!(summary.to_string());
     }
 
