@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::newness::total_bits;
+use super::newness::{bare_address, total_bits};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{Carried, Content, Opening, ShellMarks, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::Bounded;
+use crate::features::{Bounded, goes_out};
 use crate::flow::{Direction, Exchange, FlowId, Protocol};
 use crate::identity::IdentityKind;
 use crate::telemetry::{Loss, LossCounts};
@@ -54,6 +54,8 @@ const MOST_BYTES_PER_KEY: u64 = 4;
 const MOST_BYTES_PER_SEALED_KEY: u64 = 64;
 const TELNET: u16 = 23;
 const HTTP: &str = "http";
+/// A store that can keep who asks waiting until somebody else has left something for him. (Queues hand out work by design.)
+const STORE: &str = "redis";
 /// What only shells say.
 const SPEAKS: u8 = ShellMarks::NO_TERMINAL | ShellMarks::WINDOWS | ShellMarks::OUTPUT;
 
@@ -228,7 +230,7 @@ impl ReverseShell {
         let speaks = |marks: &ShellMarks| marks.any(SPEAKS);
         self.sessions
             .peek(&id)
-            .is_some_and(|session| session.app == Some(HTTP) || session.marks.iter().any(speaks))
+            .is_some_and(|session| session.app.is_some() || session.marks.iter().any(speaks))
     }
 
     /// Reports a session if its evidence suffices and has grown, or if it is over.
@@ -259,12 +261,20 @@ impl ReverseShell {
     }
 }
 
-/// Whether somebody could be working a shell there: over TCP, in no protocol that is known, not over a terminal's own; or
-/// where the called end asks though HTTP has no way to.
-fn is_candidate(flow: &FlowInfo, app: Option<&'static str>, exchange: &Exchange) -> bool {
+/// Whether somebody could be working a shell there: over TCP, in no protocol that is known, not over a terminal's own;
+/// where the called end asks though HTTP has no way to; or where it asks by way of a store of somebody's own, that no name
+/// led to.
+fn is_candidate(
+    flow: &FlowInfo,
+    app: Option<&'static str>,
+    exchange: &Exchange,
+    context: &Context<'_>,
+) -> bool {
+    let inverted = exchange.asker == Direction::Resp;
     let spoken = match app {
         None | Some("tls") => true,
-        Some(HTTP) => exchange.asker == Direction::Resp,
+        Some(HTTP) => inverted,
+        Some(STORE) => inverted && goes_out(flow) && bare_address(flow, context).is_some(),
         Some(_) => false,
     };
     flow.protocol == Protocol::Tcp && spoken && may_serve(flow)
@@ -310,7 +320,7 @@ impl Detector for ReverseShell {
                 flow,
                 exchange,
                 app,
-            } if is_candidate(flow, *app, exchange) || self.is_followed(flow.id) => {
+            } if is_candidate(flow, *app, exchange, context) || self.is_followed(flow.id) => {
                 // The first exchange is a greeting or a handshake, whoever begins it. Most flows have no other, and
                 // programs ask the next thing at once.
                 let telling = exchange.number > 0 && exchange.pause() >= KEYSTROKE.start;

@@ -14,6 +14,7 @@ use crate::event::{Event, EventKind, FlowInfo};
 use crate::flow::{FlowId, Outcome, Protocol};
 use crate::identity::IdentityKind;
 use crate::memory::Share;
+use crate::time::Timestamp;
 
 /// Acquaintances remembered.
 const MAX: usize = 1 << 17;
@@ -24,8 +25,8 @@ const SSH: u16 = 22;
 pub struct Acquaintances {
     /// Most payload bytes that the originator sent in one conversation.
     said: Recollection<u64>,
-    /// Who has answered anybody.
-    servers: Recollection<()>,
+    /// Who has answered anybody, and since when if it was but one.
+    servers: Recollection<Option<Timestamp>>,
     /// Who has said something over TCP and had an answer to it: nobody can in the name of an address that he made up.
     spoken: Recollection<()>,
     /// The Ethernet addresses from which those spoke, or else said by ARP that they are there.
@@ -78,7 +79,10 @@ impl Acquaintances {
                 self.last.set(None);
                 let (_, new) = self.said.entry(&key(flow), || 0);
                 if new {
-                    self.servers.entry(&server(flow), || ());
+                    let (since, first) = self.servers.entry(&server(flow), || Some(event.time));
+                    if !first {
+                        *since = None;
+                    }
                     // Probes of the kubelet and logins by SSH make nobody a server.
                     let node = flow.orig.who.identity.kind == IdentityKind::Node;
                     if !node && flow.resp_port != SSH {
@@ -155,6 +159,11 @@ impl Acquaintances {
     /// it, even if nobody answers any more.
     pub fn served(&self, flow: &FlowInfo) -> bool {
         self.servers.get(&server(flow)).is_some()
+    }
+
+    /// When the flow's responder first answered on that port, if but one has ever called it there.
+    pub fn served_one_since(&self, flow: &FlowInfo) -> Option<Timestamp> {
+        *self.servers.get(&server(flow))?
     }
 
     /// Whether an address has answered others, on whatever port but SSH's. Nodes don't count as others, nor do those

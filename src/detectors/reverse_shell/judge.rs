@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Asker, AsksFor, HTTP, SPEAKS, SPEC, Session, TELNET};
+use super::{Asker, AsksFor, HTTP, SPEAKS, SPEC, STORE, Session, TELNET};
+use crate::baseline::Peer;
 use crate::detectors::newness::{bare_address, newness, total_bits};
 use crate::detectors::{Context, Evidence, Family, Finding, Target};
 use crate::dissect::ShellMarks;
-use crate::features::{goes_out, is_outside, is_session_port};
+use crate::event::FlowInfo;
+use crate::features::{Role, goes_out, is_outside, is_session_port};
 use crate::flow::{Direction, Protocol};
 use crate::identity::IdentityKind;
 
@@ -22,6 +24,8 @@ const MOST_BITS_INVERTED_INSIDE: f64 = 6.0;
 const MOST_BITS_INVERTED_WEBSOCKET: f64 = 5.0;
 /// Without the answers being the larger part it is rather a queue that is acknowledged.
 const MOST_BITS_ACKNOWLEDGED: f64 = 2.0;
+/// How many times a command's length what it prints is at least, by and large.
+const PRINTED: u64 = 4;
 const BITS_TYPED: f64 = 4.0;
 const BITS_PAUSES: f64 = 3.0;
 const BITS_KEYSTROKES: f64 = 5.0;
@@ -29,6 +33,10 @@ const BITS_NOBODYS_PROTOCOL: f64 = 4.0;
 const BITS_NAMELESS_TLS: f64 = 4.0;
 /// One client in sixty-four: libraries leave addresses out.
 const BITS_ADDRESS_IN_TLS: f64 = 6.0;
+/// A port of a pod that was watched for so long before anybody called it, and that one alone has called: who opens a port
+/// in a pod at work is the first to know of it. Services that are new, or seldom wanted, are called late as well.
+const BITS_NEW_PORT: f64 = 5.0;
+const PORT_UNUSED: Duration = Duration::from_mins(1);
 /// What the marks of a shell in readable text are worth.
 const BITS_SHELL_SPEAKS: f64 = 12.0;
 const BITS_PROMPT: f64 = 5.0;
@@ -60,6 +68,10 @@ impl Session {
         let [ordinary, inverted] = &self.askers;
         let mut evidence: Vec<_> = self.marks(Direction::Resp).collect();
         if evidence.is_empty() && (inverted.moves == 0 || !self.may_ask()) {
+            return None;
+        }
+        // Workers, too, wait for what others leave in a store; what they say in return is no longer than that, by and large.
+        if self.app == Some(STORE) && inverted.answered < inverted.asked.saturating_mul(PRINTED) {
             return None;
         }
         let inside = !goes_out(flow);
@@ -139,7 +151,9 @@ impl Session {
         }
         evidence.extend(Self::typing(typist));
         evidence.extend(self.protocol());
-        if !is_outside(&flow.orig) {
+        if is_outside(&flow.orig) {
+            evidence.extend(new_port(flow, context));
+        } else {
             evidence.push(newness(flow, Duration::ZERO, context));
         }
         Some(evidence)
@@ -308,4 +322,34 @@ impl Session {
             summary,
         }
     }
+}
+
+/// Whether a pod began to listen while it was watched, for one caller.
+fn new_port(flow: &FlowInfo, context: &Context<'_>) -> Option<Evidence> {
+    let watched = context
+        .acquaintances
+        .served_one_since(flow)?
+        .since(context.debuts.seen(flow.resp.ip)?);
+    let served = |peer: Peer<'_>| peer.role == Role::Server && peer.port == flow.resp_port;
+    let learned = context
+        .profile(&flow.resp)
+        .is_some_and(|profile| profile.peers().any(served));
+    let new = flow.begun
+        && watched >= PORT_UNUSED
+        && context.may_be_pod(&flow.resp)
+        && !is_session_port(flow.resp_port)
+        && !learned;
+    new.then(|| Evidence {
+        feature: "server.new_port",
+        family: Family::Novelty,
+        observed: watched.as_secs() as f64,
+        expected: "ports that are called from the start, or by several".into(),
+        bits: BITS_NEW_PORT,
+        signature_grade: false,
+        text: format!(
+            "nobody had called port {} in the {} s that the pod was seen, and nobody else has since",
+            flow.resp_port,
+            watched.as_secs()
+        ),
+    })
 }

@@ -264,6 +264,88 @@ fn a_bind_shell_inside_tls_is_found_by_how_it_is_asked_for() {
 }
 
 #[test]
+fn a_bind_shell_inside_tls_that_is_called_from_outside_is_a_port_that_nobody_else_calls() {
+    let (server, other) = (pod("10.244.1.9", "old"), pod("10.244.1.8", "client"));
+    for (before, caller, sni, alerts) in [
+        (true, None, None, true),
+        (true, None, Some("10.244.1.9"), true),
+        // Where a name is asked for, hands alone are no shell's.
+        (true, None, Some("old.example.com"), false),
+        // A pod that was just seen may have listened for long.
+        (false, None, None, false),
+        // A service has others who call it.
+        (true, Some(&other), None, false),
+    ] {
+        let mut bench = Bench::new("reverse-shell");
+        if before {
+            let answered = crate::flow::Outcome::Answered;
+            bench.tcp(1.0, (&server, &other), 5432, answered, 500);
+        }
+        if let Some(caller) = caller {
+            let answered = crate::flow::Outcome::Answered;
+            bench.tcp(90.0, (caller, &server), 8443, answered, 500);
+        }
+        let mut talk = Talk::new(bench, (&outside(), &server), 8443, Some("tls"));
+        let flow = Arc::clone(&talk.flow);
+        let outcome = crate::flow::Outcome::Answered;
+        talk.bench
+            .event(100.0, EventKind::FlowOutcome { flow, outcome });
+        let hello = TlsClientHello {
+            sni: sni.map(Into::into),
+            ..TlsClientHello::default()
+        };
+        talk.tells(Transaction::TlsClient(hello));
+        talk.types(Orig, 6);
+        let bench = talk.over();
+        let case = format!("{before} {} {sni:?}", caller.is_some());
+        assert_eq!(bench.alerts(), alerts, "{case}: {}", bench.bits());
+        if alerts {
+            assert_eq!(bench.findings[0].actor.ip, server.ip);
+        }
+    }
+}
+
+#[test]
+fn a_queue_of_somebodys_own_hands_out_commands() {
+    let managed = |named: bool| {
+        let mut bench = watched(&web());
+        if named {
+            let (resolver, found) = (pod("10.244.1.2", "dns"), Some(outside().ip));
+            let ends = (&web(), &resolver);
+            bench.dns(90.0, ends, "cache.example.com", 1, found);
+        }
+        bench
+    };
+    let results = (20..900, true);
+    // A worker keeps what came of a job in the same place.
+    let kept = (60..140, false);
+    let acknowledgements = (5..6, false);
+    for (named, (answers, alerts)) in [
+        (false, results),
+        (false, kept),
+        (false, acknowledgements),
+        // One that is found by name is the workload's own, perhaps.
+        (true, (20..900, false)),
+    ] {
+        let ends = (&web(), &outside());
+        let mut talk = Talk::new(managed(named), ends, 6379, Some("redis"));
+        let mut rng = Rng::new(5);
+        for _ in 0..6 {
+            let pause = 0.6 + rng.pause(Duration::from_secs(5)).as_secs_f64();
+            let sizes = (rng.within(20..50), rng.within(answers.clone()));
+            talk.says(Resp, pause, sizes);
+        }
+        let bench = talk.over();
+        assert_eq!(
+            bench.alerts(),
+            alerts,
+            "{named} {answers:?}: {}",
+            bench.bits()
+        );
+    }
+}
+
+#[test]
 fn keys_typed_one_by_one_count() {
     let (client, server) = (pod("10.244.1.8", "client"), pod("10.244.1.9", "old"));
     let mut talk = Talk::new(watched(&client), (&client, &server), 31337, Some("tls"));
