@@ -52,6 +52,7 @@ enum Way {
     Ping,
     Tcp(u16),
     Udp(u16),
+    Sctp(u16),
 }
 
 impl Way {
@@ -61,14 +62,19 @@ impl Way {
             Self::Ping => "ping".into(),
             Self::Tcp(port) => format!("TCP port {port}"),
             Self::Udp(port) => format!("UDP port {port}"),
+            Self::Sctp(port) => format!("SCTP port {port}"),
         }
+    }
+
+    const fn has_ports(self) -> bool {
+        !matches!(self, Self::Arp | Self::Ping)
     }
 
     /// Bits per further host that comes to nothing. A ping has no other use than to see who is there.
     const fn bits_per_host(self) -> f64 {
         match self {
             Self::Ping => 2.0,
-            Self::Arp | Self::Tcp(_) | Self::Udp(_) => 0.5,
+            Self::Arp | Self::Tcp(_) | Self::Udp(_) | Self::Sctp(_) => 0.5,
         }
     }
 }
@@ -262,7 +268,7 @@ impl HostSweep {
             .collect();
         let scanned = scanned_hosts(source);
         sweeps.retain(|(way, line)| {
-            matches!(way, Way::Arp | Way::Ping)
+            !way.has_ports()
                 || line
                     .members()
                     .filter(|(ip, _)| !scanned.contains(ip))
@@ -384,6 +390,7 @@ fn way(flow: &FlowInfo) -> Option<Way> {
             Some(Way::Tcp(flow.resp_port))
         }
         Protocol::Udp => Some(Way::Udp(flow.resp_port)),
+        Protocol::Sctp => Some(Way::Sctp(flow.resp_port)),
         Protocol::Icmp if flow.orig_port == 8 => Some(Way::Ping),
         Protocol::Icmpv6 if flow.orig_port == 128 => Some(Way::Ping),
         _ => None,
@@ -401,7 +408,7 @@ fn breadth_bits(way: Way, line: &Line) -> f64 {
 fn is_sweep(way: Way, line: &Line, threshold: f64, min_hosts: u64) -> bool {
     // Whoever visits hundreds finds some of them down: breadth is no more than the half, except where nobody pings by duty.
     let telling = way == Way::Ping || line.bits >= threshold / 2.0;
-    if matches!(way, Way::Tcp(_) | Way::Udp(_)) && is_one_workload(line) {
+    if way.has_ports() && is_one_workload(line) {
         return false;
     }
     telling && line.unexcused() >= min_hosts && line.bits + breadth_bits(way, line) >= threshold
@@ -430,7 +437,7 @@ fn scanned_hosts(source: &Source<Way>) -> BTreeSet<IpAddr> {
     let mut ports: BTreeMap<IpAddr, usize> = BTreeMap::new();
     for (way, line) in source.lines.iter() {
         // Who is there is asked before a sweep as before a scan.
-        if matches!(way, Way::Tcp(_) | Way::Udp(_)) {
+        if way.has_ports() {
             for (ip, _) in line.members() {
                 *ports.entry(ip).or_default() += 1;
             }
@@ -457,7 +464,7 @@ impl Detector for HostSweep {
                 let telling = match way {
                     Way::Tcp(_) => *outcome == Outcome::Refused,
                     Way::Ping => true,
-                    Way::Arp | Way::Udp(_) => false,
+                    Way::Arp | Way::Udp(_) | Way::Sctp(_) => false,
                 };
                 let by_clock = telling && self.clocks.visit(flow, 0);
                 if let Some(mut contact) = first_contact(flow, *outcome, event.time, context) {

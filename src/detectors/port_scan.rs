@@ -2,6 +2,7 @@
 //!
 //! Each (source, host) pair carries a sequential test over first contacts, so a scan is found after the same number of
 //! failures however slow it is. One more test per source runs over all of them, for scans that jump from host to host.
+//! The protocols of IP that one host is tried for are a line of their own, as if they were ports.
 //! Contacts that the baseline knows don't count, and where it knows how often the workload's contacts fail anyway, the test
 //! uses that. Ports that are nearly all databases' are `db-sweep`'s business.
 
@@ -49,6 +50,14 @@ enum Along {
     Everything,
     /// Those with one host.
     Host(IpAddr),
+    /// The protocols right inside IP that one host is tried for; their numbers stand in for ports.
+    Protocols(IpAddr),
+}
+
+impl Along {
+    const fn has_ports(self) -> bool {
+        !matches!(self, Self::Protocols(_))
+    }
 }
 
 /// Bits per further port of one host that comes to nothing: a client is thought half as likely to try each further one.
@@ -107,12 +116,14 @@ impl PortScan {
             return;
         }
         if let Some(source) = self.suspects.lines.source(&key)
-            && [Along::Host(host), Along::Everything].iter().any(|along| {
-                source.lines.get(along).is_some_and(|line| {
-                    line.probed() >= source.mark.saturating_mul(2)
-                        && is_scan(*along, line, threshold, min_ports)
+            && [Along::Host(host), Along::Protocols(host), Along::Everything]
+                .iter()
+                .any(|along| {
+                    source.lines.get(along).is_some_and(|line| {
+                        line.probed() >= source.mark.saturating_mul(2)
+                            && is_scan(*along, line, threshold, min_ports)
+                    })
                 })
-            })
         {
             self.suspects.note(key, time);
         }
@@ -123,30 +134,41 @@ impl PortScan {
         let Some(source) = self.suspects.lines.source(key) else {
             return;
         };
-        let mut lines: Vec<&Line> = source
+        let mut scans: Vec<(&Along, &Line)> = source
             .lines
             .iter()
             .filter(|(along, line)| is_scan(**along, line, threshold, min_ports))
-            .map(|(_, line)| line)
             .collect();
+        // Who tries ports as well is told of those.
+        let ports = scans.iter().any(|(along, _)| along.has_ports());
+        scans.retain(|(along, _)| along.has_ports() == ports);
+        let mut lines: Vec<&Line> = scans.into_iter().map(|(_, line)| line).collect();
         lines.sort_by(|a, b| b.probed().cmp(&a.probed()).then(a.first.cmp(&b.first)));
         let Some(&widest) = lines.first() else {
             return;
         };
         let mark = widest.probed();
-        let mut finding = finding(source, &lines, widest, self.thresholds.theta0);
+        let mut finding = finding(source, &lines, widest, ports, self.thresholds.theta0);
         source.mark = mark;
         finding.evidence.extend(self.suspects.decoys(key));
         out.push(finding);
     }
 }
 
-/// What is told of a source by the lines that suffice, the widest of which is given.
-fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) -> Finding {
-    // What lies along one host lies along everything, too, unless it is UDP or was forgotten.
+/// What is told of a source by the lines that suffice, the widest of which is given; they are of ports, or of protocols.
+fn finding(
+    source: &Source<Along>,
+    lines: &[&Line],
+    widest: &Line,
+    ports: bool,
+    theta0: f64,
+) -> Finding {
+    let what = if ports { "ports" } else { "protocols of IP" };
+    // What lies along one host lies along everything, too, unless it isn't TCP or was forgotten.
     let hosts = || {
         let lines = source.lines.iter();
-        lines.filter_map(|(along, line)| (*along != Along::Everything).then_some(line))
+        let of_one = |along: &Along| *along != Along::Everything && along.has_ports() == ports;
+        lines.filter_map(move |(along, line)| of_one(along).then_some(line))
     };
     let scanned: Vec<&Line> = hosts().filter(|line| line.probed() > 1).collect();
     // Of a scan so wide that hosts were forgotten, the line along everything tells more.
@@ -177,7 +199,7 @@ fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) 
         .iter()
         .chain([&widest])
         .flat_map(|line| line.guesses());
-    let ports: BTreeSet<u16> = guesses.map(|(_, port)| port).collect();
+    let tried: BTreeSet<u16> = guesses.map(|(_, port)| port).collect();
     let evidence = vec![
         Evidence {
             feature: "scan.failed_first_contacts",
@@ -201,14 +223,14 @@ fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) 
                 .fold(0.0, f64::max),
             signature_grade: false,
             text: format!(
-                "{} different ports came to nothing, {most_ports} of them on one host",
-                ports.len()
+                "{} different {what} came to nothing, {most_ports} of them on one host",
+                tried.len()
             ),
         },
     ];
     let mut hosts: Vec<&(Endpoint, u16)> = scanned
         .iter()
-        .filter(|line| line.open.is_empty())
+        .filter(|line| line.open.is_empty() || !ports)
         .filter_map(|line| line.targets.first())
         .collect();
     if scanned.is_empty() {
@@ -216,6 +238,7 @@ fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) 
     }
     let whole = |(endpoint, _): &(Endpoint, u16)| target(&(endpoint.clone(), 0));
     let whole = hosts.into_iter().map(whole);
+    open.retain(|_| ports);
     let mut targets: Vec<Target> = open.into_iter().map(target).chain(whole).collect();
     targets.truncate(MOST_TARGETS);
     Finding {
@@ -241,7 +264,7 @@ fn finding(source: &Source<Along>, lines: &[&Line], widest: &Line, theta0: f64) 
             .take(16)
             .collect(),
         summary: format!(
-            "tried {attempted} ports on {host_count} {}; {failed} were refused or silent{}",
+            "tried {attempted} {what} on {host_count} {}; {failed} were refused or silent{}",
             if host_count == 1 { "host" } else { "hosts" },
             match answered {
                 0 => String::new(),
@@ -308,7 +331,7 @@ fn is_scan(along: Along, line: &Line, threshold: f64, min_ports: u64) -> bool {
     // than the half.
     let enough = match along {
         Along::Everything => line.bits >= threshold,
-        Along::Host(_) => {
+        Along::Host(_) | Along::Protocols(_) => {
             line.bits >= threshold / 2.0 && line.bits + breadth_bits(line) >= threshold
         }
     };
@@ -320,6 +343,7 @@ fn is_scan(along: Along, line: &Line, threshold: f64, min_ports: u64) -> bool {
             .filter(|&(_, port)| database_product(port).is_none())
     };
     match along {
+        Along::Protocols(_) => true,
         Along::Host(_) => {
             let others = |&(_, port): &(IpAddr, u16)| database_product(port).is_none();
             line.members().filter(others).count() as u64 >= min_ports.min(MIXED_PORTS)
@@ -337,17 +361,21 @@ fn is_scan(along: Along, line: &Line, threshold: f64, min_ports: u64) -> bool {
 impl Detector for PortScan {
     fn observe(&mut self, event: &Event, context: &Context<'_>, _: &mut Findings) {
         match &event.kind {
-            EventKind::FlowOutcome { flow, outcome }
-                if matches!(flow.protocol, Protocol::Tcp | Protocol::Udp)
-                    && !is_group(flow.resp.ip) =>
-            {
-                let Some(contact) = first_contact(flow, *outcome, event.time, context) else {
+            EventKind::FlowOutcome { flow, outcome } if !is_group(flow.resp.ip) => {
+                let host = match flow.protocol {
+                    Protocol::Tcp | Protocol::Udp | Protocol::Sctp => Along::Host(flow.resp.ip),
+                    Protocol::Other(_) => Along::Protocols(flow.resp.ip),
+                    Protocol::Icmp | Protocol::Icmpv6 => return,
+                };
+                let Some(mut contact) = first_contact(flow, *outcome, event.time, context) else {
                     return;
                 };
+                if !host.has_ports() {
+                    contact.member = (flow.resp.ip, flow.protocol.number().into());
+                }
                 let theta0 = context
                     .profile(&flow.orig)
                     .map_or(self.thresholds.theta0, Profile::success_rate);
-                let host = Along::Host(flow.resp.ip);
                 let lines = &mut self.suspects.lines;
                 lines.contact(&flow.orig, theta0, host, &contact);
                 if flow.protocol == Protocol::Tcp {

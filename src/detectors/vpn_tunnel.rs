@@ -34,8 +34,7 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "vpn-tunnel",
-    sees: EventKinds::FLOW_OPENED
-        .and(EventKinds::FLOW_OUTCOME)
+    sees: EventKinds::FLOW_OUTCOME
         .and(EventKinds::RECOGNISED)
         .and(EventKinds::TLS)
         .and(EventKinds::DNS)
@@ -219,6 +218,19 @@ impl VpnTunnel {
         Some(key)
     }
 
+    /// A flow of a protocol that carries packets right inside IP has carried something. Headers without anything are those
+    /// of somebody who tries which protocols a host knows.
+    fn inside_ip(
+        &mut self,
+        flow: &Arc<FlowInfo>,
+        time: Timestamp,
+        context: &Context<'_>,
+    ) -> Option<Key> {
+        let name = carrier(flow.protocol)?;
+        let inside = is_inside(&flow.orig) || is_inside(&flow.resp);
+        inside.then(|| self.recognised(flow, name, false, time, context))?
+    }
+
     fn answered(&mut self, flow: &FlowInfo, time: Timestamp) -> Option<Key> {
         let (key, answered) = self.flows.get_mut(&flow.id)?;
         if !std::mem::replace(answered, true) {
@@ -396,12 +408,6 @@ impl Detector for VpnTunnel {
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
         let time = event.time;
         let touched = match &event.kind {
-            EventKind::FlowOpened(flow) => match carrier(flow.protocol) {
-                Some(name) if is_inside(&flow.orig) || is_inside(&flow.resp) => {
-                    self.recognised(flow, name, false, time, context)
-                }
-                _ => None,
-            },
             EventKind::Recognised { flow, app } if VPNS.contains(app) => {
                 self.recognised(flow, app, false, time, context)
             }
@@ -413,6 +419,7 @@ impl Detector for VpnTunnel {
                 Protocol::Udp | Protocol::Tcp | Protocol::Other(_)
             ) =>
             {
+                self.inside_ip(flow, time, context);
                 self.answered(flow, time)
             }
             EventKind::Transaction {
@@ -449,6 +456,12 @@ impl Detector for VpnTunnel {
                 self.openings.pop(&flow.id);
                 self.records.pop(&flow.id);
                 self.sealed.pop(&flow.id);
+                let [said, _] = record.payload_bytes;
+                let unanswered = if said > 0 {
+                    self.inside_ip(flow, time, context)
+                } else {
+                    None
+                };
                 if let Some((key, _)) = self.flows.pop(&flow.id)
                     && let Some(tunnel) = self.tunnels.peek_mut(&key)
                 {
@@ -461,7 +474,7 @@ impl Detector for VpnTunnel {
                     *known_back = known_back.saturating_add(back);
                     tunnel.last = tunnel.last.max(record.end);
                 }
-                None
+                unanswered
             }
             _ => None,
         };

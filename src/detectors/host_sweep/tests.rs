@@ -59,6 +59,18 @@ fn arp_and_answered_pings_are_sweeps_too() {
 }
 
 #[test]
+fn a_sweep_over_sctp_is_found() {
+    let mut bench = Bench::new("host-sweep");
+    let web = pod("10.244.1.7", "web");
+    for n in 0..10 {
+        let (at, down) = (f64::from(n), Outcome::Unreachable);
+        bench.flow(at, (&web, &host(n)), Protocol::Sctp, 3868, down, 0);
+    }
+    bench.finish(60.0);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+}
+
+#[test]
 fn a_sweep_over_udp_is_found_though_nobody_promised_an_answer() {
     let mut bench = Bench::new("host-sweep");
     let web = pod("10.244.1.7", "web");

@@ -30,6 +30,44 @@ fn a_scan_is_found_however_slow() {
 }
 
 #[test]
+fn protocols_of_ip_are_tried_as_ports_are() {
+    let tried = |protocols: &[u8], outcome| {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for (n, number) in protocols.iter().enumerate() {
+            let protocol = Protocol::Other(*number);
+            bench.flow(n as f64, (&web, &api), protocol, 0, outcome, 0);
+        }
+        bench.finish(120.0);
+        bench
+    };
+    let bench = tried(&[2, 3, 4, 5, 8, 9, 47, 50, 89, 112], Outcome::Unreachable);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    let told = &bench.findings[0];
+    assert!(told.summary.contains("protocols of IP"), "{}", told.summary);
+    assert_eq!(told.targets[0].port, None);
+    // A way between two sites that is down: its packets, its keys, its routes.
+    assert!(!tried(&[47, 50, 51, 89], Outcome::Silent).alerts());
+}
+
+#[test]
+fn ports_of_sctp_are_ports() {
+    for (ports, alerts) in [
+        (&[36_412, 38_412, 2905, 3868, 29_118, 9][..], true),
+        (&[3868, 2905], false),
+    ] {
+        let mut bench = Bench::new("port-scan");
+        let (web, api) = (pod("10.244.1.7", "web"), pod("10.244.1.9", "api"));
+        for (n, port) in ports.iter().enumerate() {
+            let (at, down) = (n as f64, Outcome::Unreachable);
+            bench.flow(at, (&web, &api), Protocol::Sctp, *port, down, 0);
+        }
+        bench.finish(120.0);
+        assert_eq!(bench.alerts(), alerts, "{ports:?}");
+    }
+}
+
+#[test]
 fn a_few_ports_of_either_kind_are_a_scan_and_databases_alone_are_not() {
     let tried = |ports: &[u16]| {
         let mut bench = Bench::new("port-scan");

@@ -114,6 +114,29 @@ fn packets_in_packets_are_found_for_pods() {
     assert!(bench.alerts());
 }
 
+#[test]
+fn a_header_that_nobody_answers_is_no_tunnel() {
+    let (api, site) = (pod("10.244.1.7", "api"), outside("203.0.113.7"));
+    for (said, alerts) in [(0, false), (4000, true)] {
+        let mut bench = Bench::new("vpn-tunnel");
+        for n in 0..50 {
+            let at = f64::from(n) * 60.0;
+            bench.tcp(at, (&api, &site), 443, Outcome::Answered, 900);
+        }
+        let mut bench = bench.learned("vpn-tunnel");
+        let ends = (&api, &outside(OUTSIDE));
+        let flow = open(&mut bench, 0.0, ends, Protocol::Other(47), 0);
+        let outcome = Outcome::Silent;
+        let kind = EventKind::FlowOutcome {
+            flow: Arc::clone(&flow),
+            outcome,
+        };
+        bench.event(5.0, kind);
+        bench.carries(9.0, &flow, [said, 0]);
+        assert_eq!(bench.alerts(), alerts, "{said} bytes out");
+    }
+}
+
 fn opening(direction: Direction, bytes: u16, framed: bool, mix: ByteMix) -> Transaction {
     Transaction::Opening(Opening {
         direction,
