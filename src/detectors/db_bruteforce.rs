@@ -27,7 +27,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
-        let guessing = Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL);
+        let guessing =
+            Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL).with_campaigns();
         Ok(Box::new(DbBruteforce {
             guessing,
             logins: Bounded::new(signature.room(MAX_OPEN)),

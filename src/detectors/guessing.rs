@@ -8,7 +8,9 @@
 //! with a wrong secret tries it from its start. Nor is it left alone if its workload's baseline, when a day old, knows no
 //! such server, and it is no new release.
 
-use std::collections::BTreeSet;
+mod together;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,7 +19,7 @@ use super::{Context, Evidence, Family, Finding, Findings, SETTLED, StateSize, Ta
 use crate::baseline::Maturity;
 use crate::event::Endpoint;
 use crate::features::{
-    Attempt, Attempts, Callee, Crowd, Guesser, GuesserKey, Role, Server, Taken, source_key,
+    Attempt, Attempts, Callee, Guesser, GuesserKey, Role, Server, Taken, source_key,
 };
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
@@ -40,13 +42,6 @@ const MIN_AS_TOOL: u64 = 3;
 const BEGAN_LATE_BITS: f64 = 4.0;
 /// What being let in after guessing adds to the refusals.
 const BREAKIN_BITS: f64 = 6.0;
-/// Per source of a crowd: a pod, and anybody else.
-const BITS_PER_POD: f64 = 1.0;
-const BITS_PER_STRANGER: f64 = 2.0;
-const MAX_SOURCE_BITS: f64 = 24.0;
-/// Per guess of a crowd.
-const BITS_PER_CROWD_GUESS: f64 = 0.5;
-const MAX_CROWD_GUESS_BITS: f64 = 16.0;
 /// Crowds reported, remembered.
 const MAX_CROWDS: usize = 1024;
 /// User names shown.
@@ -72,6 +67,8 @@ pub(super) struct Guessing {
     attempts: Attempts,
     reported: BTreeSet<GuesserKey>,
     crowds: BTreeSet<Server>,
+    /// Accounts of the campaigns reported, by product; `None` where what is refused once is everyday.
+    campaigns: Option<BTreeMap<&'static str, u64>>,
 }
 
 impl Guessing {
@@ -89,6 +86,16 @@ impl Guessing {
             attempts: Attempts::new(thresholds.max_sources, thresholds.honest_retries),
             reported: BTreeSet::new(),
             crowds: BTreeSet::new(),
+            campaigns: None,
+        }
+    }
+
+    /// Looks also at sources together of which each tries several accounts once. Not where what is refused once is
+    /// everyday, as on the web.
+    pub(super) fn with_campaigns(self) -> Self {
+        Self {
+            campaigns: Some(BTreeMap::new()),
+            ..self
         }
     }
 
@@ -128,6 +135,7 @@ impl Guessing {
             }
         }
         self.attempts.forget(before);
+        self.report_campaigns(now, out);
     }
 
     /// Says the last word on everybody reported.
@@ -192,32 +200,33 @@ impl Guessing {
         let Some(crowd) = self.attempts.crowd(server, again, |source| source.mark > 0) else {
             return;
         };
-        let evidence = crowd_evidence(&crowd);
-        if sum(&evidence) < self.alert_bits {
+        let finding = together::of_crowd(self.signature, crowd);
+        if sum(&finding.evidence) < self.alert_bits {
             return;
         }
         if self.crowds.len() < MAX_CROWDS {
             self.crowds.insert(server);
         }
-        out.push(Finding {
-            signature: self.signature,
-            subject: format!("many to {}:{}", crowd.server.ip, crowd.port),
-            actor: crowd.busiest.clone(),
-            first: crowd.first,
-            last: crowd.last,
-            targets: vec![target(&crowd.server, crowd.port, crowd.service)],
-            target_count: 1,
-            evidence,
-            summary: format!(
-                "and {} others were refused {} logins to {} at {}:{}, each a few",
-                crowd.sources - 1,
-                crowd.counted,
-                crowd.service,
-                crowd.server.ip,
-                crowd.port,
-            ),
-            flows: crowd.samples,
-        });
+        out.push(finding);
+    }
+
+    /// Reports sources that try several accounts each, once, if together they are enough, and more than at the last time.
+    fn report_campaigns(&mut self, now: Timestamp, out: &mut Findings) {
+        let Some(told) = &mut self.campaigns else {
+            return;
+        };
+        for campaign in self.attempts.campaigns(now, |source| source.mark > 0) {
+            let told = told.entry(campaign.service).or_default();
+            if campaign.accounts < told.saturating_mul(2) {
+                continue;
+            }
+            let accounts = campaign.accounts;
+            let finding = together::of_campaign(self.signature, campaign);
+            if sum(&finding.evidence) >= self.alert_bits {
+                *told = accounts;
+                out.push(finding);
+            }
+        }
     }
 }
 
@@ -433,36 +442,4 @@ fn evidence(
         });
     }
     evidence
-}
-
-fn crowd_evidence(crowd: &Crowd) -> Vec<Evidence> {
-    let pods = crowd.sources - crowd.strangers;
-    vec![
-        Evidence {
-            feature: "login.refused",
-            family: Family::Outcome,
-            observed: crowd.counted as f64,
-            expected: "a mistyped password now and then".into(),
-            bits: (crowd.counted as f64 * BITS_PER_CROWD_GUESS).min(MAX_CROWD_GUESS_BITS),
-            signature_grade: false,
-            text: format!(
-                "{} logins of {} users refused",
-                crowd.counted,
-                crowd.users.max(1)
-            ),
-        },
-        Evidence {
-            feature: "login.sources",
-            family: Family::Volume,
-            observed: crowd.sources as f64,
-            expected: "refusals of one or two clients".into(),
-            bits: (pods as f64 * BITS_PER_POD + crowd.strangers as f64 * BITS_PER_STRANGER)
-                .min(MAX_SOURCE_BITS),
-            signature_grade: false,
-            text: format!(
-                "{} sources that have nothing to do with one another",
-                crowd.sources
-            ),
-        },
-    ]
 }

@@ -25,7 +25,8 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(SshBruteforce {
-            guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL),
+            guessing: Guessing::new(SPEC.id, thresholds, signature.alert_bits, TOOL)
+                .with_campaigns(),
             open: Bounded::new(signature.room(MAX_OPEN)),
         }))
     },

@@ -14,6 +14,7 @@
 //! Bounded everywhere: sources, accounts, users and targets of a source, sources of a server.
 
 mod account;
+mod campaign;
 mod guesser;
 mod pace;
 #[cfg(test)]
@@ -32,6 +33,8 @@ use crate::event::FlowInfo;
 use crate::time::Timestamp;
 
 pub use account::Account;
+pub use campaign::Campaign;
+use campaign::Campaigns;
 pub use guesser::{Breakin, Guesser};
 pub use victim::Crowd;
 use victim::Victims;
@@ -84,6 +87,7 @@ pub enum Taken {
 pub struct Attempts {
     sources: LruCache<GuesserKey, Guesser>,
     victims: Victims,
+    campaigns: Campaigns,
     honest_retries: u64,
     evicted: u64,
 }
@@ -95,6 +99,7 @@ impl Attempts {
         Self {
             sources: by_use(room),
             victims: Victims::new(room),
+            campaigns: Campaigns::default(),
             honest_retries,
             evicted: 0,
         }
@@ -115,6 +120,7 @@ impl Attempts {
             return source.let_in(attempt, self.honest_retries);
         }
         source.refused(attempt);
+        self.campaigns.refused(attempt, &key);
         self.victims.refused(attempt, key);
         Taken::Refused
     }
@@ -137,6 +143,16 @@ impl Attempts {
         self.victims.crowd(server, again, |key| {
             let source = sources.peek(key)?;
             (!known(source) && !source.is_paced()).then_some(source)
+        })
+    }
+
+    /// The sources refused within an hour of which each tried several accounts once, if they are enough to look at them
+    /// together; by what they log in to. Those that `known` says are dealt with alone are left out.
+    pub fn campaigns(&mut self, now: Timestamp, known: impl Fn(&Guesser) -> bool) -> Vec<Campaign> {
+        let sources = &self.sources;
+        self.campaigns.going_on(now, |key| {
+            let source = sources.peek(key)?;
+            (!known(source)).then_some(source)
         })
     }
 

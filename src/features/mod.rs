@@ -34,7 +34,7 @@ mod vocabulary;
 
 pub use acquaintances::Acquaintances;
 pub use attempts::{
-    Account, Attempt, Attempts, Breakin, Crowd, Guesser, GuesserKey, Server, Taken,
+    Account, Attempt, Attempts, Breakin, Campaign, Crowd, Guesser, GuesserKey, Server, Taken,
 };
 pub use bounded::Bounded;
 pub use by_use::by_use;

@@ -212,6 +212,51 @@ fn a_crowd_of_which_nobody_stands_out() {
     );
 }
 
+/// Pods that are refused at accounts (server and user each), one after the other; `again` if they try each again later.
+fn spread(pods: usize, accounts: &[(usize, &str)], again: bool) -> Bench {
+    let mut bench = Bench::new("db-bruteforce");
+    for n in 0..pods {
+        let source = pod(&format!("10.244.1.{}", 50 + n), &format!("app{n}"));
+        for (k, (server, user)) in accounts.iter().enumerate() {
+            // Each pod at servers of its own.
+            let server = server + n * 7;
+            let server = pod(&format!("10.244.2.{server}"), &format!("db{server}"));
+            let at = n as f64 * 11.0 + k as f64 * 7.3;
+            for round in 0..=usize::from(again) {
+                let at = (at + round as f64 * 9.0, 0.1);
+                let ends = (&source, &server);
+                login(&mut bench, at, ends, (user, "shop"), Some(DENIED));
+            }
+        }
+    }
+    bench.finish(pods as f64 * 11.0 + 200.0);
+    bench
+}
+
+#[test]
+fn guesses_spread_so_that_neither_a_source_nor_a_server_stands_out() {
+    let bench = spread(5, &[(1, "app"), (2, "app")], false);
+    assert!(bench.alerts(), "{} bits", bench.bits());
+    let told = &bench.findings[0];
+    assert_eq!(told.subject, "many to postgresql");
+    assert_eq!(told.target_count, 10);
+    assert!(spread(3, &[(1, "app"), (2, "app"), (3, "app")], false).alerts());
+    assert!(spread(4, &[(1, "app"), (1, "root")], false).alerts());
+}
+
+#[test]
+fn many_programs_with_stale_secrets_are_no_campaign() {
+    // Everybody's secrets were changed at once: each program tries its own again.
+    let bench = spread(8, &[(1, "app"), (2, "app")], true);
+    assert!(!bench.alerts(), "{} bits", bench.bits());
+    // Jobs that are refused once and give up, each at the one account that it has.
+    let bench = spread(8, &[(1, "app")], false);
+    assert!(!bench.alerts(), "{} bits", bench.bits());
+    // Two that have two.
+    let bench = spread(2, &[(1, "app"), (2, "app")], false);
+    assert!(!bench.alerts(), "{} bits", bench.bits());
+}
+
 #[test]
 fn let_in_at_last() {
     let mut bench = Bench::new("db-bruteforce");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
+use super::campaign::name;
 use super::pace::{EAGER_SECS, Pauses};
 use super::{Attempt, Server, Taken};
 use crate::event::{Endpoint, FlowInfo};
@@ -226,6 +227,24 @@ impl Guesser {
     pub fn is_paced(&self) -> bool {
         let same = self.others == 0 && self.sizes <= MOST_SIZES;
         self.users.len() <= 1 && same && self.pauses.are_paced()
+    }
+
+    /// The accounts that it was refused once and left alone since, by server, or its workload, and user. None if it tried
+    /// any of its accounts again, as programs do.
+    pub(super) fn tried_once(&self, now: Timestamp) -> BTreeSet<(String, &User)> {
+        let mut accounts = BTreeSet::new();
+        for (((ip, port), user), account) in &self.accounts {
+            match account.is_left_alone(now) {
+                Some(true) => {
+                    let target = self.targets.iter().find(|(end, _)| end.ip == *ip);
+                    let server = target.map_or_else(|| ip.to_string(), |(end, _)| name(end));
+                    accounts.insert((format!("{server}:{port}"), user));
+                }
+                Some(false) if account.counted > 0 => return BTreeSet::new(),
+                Some(false) | None => {}
+            }
+        }
+        accounts
     }
 
     /// Whether a server that refused it as somebody let it in as somebody else before that.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::campaign::name;
 use super::guesser::Guesser;
 use super::{Attempt, GuesserKey, Server};
 use crate::event::{Endpoint, FlowInfo};
@@ -125,11 +126,7 @@ impl Victims {
                 continue;
             }
             let identity = &source.actor.who.identity;
-            let name = match &identity.workload {
-                Some(workload) => workload.to_string(),
-                None => source.actor.ip.to_string(),
-            };
-            let group = groups.entry(name).or_default();
+            let group = groups.entry(name(&source.actor)).or_default();
             if *group == 0 {
                 crowd.sources += 1;
                 crowd.strangers += u64::from(identity.kind != IdentityKind::Pod);
