@@ -5,13 +5,17 @@
 //! never so much; without one, a program for copying or for people in a pod that serves others, a conversation that is
 //! about nothing else, keys that are listed and then read one by one.
 
+mod weigh;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::db_session::{Answer, Session, Sessions, Statement, Step, is_copier, is_typed_at};
+use super::db_session::{
+    Answer, Session, Sessions, Statement, Step, is_copier, is_fetcher, is_typed_at,
+};
 use super::{Context, Detector, DetectorSpec, Findings, StateSize};
 use crate::dissect::{DatabaseMessage, Marks, StatementClass, Transaction};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
@@ -22,11 +26,13 @@ use crate::features::{
 use crate::flow::{EndReason, FlowId, FlowRecord, Outcome};
 use crate::telemetry::{Loss, LossCounts};
 use crate::time::Timestamp;
+use weigh::novelty;
 
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "db-bulk-read",
     sees: EventKinds::DATABASE
+        .and(EventKinds::HTTP)
         .and(EventKinds::FLOW_OUTCOME)
         .and(EventKinds::FLOW_ENDED),
     build: |signature| {
@@ -37,12 +43,15 @@ pub(super) const SPEC: DetectorSpec = DetectorSpec {
             alert_bits: signature.alert_bits,
             sessions: Sessions::new(signature.share),
             sources: Bounded::new(room),
+            fetchers: Bounded::new(signature.room(MAX_FETCHERS)),
             evicted: 0,
         }))
     },
 };
 
 const MAX_TABLES: usize = 512;
+/// Conversations of programs that fetch addresses.
+const MAX_FETCHERS: usize = 4096;
 const MAX_TARGETS: usize = 16;
 const MAX_SAMPLES: usize = 4;
 /// Conversations of a source in which it read in bulk.
@@ -76,8 +85,6 @@ const NO_REPLICA_BITS: f64 = 20.0;
 const ASKING_TAKES: u64 = 512;
 /// From when on having spoken is a habit.
 const MIN_SPOKEN: u64 = 16;
-/// The most that a new statement says within a day of a release.
-const RELEASE_BITS: f64 = 4.0;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +105,8 @@ struct DbBulkRead {
     alert_bits: f64,
     sessions: Sessions,
     sources: Bounded<SourceKey, Reader>,
+    /// What a program that fetches addresses from a command line calls itself, by conversation.
+    fetchers: Bounded<FlowId, Arc<str>>,
     evicted: u64,
 }
 
@@ -267,7 +276,8 @@ impl DbBulkRead {
         let user = session.and_then(|session| session.user.clone());
         let tool = session
             .and_then(|session| session.client.clone())
-            .filter(|client| is_typed_at(client) || is_copier(client));
+            .filter(|client| is_typed_at(client) || is_copier(client))
+            .or_else(|| self.fetchers.peek(&flow.id).cloned());
 
         let server = (flow.resp.ip, flow.resp_port);
         let reader = self.reader(flow, statement.time);
@@ -479,21 +489,6 @@ fn is_replication(statement: &Statement) -> bool {
 /// How Redis is told that nothing is wanted but a copy of what there is now.
 const NOTHING_BUT_THE_COPY: &str = "REPLCONF rdb-only";
 
-/// What the baseline says of a statement: how unlikely the workload is to say it, or to speak to this server. Something
-/// new is expected of a new release.
-fn novelty(flow: &FlowInfo, word: &str, context: &Context<'_>) -> f64 {
-    let Some(lineage) = context.lineage(&flow.orig) else {
-        return 0.0;
-    };
-    let contact = context.peers.client_contact(flow);
-    let contact = contact.map_or(0.0, |contact| lineage.contact_bits(&contact));
-    let said = lineage.word_bits(Vocabulary::Statement, Role::Client, word);
-    if context.release(&flow.orig, flow.start).is_some() {
-        return said.min(RELEASE_BITS).max(contact);
-    }
-    said.max(contact)
-}
-
 impl Reader {
     fn talk(&mut self, id: FlowId) -> Option<&mut Talk> {
         if self.talks.len() >= MAX_TALKS && !self.talks.contains_key(&id) {
@@ -546,6 +541,14 @@ impl Detector for DbBulkRead {
                 flow,
                 transaction: Transaction::Database(message),
             } => self.message(flow, message, event.time, context, out),
+            EventKind::Transaction {
+                flow,
+                transaction: Transaction::HttpRequest(request),
+            } => {
+                if let Some(agent) = request.user_agent.as_ref().filter(|one| is_fetcher(one)) {
+                    self.fetchers.put(flow.id, Arc::clone(agent));
+                }
+            }
             EventKind::FlowEnded { flow, record } => self.ended(flow, record, context, out),
             _ => {}
         }
@@ -579,8 +582,6 @@ impl Detector for DbBulkRead {
         losses
     }
 }
-
-mod weigh;
 
 #[cfg(test)]
 mod tests;

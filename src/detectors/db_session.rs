@@ -182,6 +182,19 @@ pub(super) fn is_typed_at(client: &str) -> bool {
         .any(|known| *known == name || *known == client)
 }
 
+/// Programs that fetch addresses from a command line.
+const FETCHERS: &[&str] = &["curl/", "wget/", "httpie/", "elasticdump"];
+
+/// Whether a client calls itself like a program that fetches addresses from a command line. Scripts ask databases for
+/// their health so; who reads whole tables so is at a prompt, or has a script for just that.
+pub(super) fn is_fetcher(client: &str) -> bool {
+    let begins = |known: &str| {
+        let begin = client.get(..known.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(known))
+    };
+    FETCHERS.iter().any(|known| begins(known))
+}
+
 /// Programs that copy whole databases, or look after them, whose statements would alarm in anybody else's mouth.
 const CARETAKERS: &[&str] = &[
     "pg_dump",
@@ -217,6 +230,7 @@ const COPIERS: &[&str] = &[
     "mariadb-dump",
     "mongodump",
     "mongoexport",
+    "dsbulk",
 ];
 
 /// Whether a client calls itself like a program that copies whole databases.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::testing::Bench;
-use crate::dissect::{DatabaseEvent, DatabaseMessage, Marks, StatementClass, Transaction};
+use crate::dissect::{
+    DatabaseEvent, DatabaseMessage, HttpRequest, Marks, StatementClass, Transaction,
+};
 use crate::event::{Endpoint, EventKind, FlowInfo};
 use crate::flow::{Outcome, Protocol};
 
@@ -58,6 +60,17 @@ impl<'a> Talk<'a> {
             success: true,
             code: None,
         });
+    }
+
+    /// A request over HTTP by a program that calls itself so.
+    pub(super) fn fetches(&mut self, agent: &str) {
+        let request = HttpRequest {
+            method: "GET".into(),
+            user_agent: Some(agent.into()),
+            ..HttpRequest::default()
+        };
+        let request = Transaction::HttpRequest(request);
+        self.bench.says(self.now, &self.flow, request);
     }
 
     pub(super) fn refused(&mut self, user: &str) {

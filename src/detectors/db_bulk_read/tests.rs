@@ -124,6 +124,27 @@ fn whoever_takes_tables_from_a_web_pod_is_found() {
 }
 
 #[test]
+fn whoever_fetches_a_database_from_a_web_pods_command_line_is_found() {
+    for (client, alerts) in [
+        ("curl/7.88.1", true),
+        ("elasticdump", true),
+        // An application's own library reads as much as it likes.
+        ("elasticsearch-py/8.12.0", false),
+    ] {
+        let mut bench = Bench::new("db-bulk-read");
+        let web = serving(&mut bench, "10.244.1.7", "web");
+        let mut talk = Talk::open(&mut bench, 130.0, (&web, &db()), "elasticsearch", 9200);
+        talk.fetches(client);
+        for n in 0..2 {
+            let marks = Marks::BULK_READ;
+            talk.ask("_search", READ, marks, 7 + n, None, 400_000, None);
+        }
+        talk.close();
+        assert_eq!(bench.alerts(), alerts, "{client}: {} bits", bench.bits());
+    }
+}
+
+#[test]
 fn whoever_takes_keys_or_a_replicas_copy_is_found() {
     for (product, list, get) in [
         ("redis", "SCAN", "GET"),

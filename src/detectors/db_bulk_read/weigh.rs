@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Evidence, Family, Finding, Target};
+use super::super::{Context, Evidence, Family, Finding, Target};
 use super::{NO_REPLICA_BITS, REPLICA_BITS, Reader, SPEC, Thresholds};
+use crate::event::FlowInfo;
+use crate::features::{Role, Vocabulary};
 
 /// Each further table, and doubling of keys or bytes beyond what programs load as they start; and where that ends.
 const BITS_PER_TABLE: f64 = 2.0;
@@ -33,6 +35,23 @@ const MIN_REFUSED: u64 = 3;
 const STRANGER_BITS: f64 = 4.0;
 /// Having spoken often and never so.
 const HABIT_BITS: f64 = 3.0;
+/// The most that a new statement says within a day of a release.
+const RELEASE_BITS: f64 = 4.0;
+
+/// What the baseline says of a statement: how unlikely the workload is to say it, or to speak to this server. Something
+/// new is expected of a new release.
+pub(super) fn novelty(flow: &FlowInfo, word: &str, context: &Context<'_>) -> f64 {
+    let Some(lineage) = context.lineage(&flow.orig) else {
+        return 0.0;
+    };
+    let contact = context.peers.client_contact(flow);
+    let contact = contact.map_or(0.0, |contact| lineage.contact_bits(&contact));
+    let said = lineage.word_bits(Vocabulary::Statement, Role::Client, word);
+    if context.release(&flow.orig, flow.start).is_some() {
+        return said.min(RELEASE_BITS).max(contact);
+    }
+    said.max(contact)
+}
 
 impl Reader {
     /// How much it read, against what programs load as they start.
