@@ -1,11 +1,12 @@
-//! `service-enumeration`: a source asks the cluster's DNS what there is, instead of asking for what it needs.
+//! `service-enumeration`: a source asks the cluster's DNS, or web servers, what there is, instead of asking for what it needs.
 //!
-//! Four ways: names of services that don't exist, one after the other (a sequential test as for scans); reverse look-ups of
+//! Web servers are asked for names out of a list: see [`paths`]. The DNS is asked in four ways: names of services that don't exist, one after the other (a sequential test as for scans); reverse look-ups of
 //! address after address; SRV records of service after service; and questions that only make sense to somebody who looks
 //! around, such as wildcards and zone transfers. What a resolver makes up by its search list doesn't count, nor does a
 //! transfer that the server itself asked for. Nodes and resolvers ask on behalf of others and are left out.
 
 mod invitations;
+mod paths;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use invitations::Invitations;
+use paths::Paths;
 use serde::Deserialize;
 
 use super::watch::{Watch, Watched, weigh};
@@ -31,13 +33,18 @@ use crate::time::Timestamp;
 /// The catalogue entry.
 pub(super) const SPEC: DetectorSpec = DetectorSpec {
     id: "service-enumeration",
-    sees: EventKinds::DNS,
+    sees: EventKinds::DNS.and(EventKinds::HTTP),
     build: |signature| {
         let thresholds: Thresholds = signature.thresholds.clone().try_into()?;
         Ok(Box::new(ServiceEnumeration {
             sources: Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
             resolvers: Bounded::new(signature.room(MAX_RESOLVERS)),
             invitations: Invitations::new(),
+            paths: Paths::new(
+                Watch::new(thresholds.max_sources, thresholds.forget_after_secs),
+                signature.room(MAX_REQUESTS),
+                signature.alert_bits,
+            ),
             test: SequentialTest::new(thresholds.theta0, thresholds.theta1),
             alert_bits: signature.alert_bits,
         }))
@@ -76,6 +83,8 @@ const MAX_TEST_BITS: f64 = 64.0;
 /// Names and addresses remembered one by one, per source and sort.
 const MAX_REMEMBERED: usize = 256;
 const MAX_RESOLVERS: usize = 4096;
+/// Conversations with a request that isn't answered yet.
+const MAX_REQUESTS: usize = 8192;
 const MOST_LISTED: usize = 16;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -92,6 +101,7 @@ struct ServiceEnumeration {
     /// Who was asked, by whom first, and whether by others as well.
     resolvers: Bounded<IpAddr, (IpAddr, bool)>,
     invitations: Invitations,
+    paths: Paths,
     test: SequentialTest,
     alert_bits: f64,
 }
@@ -406,12 +416,18 @@ fn finding(source: &Watched<Asked>) -> Finding {
 
 impl Detector for ServiceEnumeration {
     fn observe(&mut self, event: &Event, context: &Context<'_>, out: &mut Findings) {
-        let EventKind::Transaction {
-            flow,
-            transaction: Transaction::Dns(message),
-        } = &event.kind
-        else {
+        let EventKind::Transaction { flow, transaction } = &event.kind else {
             return;
+        };
+        let message = match transaction {
+            Transaction::Dns(message) => message,
+            Transaction::HttpRequest(request) => {
+                return self.paths.request(flow, request, context);
+            }
+            Transaction::HttpResponse(response) => {
+                return self.paths.response(flow, response, event.time, out);
+            }
+            _ => return,
         };
         if message.operation != DnsOperation::Query {
             self.invitations.note(flow, message, event.time);
@@ -435,17 +451,25 @@ impl Detector for ServiceEnumeration {
 
     fn tick(&mut self, now: Timestamp, _: &Context<'_>, out: &mut Findings) {
         out.extend(self.sources.stale(now).iter().map(finding));
+        out.extend(self.paths.stale(now));
     }
 
     fn finish(&mut self, _: &Context<'_>, out: &mut Findings) {
         out.extend(self.sources.all().iter().map(finding));
+        out.extend(self.paths.finish());
     }
 
     fn state_size(&self) -> StateSize {
-        self.sources.state_size()
+        let (dns, web) = (self.sources.state_size(), self.paths.sources().state_size());
+        StateSize {
+            entries: dns.entries + web.entries,
+            limit: dns.limit + web.limit,
+        }
     }
 
     fn losses(&self) -> LossCounts {
-        self.sources.losses()
+        let mut losses = self.sources.losses();
+        losses.merge(&self.paths.sources().losses());
+        losses
     }
 }

@@ -245,6 +245,7 @@ impl Head {
             Name::ContentLength => head.field(b"content-length", value),
             Name::Server => head.field(b"server", value),
             Name::Authorization => head.field(b"authorization", value),
+            Name::Forwarded => head.field(b"forwarded", value),
             Name::Other => {}
         })?;
         Some(head)
@@ -342,6 +343,17 @@ mod tests {
         let lines = conversation(HTTP2.build, turns);
         assert!(!lines.join("").contains("s3cret"));
         lines
+    }
+
+    #[test]
+    fn a_proxy_says_on_whose_behalf_it_asks() {
+        for (field, forwarded) in [(field(60, "1.1 edge"), "true"), (Vec::new(), "false")] {
+            let head = [call("/"), field].concat();
+            let asked = [PREFACE, &frame(HEADERS, END_HEADERS | 1, 1, &head)].concat();
+            let lines = lines(&[(Orig, &asked)]);
+            let told = format!("forwarded: {forwarded}");
+            assert!(lines.join("").contains(&told), "{lines:?}");
+        }
     }
 
     #[test]

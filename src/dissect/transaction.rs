@@ -186,6 +186,8 @@ pub struct HttpRequest {
     /// How the client shows who it is, to the server or else to a proxy: `basic`, `bearer`, `key`, `digest`, `negotiate`,
     /// `ntlm`, `aws`, or `other`.
     pub authorization: Option<&'static str>,
+    /// Whether a proxy says on whose behalf it asks.
+    pub forwarded: bool,
     /// A tunnel that the request gives away: `httptunnel`, `reGeorg`.
     pub tool: Option<&'static str>,
     /// A mark of what it shows, where that is the same for the same user and password or for the same key: for `basic`,

@@ -25,6 +25,8 @@ const KEYS: [&str; 4] = [
     "x-vault-token",
     "private-token",
 ];
+/// Headers by which proxies say on whose behalf they ask.
+const FORWARDS: [&str; 4] = ["x-forwarded-for", "forwarded", "via", "x-real-ip"];
 const MAX_METHOD: usize = 32;
 const MAX_HOST: usize = 255;
 const MAX_TEXT: usize = 256;
@@ -156,6 +158,7 @@ fn read_request(head: &[u8], line: Option<Line<'_>>) -> Option<RequestHead> {
             .upgrade
             .map(|protocol| lower_text(protocol, MAX_TEXT)),
         authorization: way,
+        forwarded: fields.forwarded,
         tool,
         secret,
         injection: if database.as_ref().is_some_and(|ask| ask.is_certain()) {
@@ -446,6 +449,8 @@ struct Fields<'a> {
     clickhouse: bool,
     exception: Option<&'a [u8]>,
     command: Option<&'a [u8]>,
+    /// Whether a proxy says on whose behalf it asks.
+    forwarded: bool,
     length: Length,
     coding: Coding,
 }
@@ -467,6 +472,7 @@ impl<'a> Fields<'a> {
             clickhouse_user: None,
             clickhouse: false,
             exception: None,
+            forwarded: false,
             length: Length::Undeclared,
             coding: Coding::None,
         };
@@ -504,6 +510,9 @@ impl<'a> Fields<'a> {
                     fields.length = fields.length.and(value);
                 } else if name.eq_ignore_ascii_case("transfer-encoding") {
                     fields.coding = Coding::of(value);
+                } else {
+                    let says = |known: &&str| name.eq_ignore_ascii_case(known);
+                    fields.forwarded |= FORWARDS.iter().any(says);
                 }
                 continue;
             };

@@ -88,11 +88,25 @@ fn request_fields() {
         content_length: Some(7),
         upgrade: Some("websocket".into()),
         authorization: Some("basic"),
+        forwarded: false,
         tool: None,
         secret: Some(SecretMark::of(b"Basic czpz")),
         injection: Marks::empty(),
     };
     assert_eq!(got, expected);
+}
+
+#[test]
+fn proxies_say_on_whose_behalf_they_ask() {
+    let says = |header: &str| request(&format!("GET / HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n"));
+    for header in [
+        "X-Forwarded-For: 203.0.113.7",
+        "forwarded: for=192.0.2.60",
+        "Via: 1.1 edge",
+    ] {
+        assert!(says(header).forwarded, "{header}");
+    }
+    assert!(!says("X-Forwarded-Proto: https").forwarded);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(super) enum Name {
     Server,
     /// Only the scheme of its value is ever seen.
     Authorization,
+    /// A proxy says on whose behalf it asks; to whom is not kept.
+    Forwarded,
     Other,
 }
 
@@ -36,6 +38,7 @@ impl Name {
             b"content-length" => Self::ContentLength,
             b"server" => Self::Server,
             b"authorization" => Self::Authorization,
+            b"x-forwarded-for" | b"forwarded" | b"via" | b"x-real-ip" => Self::Forwarded,
             _ => Self::Other,
         }
     }
@@ -44,7 +47,7 @@ impl Name {
     fn part(self, value: &[u8]) -> &[u8] {
         let whole = value.get(..MAX_VALUE).unwrap_or(value);
         match self {
-            Self::Other => &[],
+            Self::Forwarded | Self::Other => &[],
             Self::Authorization => whole.split(|byte| *byte == b' ').next().unwrap_or_default(),
             _ => whole,
         }
@@ -80,6 +83,7 @@ fn fixed(index: usize) -> Option<(Name, &'static [u8], usize)> {
         31 => (Name::ContentType, b""),
         54 => (Name::Server, b""),
         58 => (Name::UserAgent, b""),
+        60 => (Name::Forwarded, b""),
         0 => return None,
         other if other > STATIC => return None,
         _ => (Name::Other, b""),
