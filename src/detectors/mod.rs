@@ -200,6 +200,13 @@ impl<'a> Context<'a> {
         end.who.identity.kind == IdentityKind::Pod || self.acquaintances.is_there(end.ip)
     }
 
+    /// Whether an end is a pod: so it is called, its address is the pods', or it finds the cluster's services by their names
+    /// and nothing else is known of it.
+    pub fn is_pod(&self, end: &Endpoint) -> bool {
+        let unknown = end.who.identity.kind == IdentityKind::Unknown;
+        is_of_pods(end) || unknown && self.peers.finds_services(end.ip)
+    }
+
     /// Whether an end is a pod as far as is known: one of the pods', or any private address while nothing was told of the
     /// cluster.
     pub fn may_be_pod(&self, end: &Endpoint) -> bool {

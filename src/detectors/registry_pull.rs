@@ -19,9 +19,7 @@ use super::{
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{
-    Bounded, Role, Vocabulary, is_of_pods, is_public_registry, is_registry, source_key,
-};
+use crate::features::{Bounded, Role, Vocabulary, is_public_registry, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::{IdentityKind, WorkloadId};
 use crate::memory::Share;
@@ -131,7 +129,7 @@ impl RegistryPull {
         context: &Context<'_>,
         out: &mut Findings,
     ) {
-        if !may_be_odd(flow) {
+        if !may_be_odd(flow, context) {
             return;
         }
         let words = &self.thresholds.builder_words;
@@ -199,12 +197,12 @@ impl RegistryPull {
         context: &Context<'_>,
         out: &mut Findings,
     ) {
-        if let Some(name) = registry_inside(flow, asked).filter(|_| may_be_odd(flow)) {
+        if let Some(name) = registry_inside(flow, asked).filter(|_| may_be_odd(flow, context)) {
             self.inside.put(flow.id, name);
         }
         let Some(name) = asked else { return };
         let outside = flow.resp.who.identity.kind == IdentityKind::External;
-        if !outside || !is_registry(name) || !may_be_odd(flow) {
+        if !outside || !is_registry(name) || !may_be_odd(flow, context) {
             return;
         }
         let words = &self.thresholds.builder_words;
@@ -251,8 +249,8 @@ impl RegistryPull {
 }
 
 /// Whether calls of a flow's originator are looked at: nodes pull by right, but not just anything.
-fn may_be_odd(flow: &FlowInfo) -> bool {
-    is_of_pods(&flow.orig) || flow.orig.who.identity.kind == IdentityKind::Node
+fn may_be_odd(flow: &FlowInfo, context: &Context<'_>) -> bool {
+    context.is_pod(&flow.orig) || flow.orig.who.identity.kind == IdentityKind::Node
 }
 
 fn note(names: &mut BTreeSet<Arc<str>>, name: &str) {

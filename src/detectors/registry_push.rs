@@ -17,7 +17,7 @@ use super::{
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Bounded, SourceKey, is_of_pods, is_registry, source_key};
+use crate::features::{Bounded, SourceKey, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
 use crate::memory::Share;
@@ -150,7 +150,7 @@ impl RegistryPush {
         if matches!(call.kind, OciKind::CheckManifest | OciKind::GetManifest) {
             self.asked_for(flow, call, time, out);
         }
-        if !is_of_pods(&flow.orig) {
+        if !context.is_pod(&flow.orig) {
             return;
         }
         let words = &self.thresholds.builder_words;
@@ -416,7 +416,7 @@ impl Detector for RegistryPush {
             } => {
                 let asked = hello.sni.as_ref();
                 let by_name = asked.filter(|name| is_registry(name)).cloned();
-                let is_pod = is_of_pods(&flow.orig);
+                let is_pod = context.is_pod(&flow.orig);
                 if let Some(name) = by_name.or_else(|| registry_inside(flow, asked))
                     && is_pod
                 {

@@ -320,7 +320,7 @@ impl VpnTunnel {
             && opening.mix == ByteMix::Random
             && opening.bytes >= FEWEST_SEALED;
         if opening.direction == Direction::Orig {
-            if is_sealed && is_inside(&flow.orig) {
+            if is_sealed && (is_inside(&flow.orig) || context.is_pod(&flow.orig)) {
                 self.sealed.push(flow.id, ());
             }
             return None;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{DomainName, Interner, Lately};
+use super::{ClusterName, DomainName, Interner, Lately};
 use crate::dissect::{DnsAnswer, Transaction};
 use crate::event::{Endpoint, Event, EventKind, FlowInfo};
 use crate::flow::Protocol;
@@ -89,6 +89,8 @@ pub struct PeerNamer {
     askers: Lately,
     /// Those of them that were told one by a name outside.
     seekers: Lately,
+    /// Clients that were told where a service of the cluster's is, by its name.
+    insiders: Lately,
     domains: Interner,
 }
 
@@ -106,6 +108,7 @@ impl PeerNamer {
             answers: Lately::new(max),
             askers: Lately::new(max),
             seekers: Lately::new(max),
+            insiders: Lately::new(max),
             domains: Interner::default(),
         }
     }
@@ -132,6 +135,9 @@ impl PeerNamer {
             return;
         }
         self.askers.put(&flow.orig.ip, ());
+        if ClusterName::parse(&message.name).is_some_and(|name| !name.wildcard) {
+            self.insiders.put(&flow.orig.ip, ());
+        }
         let Some(site) = DomainName::site(&message.name) else {
             return;
         };
@@ -155,6 +161,11 @@ impl PeerNamer {
     /// Whether a client was seen to find addresses outside by DNS.
     pub fn asks_outside(&self, client: IpAddr) -> bool {
         self.seekers.contains(&client)
+    }
+
+    /// Whether a client was seen to find the cluster's services by their names, as hardly anybody but pods does.
+    pub fn finds_services(&self, client: IpAddr) -> bool {
+        self.insiders.contains(&client)
     }
 
     /// The originator's side of a flow, if it is a workload's.

@@ -235,10 +235,19 @@ fn a_node_pulls_from_a_strange_registry_in_clear() {
 }
 
 #[test]
-fn a_pod_without_a_name_is_known_by_the_range_of_pods_alone() {
-    for (source, alerts) in [(Source::Cidr, true), (Source::None, false)] {
+fn a_pod_without_a_name_is_known_by_the_range_of_pods_or_by_what_it_looks_up() {
+    for (source, looks_up, alerts) in [
+        (Source::Cidr, false, true),
+        (Source::None, false, false),
+        (Source::None, true, true),
+    ] {
         let (mut bench, _, registry) = scene("web", 0);
         let (client, store) = (nameless("10.244.1.7", source), pod("10.244.1.3", "db"));
+        if looks_up {
+            let (dns, found) = (pod("10.244.1.2", "dns"), Some(store.ip));
+            let name = "db.shop.svc.cluster.local";
+            bench.dns(0.0, (&client, &dns), name, 1, found);
+        }
         for n in 0..40 {
             bench.asks(f64::from(n) * 0.2, (&client, &store), 5432);
         }

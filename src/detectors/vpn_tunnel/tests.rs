@@ -261,15 +261,19 @@ fn what_a_workload_has_always_done_is_no_news() {
 
 /// Both ends' first bytes on a flow that begins a minute after the client was first seen; the name by which it goes elsewhere.
 fn speaks(mix: ByteMix, by_name: Option<&str>) -> Bench {
-    let (api, server) = (pod("10.244.1.7", "api"), outside(OUTSIDE));
+    speaks_as(&pod("10.244.1.7", "api"), mix, by_name.as_slice())
+}
+
+fn speaks_as(api: &Endpoint, mix: ByteMix, by_name: &[&str]) -> Bench {
+    let server = outside(OUTSIDE);
     let mut bench = Bench::new("vpn-tunnel");
     let resolver = pod("10.244.1.2", "dns");
-    if let Some(name) = by_name {
+    for name in by_name {
         let found = Some("203.0.113.7".parse().unwrap());
-        bench.dns(1.0, (&api, &resolver), name, 1, found);
+        bench.dns(1.0, (api, &resolver), name, 1, found);
     }
-    open(&mut bench, 2.0, (&api, &resolver), Protocol::Udp, 53);
-    let flow = open(&mut bench, 62.0, (&api, &server), Protocol::Tcp, 8388);
+    open(&mut bench, 2.0, (api, &resolver), Protocol::Udp, 53);
+    let flow = open(&mut bench, 62.0, (api, &server), Protocol::Tcp, 8388);
     for direction in [Direction::Orig, Direction::Resp] {
         let opening = Opening {
             direction,
@@ -296,6 +300,11 @@ fn random_bytes_to_a_new_bare_address_are_a_tunnel() {
     assert!(!speaks(ByteMix::Structured, Some("api.vendor.com")).alerts());
     assert!(!speaks(ByteMix::Random, None).alerts());
     assert!(!speaks(ByteMix::Random, Some("web.shop.svc.cluster.local")).alerts());
+    // Whom no inventory names is a pod if he finds the cluster's services by name.
+    let nameless = end("10.244.1.7", IdentityKind::Unknown, None);
+    let names = ["api.vendor.com", "web.shop.svc.cluster.local"];
+    assert!(speaks_as(&nameless, ByteMix::Random, &names).alerts());
+    assert!(!speaks_as(&nameless, ByteMix::Random, &names[..1]).alerts());
 }
 
 /// Records of TLS as OpenConnect's: what a server says, a handshake inside with options on its first packets, then requests
