@@ -327,7 +327,7 @@ fn evidence(
     tool: &'static str,
     context: &Context<'_>,
 ) -> Vec<Evidence> {
-    let refusals = (source.counted as f64 * bits_per_refusal).min(MAX_REFUSAL_BITS);
+    let refusals = (source.guesses() as f64 * bits_per_refusal).min(MAX_REFUSAL_BITS);
     let codes: Vec<&str> = source.codes.iter().map(AsRef::as_ref).collect();
     let codes = match codes.as_slice() {
         [] => String::new(),
@@ -369,18 +369,16 @@ fn evidence(
             text: format!("{servers} different servers refused"),
         });
     }
-    if source.eager > 2 {
+    let eager = source.hurried();
+    if eager > 2 {
         evidence.push(Evidence {
             feature: "login.retries_at_once",
             family: Family::Timing,
-            observed: source.eager as f64,
+            observed: eager as f64,
             expected: "a pause after a refusal".into(),
-            bits: ((source.eager - 2) as f64 * BITS_PER_EAGER).min(MAX_EAGER_BITS),
+            bits: ((eager - 2) as f64 * BITS_PER_EAGER).min(MAX_EAGER_BITS),
             signature_grade: false,
-            text: format!(
-                "{} attempts came within half a second of a refusal",
-                source.eager
-            ),
+            text: format!("{eager} attempts came within half a second of a refusal"),
         });
     }
     if source.as_tool >= MIN_AS_TOOL {

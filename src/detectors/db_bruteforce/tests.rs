@@ -385,6 +385,65 @@ fn programs_with_a_stale_secret_are_left_alone() {
     }
 }
 
+/// `user` is refused at each of `servers` over and over; `pauses` tells how long after `n` tries at server `at` the next one
+/// follows.
+fn rounds(servers: u32, user: &str, pauses: &dyn Fn(&mut Rng, u32, u32) -> f64) -> Bench {
+    let mut bench = Bench::new("db-bruteforce");
+    let mut rng = Rng::new(3);
+    let mut tries = Vec::new();
+    for at in 0..servers {
+        let mut time = 1.0 + f64::from(at) * 0.03;
+        for n in 0..40 {
+            tries.push((time, at));
+            time += 0.02 + pauses(&mut rng, at, n);
+        }
+    }
+    tries.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    for (time, at) in tries {
+        let server = pod(&format!("10.244.1.{}", 50 + at), &format!("db{at}"));
+        let ends = (&web(), &server);
+        login(&mut bench, (time, 0.02), ends, (user, "shop"), Some(DENIED));
+    }
+    bench.finish(1e5);
+    bench
+}
+
+#[test]
+fn one_stale_secret_for_a_few_servers_is_left_alone() {
+    let by_one_clock: &dyn Fn(&mut Rng, u32, u32) -> f64 = &|_, _, _| 15.0;
+    let jitters = &|rng: &mut Rng, _, _| 20.0 + rng.below(1600) as f64 / 1e3 - 0.8;
+    let each_its_own = &|_: &mut Rng, at, _| [5.0, 13.0, 30.0][at as usize];
+    let backs_off = &|_: &mut Rng, _, n: u32| f64::from(1 << n.min(6));
+    let retries = &|_: &mut Rng, _, n| if n % 3 == 2 { 13.0 } else { 1.0 };
+    for servers in [2, 3] {
+        for (case, pauses) in [by_one_clock, jitters, each_its_own, backs_off, retries]
+            .into_iter()
+            .enumerate()
+        {
+            let bench = rounds(servers, "exporter", pauses);
+            let told = &bench.findings;
+            assert!(told.is_empty(), "{servers}, {case}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn guesses_at_a_few_servers_are_told() {
+    let hurries: &dyn Fn(&mut Rng, u32, u32) -> f64 = &|_, _, _| 0.05;
+    let takes_its_time = &|rng: &mut Rng, _, _| 6.0 + rng.below(3000) as f64 / 1e3;
+    let pauses_now_and_then = &|_: &mut Rng, _, n| if n % 8 == 7 { 30.0 } else { 0.1 };
+    for servers in [2, 3] {
+        for (case, pauses) in [hurries, takes_its_time, pauses_now_and_then]
+            .into_iter()
+            .enumerate()
+        {
+            assert!(rounds(servers, "app", pauses).alerts(), "{servers}, {case}");
+        }
+    }
+    // The same secret for many is a spray, whatever its pace.
+    assert!(rounds(8, "exporter", &|_, _, _| 15.0).alerts());
+}
+
 #[test]
 fn an_exact_pace_excuses_only_who_kept_it_from_the_start() {
     for (seen, pause, alerts) in [

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::campaign::name;
-use super::pace::{EAGER_SECS, Pauses};
+use super::pace::{EAGER_SECS, Pauses, Rounds};
 use super::{Attempt, Server, Taken};
 use crate::event::{Endpoint, FlowInfo};
 use crate::identity::IdentityKind;
@@ -91,6 +91,7 @@ pub struct Guesser {
     /// Refusals that no attempt has followed at once so far.
     unfollowed: VecDeque<Timestamp>,
     pauses: Pauses,
+    rounds: Rounds<Server>,
 }
 
 impl Guesser {
@@ -119,6 +120,7 @@ impl Guesser {
             refusals: VecDeque::new(),
             unfollowed: VecDeque::new(),
             pauses: Pauses::default(),
+            rounds: Rounds::default(),
         }
     }
 
@@ -136,6 +138,8 @@ impl Guesser {
         if informed {
             self.note_pause(attempt);
         }
+        let server = (attempt.flow.resp.ip, attempt.flow.resp_port);
+        self.rounds.add(server, attempt.began, attempt.decided);
         // Behind a node's or an outside address there may be anybody.
         let discount = self.actor.who.identity.kind == IdentityKind::Pod;
         let (mut another, mut size) = (false, false);
@@ -192,6 +196,7 @@ impl Guesser {
             self.samples.clear();
             self.codes.clear();
             self.pauses = Pauses::default();
+            self.rounds = Rounds::default();
             self.eager = 0;
             self.as_tool = 0;
         }
@@ -222,11 +227,35 @@ impl Guesser {
             .sum()
     }
 
+    /// How many different guesses its refusals are at least. The same user at one of a few servers after the other is one
+    /// secret that all of them refuse, until the first of them is tried again.
+    pub fn guesses(&self) -> u64 {
+        if !self.goes_round() {
+            return self.counted;
+        }
+        let each = self.accounts.values().map(|account| account.counted);
+        each.max().unwrap_or(self.counted)
+    }
+
+    /// Attempts that followed at once the refusal that they can have learned from.
+    pub fn hurried(&self) -> u64 {
+        if self.goes_round() {
+            self.rounds.eager()
+        } else {
+            self.eager
+        }
+    }
+
+    /// Whether it tries one user, with one secret for all that is known, at a few servers.
+    fn goes_round(&self) -> bool {
+        self.users.len() <= 1 && self.others == 0 && self.rounds.are_few()
+    }
+
     /// Whether it tries one user again and again as a program does that waits between retries: at a steady pace, or with
-    /// growing pauses.
+    /// growing pauses; at one server after the other, or at each of a few of its own.
     pub fn is_paced(&self) -> bool {
         let same = self.others == 0 && self.sizes <= MOST_SIZES;
-        self.users.len() <= 1 && same && self.pauses.are_paced()
+        self.users.len() <= 1 && same && (self.pauses.are_paced() || self.rounds.are_paced())
     }
 
     /// The accounts that it was refused once and left alone since, by server, or its workload, and user. None if it tried
@@ -255,9 +284,11 @@ impl Guesser {
         })
     }
 
-    /// How long it usually waits before the next attempt.
+    /// How long it usually waits before the next attempt, or the next round.
     pub fn pause(&self) -> Duration {
-        Duration::try_from_secs_f64(self.pauses.median().unwrap_or(0.0)).unwrap_or_default()
+        let both = [self.pauses.median(), self.rounds.median()];
+        let secs = both.into_iter().flatten().fold(0.0, f64::max);
+        Duration::try_from_secs_f64(secs).unwrap_or_default()
     }
 
     fn hear(&mut self, attempt: &Attempt<'_>) {

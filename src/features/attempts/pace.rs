@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::time::Timestamp;
+
+/// Servers whose pauses are told apart: who has one secret for more of them is no program with a few of its own.
+const FEW_SERVERS: usize = 3;
 /// Pauses remembered.
 const MAX_PAUSES: usize = 16;
 /// With fewer pauses there is no telling.
@@ -37,11 +41,16 @@ impl Pauses {
         all.get(all.len() / 2).copied()
     }
 
+    /// Whether they are enough to tell.
+    fn suffice(&self) -> bool {
+        self.secs.len() >= MIN_PAUSES
+    }
+
     /// Whether they are those of a program that waits: always as long, or growing, or short ones within a run of the
     /// program and growing ones before it is started again.
     pub(super) fn are_paced(&self) -> bool {
         let all: Vec<f64> = self.secs.iter().copied().collect();
-        if all.len() < MIN_PAUSES {
+        if !self.suffice() {
             return false;
         }
         let shortest = all.iter().copied().fold(f64::INFINITY, f64::min);
@@ -52,6 +61,102 @@ impl Pauses {
             return short.len() <= all.len() / 2 && long.len() >= MIN_PAUSES && grows(&long);
         }
         is_steady(&all) || grows(&all) || is_steady(&short) && (long.len() < 2 || grows(&long))
+    }
+}
+
+/// What one server was tried with: when the first refusal of a volley was known, the last one, and the pauses between.
+#[derive(Clone, Debug)]
+struct Round {
+    known: Timestamp,
+    last: Timestamp,
+    pauses: Pauses,
+}
+
+/// The pauses at each of a few servers. An exporter or a client of a cluster goes through all its servers at once, or has
+/// a loop for each: the next server follows at once, but the next try at the same one waits.
+#[derive(Clone, Debug)]
+pub(super) struct Rounds<K> {
+    servers: Vec<(K, Round)>,
+    /// Those of all of them,
+    pauses: Pauses,
+    /// and how many of these were none.
+    eager: u64,
+    /// Whether there were more servers.
+    many: bool,
+}
+
+impl<K> Default for Rounds<K> {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            pauses: Pauses::default(),
+            eager: 0,
+            many: false,
+        }
+    }
+}
+
+impl<K: PartialEq> Rounds<K> {
+    /// A try at a server, and when it was refused.
+    pub(super) fn add(&mut self, server: K, began: Timestamp, refused: Timestamp) {
+        let Some((_, round)) = self.servers.iter_mut().find(|(known, _)| *known == server) else {
+            if self.servers.len() < FEW_SERVERS {
+                let round = Round {
+                    known: refused,
+                    last: refused,
+                    pauses: Pauses::default(),
+                };
+                self.servers.reserve_exact(1);
+                self.servers.push((server, round));
+            } else {
+                self.many = true;
+            }
+            return;
+        };
+        // What began before the last refusal was known is of the same volley.
+        if began >= round.known {
+            let since = if began >= round.last {
+                round.last
+            } else {
+                round.known
+            };
+            let pause = began.since(since).as_secs_f64();
+            round.pauses.add(pause);
+            self.pauses.add(pause);
+            self.eager = self.eager.saturating_add(u64::from(pause < EAGER_SECS));
+            round.known = refused;
+        }
+        round.last = round.last.max(refused);
+    }
+
+    /// Whether each server is tried as a program does that waits: all at one pace, or each at its own. A server that was
+    /// tried too rarely for a pace doesn't count as long as another one has its.
+    pub(super) fn are_paced(&self) -> bool {
+        if !self.are_few() {
+            return false;
+        }
+        let mut known = self
+            .servers
+            .iter()
+            .map(|(_, round)| &round.pauses)
+            .filter(|pauses| pauses.suffice())
+            .peekable();
+        self.pauses.are_paced() || known.peek().is_some() && known.all(Pauses::are_paced)
+    }
+
+    /// Whether there are several servers, and no more than a program has of its own.
+    pub(super) const fn are_few(&self) -> bool {
+        !self.many && self.servers.len() > 1
+    }
+
+    /// Tries that followed a refusal by the same server at once.
+    pub(super) const fn eager(&self) -> u64 {
+        self.eager
+    }
+
+    /// The pause in the middle.
+    pub(super) fn median(&self) -> Option<f64> {
+        self.pauses.median()
     }
 }
 
