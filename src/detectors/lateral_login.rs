@@ -192,7 +192,16 @@ impl LateralLogin {
             && exchange.asked <= MOST_BYTES_PER_KEY
             && (1..=MOST_BYTES_PER_ECHO).contains(&exchange.answered)
             && KEYSTROKE.contains(&exchange.pause());
-        if !key || !session.counted {
+        if !session.counted {
+            return;
+        }
+        // What opens a channel is as small as a key, but what runs a command in it isn't: hands go on with keys.
+        let more_than_a_key =
+            exchange.asker == Direction::Orig && exchange.asked > MOST_BYTES_PER_KEY;
+        if more_than_a_key && session.keys < FEWEST_KEYS {
+            session.keys = 0;
+        }
+        if !key {
             return;
         }
         session.keys = session.keys.saturating_add(1);

@@ -6,6 +6,17 @@ use crate::flow::{Outcome, Protocol};
 
 /// A login, and `keys` pressed after it.
 fn ssh(bench: &mut Bench, start: f64, from: &Endpoint, to: &Endpoint, let_in: bool, keys: u32) {
+    session(bench, start, (from, to), let_in, &vec![36; keys as usize]);
+}
+
+/// A login, and requests of these sizes after it.
+fn session(
+    bench: &mut Bench,
+    start: f64,
+    (from, to): (&Endpoint, &Endpoint),
+    let_in: bool,
+    requests: &[u64],
+) {
     let flow = bench.begin(start, (from, to), Protocol::Tcp, 22);
     bench.says(start, &flow, Transaction::Ssh(SshMessage::Encrypted));
     let mut at = start;
@@ -27,18 +38,18 @@ fn ssh(bench: &mut Bench, start: f64, from: &Endpoint, to: &Endpoint, let_in: bo
             bench.event(at, EventKind::Turn { flow, turn });
         }
     }
-    for number in 0..keys {
+    for (number, &asked) in (3..).zip(requests) {
         let before = Timestamp::from_secs_f64(at);
         at += 0.2;
         let time = Timestamp::from_secs_f64(at);
         let exchange = Exchange {
-            number: number + 3,
+            number,
             asker: Direction::Orig,
             start: time,
             answer: Some(time),
             end: time,
             before,
-            asked: 36,
+            asked,
             answered: 36,
         };
         let (flow, app) = (Arc::clone(&flow), Some("ssh"));
@@ -133,6 +144,27 @@ fn a_tool_that_looks_after_machines_is_left_alone() {
     }
     bench.finish(1e4);
     assert!(bench.findings.is_empty(), "{:?}", bench.findings);
+}
+
+#[test]
+fn a_tool_that_keeps_its_connections_types_nothing() {
+    // Ansible's: channel after channel in one connection, each opened in few bytes and put to use in more.
+    let channels = [60, 36, 460, 60, 300].repeat(30);
+    // Somebody who pastes now and then.
+    let hands = [36; 14]
+        .into_iter()
+        .chain([600])
+        .chain([36; 20])
+        .collect::<Vec<_>>();
+    for (requests, typed) in [(channels, false), (hands, true)] {
+        let mut bench = Bench::new("lateral-login");
+        let tool = pod("10.244.1.60", "tool");
+        for n in 0..8 {
+            session(&mut bench, 1.0, (&tool, &host(n)), true, &requests);
+        }
+        bench.finish(1e4);
+        assert_eq!(bench.alerts(), typed, "{} bits", bench.bits());
+    }
 }
 
 /// A client of a database, and a tool that always logs in to the same two hosts.
