@@ -18,6 +18,8 @@ use super::{
 use crate::dissect::{OciCall, OciKind, Transaction};
 use crate::event::{Event, EventKind, EventKinds, FlowInfo};
 use crate::features::{Bounded, SourceKey, is_registry, source_key};
+use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
+use crate::features::{Bounded, SourceKey, is_of_pods, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
 use crate::memory::Share;
@@ -98,24 +100,25 @@ struct RegistryPush {
     thresholds: Thresholds,
     alert_bits: f64,
     visits: Visits<Facts>,
-    /// Who pushed to a repository first: its workload, or its address where that is not known.
-    owners: Bounded<Arc<str>, Owner>,
+    /// Who pushed to a repository of a registry first. Registries that mirror one another have the same repositories.
+    owners: Bounded<(Party, Arc<str>), Party>,
     /// Who named an image and was told of.
     implants: Bounded<Arc<str>, SourceKey>,
     encrypted: Bounded<FlowId, Encrypted>,
 }
 
-#[derive(Clone, PartialEq, Debug)]
-enum Owner {
+/// Who pushes, or keeps what is pushed: a workload, or an address where that is not known.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Party {
     Workload(WorkloadId),
     Source(SourceKey),
 }
 
-impl Owner {
-    fn of(flow: &FlowInfo) -> Self {
-        match &flow.orig.who.identity.workload {
+impl Party {
+    fn of(end: &Endpoint) -> Self {
+        match &end.who.identity.workload {
             Some(workload) => Self::Workload(workload.clone()),
-            None => Self::Source(source_key(&flow.orig)),
+            None => Self::Source(source_key(end)),
         }
     }
 
@@ -162,15 +165,16 @@ impl RegistryPush {
             note(&mut facts.deleted, call.repository.into());
         } else if call.kind.pushes() {
             note(&mut facts.uploaded, call.repository.into());
-            let owner = Owner::of(flow);
-            match self.owners.get(call.repository) {
+            let owner = Party::of(&flow.orig);
+            let place = (Party::of(&flow.resp), Arc::from(call.repository));
+            match self.owners.get(&place) {
                 Some(first) if *first != owner && facts.taken_over.len() < MAX_IMAGES => {
                     let theirs = (call.repository.into(), first.text().into());
                     facts.taken_over.insert(theirs);
                 }
                 Some(_) => {}
                 None => {
-                    self.owners.put(call.repository.into(), owner);
+                    self.owners.put(place, owner);
                 }
             }
             if call.kind == OciKind::PutManifest
@@ -458,7 +462,6 @@ mod tests {
     use super::super::testing::{Bench, end, pod};
     use super::*;
     use crate::dissect::{HttpRequest, TlsClientHello};
-    use crate::event::Endpoint;
     use crate::flow::{Protocol, Turn};
     use crate::identity::IdentityKind;
 
@@ -574,6 +577,15 @@ mod tests {
             let tag = format!("v{n}");
             let at = f64::from(n) * 300.0;
             push(&mut bench, at, (&kaniko, &registry), ("prod/api", &tag));
+        }
+        // What is mirrored to another registry has the same name there, whoever brings it.
+        let (mirror, other) = (
+            pod("10.244.1.10", "registry-sync"),
+            pod("10.244.1.11", "registry-dr"),
+        );
+        for n in 0..20 {
+            let at = 30.0 + f64::from(n) * 300.0;
+            push(&mut bench, at, (&mirror, &other), ("prod/api", "v1"));
         }
         assert!(!bench.alerts(), "{} bits", bench.bits());
 
