@@ -78,9 +78,15 @@ struct Asker {
     most_answer: u64,
     /// Logarithms of the pauses before them: sum and sum of squares.
     pauses: (f64, f64),
-    /// Single keys in a row.
+    /// Single keys in a row, without those that came by a clock, which no hand keeps,
     keys: u32,
+    /// and those; and the pause before the last one of either, in seconds.
+    ticks: u32,
+    beat: f64,
 }
+
+/// Pauses that differ by no more than this share of the longer one are a clock's.
+const CLOCK: f64 = 0.05;
 
 impl Asker {
     /// Notes a question of its own. If it may be a late answer to the other end, it is nobody's move.
@@ -91,7 +97,13 @@ impl Asker {
         // An echo repeats the key, in a packet of about its size.
         let echoed = exchange.answered <= exchange.asked.saturating_mul(2).max(8);
         if KEYSTROKE.contains(&pause) && (plain_key || sealed_key && echoed) {
-            self.keys = self.keys.saturating_add(1);
+            let secs = pause.as_secs_f64();
+            if (secs - self.beat).abs() <= CLOCK * secs.max(self.beat) {
+                self.ticks = self.ticks.saturating_add(1);
+            } else {
+                self.keys = self.keys.saturating_add(1);
+            }
+            self.beat = secs;
         }
         if self.most_answer == 0 {
             self.least_answer = exchange.answered;

@@ -198,7 +198,7 @@ impl Session {
 
     /// Whether a person types.
     fn typing(asker: &Asker) -> Option<Evidence> {
-        let keys = asker.keys >= FEWEST_KEYSTROKES;
+        let keys = asker.keys >= FEWEST_KEYSTROKES && asker.keys >= asker.ticks;
         let pauses = asker.moves >= FEWEST_EXCHANGES && asker.spread() >= HUMAN_SPREAD;
         (keys || pauses).then(|| Evidence {
             feature: if keys {

@@ -539,3 +539,33 @@ fn a_session_taken_up_in_the_middle_is_a_shell_by_its_text_alone() {
     assert!(session(Some(marks)));
     assert!(!session(None));
 }
+
+#[test]
+fn a_clock_has_no_hands() {
+    // The leader of a ZooKeeper pings its followers every second, in 20 bytes; a write falls between now and then.
+    let mut rng = Rng::new(9);
+    for (clock, told) in [(true, false), (false, true)] {
+        let mut talk = Talk::new(watched(&web()), (&web(), &outside()), PORT, None);
+        for n in 0..200 {
+            let pause = if clock && n % 4 > 0 {
+                0.995 + rng.below(20) as f64 / 1e3
+            } else {
+                0.1 + rng.below(1200) as f64 / 1e3
+            };
+            talk.says(Resp, pause, (20, 20));
+        }
+        let bench = talk.over();
+        let keys = |finding: &crate::detectors::Finding| {
+            let evidence = &finding.evidence;
+            evidence
+                .iter()
+                .any(|one| one.feature == "session.keystrokes")
+        };
+        assert_eq!(
+            bench.findings.iter().any(keys),
+            told,
+            "{} bits",
+            bench.bits()
+        );
+    }
+}
