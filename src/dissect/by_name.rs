@@ -3,6 +3,7 @@
 //! A probe asks for a mark that other protocols don't have in that place. Where a protocol has no mark of its own, its
 //! port must agree. The table's order is that of probing: the surest and those with the longest marks first.
 
+mod clusters;
 mod datagrams;
 mod logins;
 mod media;
@@ -59,6 +60,8 @@ pub(super) const PROTOCOLS: &[DissectorSpec] = &[
     tcp("tls", streams::tls_midway),
     tcp("rpc", streams::sun_rpc),
     tcp("zookeeper", streams::zookeeper),
+    tcp("zookeeper", clusters::zookeeper),
+    tcp("dask", clusters::dask),
     tcp("kafka", streams::kafka),
     tcp("modbus", streams::modbus),
     tcp("dnp3", streams::dnp3),
