@@ -461,6 +461,16 @@ impl Detector for HostSweep {
                 if is_group(flow.resp.ip) || is_node(&flow.orig) {
                     return;
                 }
+                // Who was led there by a name knows the host, and looks whether it is well.
+                if way == Way::Ping
+                    && *outcome == Outcome::Answered
+                    && context.peers.domain(flow.orig.ip, flow.resp.ip).is_some()
+                {
+                    context.remark(SPEC.id, flow, || {
+                        "pings a host that it knows by name".into()
+                    });
+                    return;
+                }
                 let telling = match way {
                     Way::Tcp(_) => *outcome == Outcome::Refused,
                     Way::Ping => true,

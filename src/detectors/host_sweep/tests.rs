@@ -257,6 +257,32 @@ fn who_comes_back_by_the_clock_watches_hosts_and_looks_for_none() {
 }
 
 #[test]
+fn who_pings_hosts_by_their_names_looks_for_none() {
+    // Smokeping with three pings in a row each five minutes, and somebody who goes by addresses, or by names that lead to nobody.
+    for (named, outcome, told) in [
+        (true, Outcome::Answered, false),
+        (false, Outcome::Answered, true),
+        (true, Outcome::Silent, true),
+    ] {
+        let mut bench = Bench::new("host-sweep");
+        let (smokeping, dns) = (pod("10.244.1.8", "smokeping"), pod("10.244.1.2", "dns"));
+        for round in 0..3 {
+            for n in 0..40 {
+                let at = f64::from(round) * 300.0 + f64::from(n) / 10.0;
+                if named {
+                    let (name, ip) = (format!("vm{n}.site.example"), host(n).ip);
+                    bench.dns(at, (&smokeping, &dns), &name, 1, Some(ip));
+                }
+                let ends = (&smokeping, &host(n));
+                bench.flow(at + 0.01, ends, Protocol::Icmp, 0, outcome, 0);
+            }
+        }
+        bench.finish(2000.0);
+        assert_eq!(bench.alerts(), told, "{named} {outcome:?}");
+    }
+}
+
+#[test]
 fn hosts_that_come_up_under_silent_probes_are_not_swept() {
     let balancer = end("192.0.2.2", IdentityKind::External, None);
     let mut bench = Bench::new("host-sweep");
