@@ -302,12 +302,23 @@ fn is_ip_packet(data: &[u8]) -> bool {
                 && *ttl > 0
                 && matches!(protocol, 1 | 2 | 6 | 17 | 47 | 50 | 58 | 89 | 132)
         }
-        [0x60..=0x6f, _, _, _, high, low, next, _, ..] => {
+        // The seconds of a ping's time stamp have the same first byte for years: the addresses must be some, too.
+        [0x60..=0x6f, _, _, _, high, low, next, _, ends @ ..] => {
             usize::from(u16::from_be_bytes([*high, *low])).saturating_add(40) == data.len()
                 && matches!(next, 0 | 6 | 17 | 44 | 58)
+                && is_address(ends)
+                && is_address(ends.get(16..).unwrap_or_default())
         }
         _ => false,
     }
+}
+
+/// Whether an IPv6 address that is in use begins so: of one host or of many, anywhere, or of IPv4's (RFC 6052).
+const fn is_address(data: &[u8]) -> bool {
+    matches!(
+        data,
+        [0x20..=0x3f | 0xfc..=0xff, ..] | [0, 0x64, 0xff, 0x9b, ..]
+    )
 }
 
 #[cfg(test)]
@@ -427,6 +438,19 @@ mod tests {
             EchoFill::IpPacket
         );
         assert_ne!(EchoFill::of(&packet[..30]), EchoFill::IpPacket);
+        let ends = [[0xfd; 16], [0x20; 16]].concat();
+        let newer = [&b"\x60\0\0\0\0\x04\x11\x40"[..], &ends, b"\0\x35\0\x35"].concat();
+        assert_eq!(EchoFill::of(&newer), EchoFill::IpPacket);
+    }
+
+    #[test]
+    fn a_time_stamp_is_no_packet() {
+        // Each of these microseconds makes a length and a protocol that fit after a version.
+        for (second, third) in [(13, 0), (13, 6), (13, 17), (13, 44), (13, 58)] {
+            let mut ping = linux(0x6b0a_f086, 56);
+            ping[8..12].copy_from_slice(&[second, third, 7, 0]);
+            assert_eq!(EchoFill::of(&ping), EchoFill::Pattern, "{third}");
+        }
     }
 
     proptest! {
