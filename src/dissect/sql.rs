@@ -46,7 +46,7 @@ pub(super) fn statement(text: &[u8], length: u64, dialect: Dialect) -> DatabaseE
     }
     let mut class = StatementClass::Other;
     for part in normal.split(';') {
-        class = class.max(words::class_of(part));
+        class = class.max(words::class_of(part, whole));
     }
     if class == StatementClass::Catalogue {
         marks.remove(Marks::BULK_READ);

@@ -131,6 +131,32 @@ fn classes_follow_the_words() {
         ),
         ("select * from `mysql`.`user`", "SELECT", CredentialTable),
         (
+            "select user, host, max_connections from mysql.user",
+            "SELECT",
+            Catalogue,
+        ),
+        (
+            "select user, Password from mysql.user",
+            "SELECT",
+            CredentialTable,
+        ),
+        (
+            "select host from mysql.user where authentication_string like 'a%'",
+            "SELECT",
+            CredentialTable,
+        ),
+        (
+            "select u.user, t.* from mysql.user u join mysql.user t",
+            "SELECT",
+            CredentialTable,
+        ),
+        ("table mysql.user", "TABLE", CredentialTable),
+        (
+            "select host from mysql.user, mysql.global_priv",
+            "SELECT",
+            CredentialTable,
+        ),
+        (
             "select /*!50000 load_file*/('/etc/passwd')",
             "SELECT",
             Abuse,

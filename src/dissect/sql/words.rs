@@ -132,8 +132,8 @@ pub(super) fn verb_in(word: &[u8]) -> bool {
     std::str::from_utf8(word).is_ok_and(|word| verb(word).is_some())
 }
 
-/// What one normalised statement is about.
-pub(super) fn class_of(statement: &str) -> StatementClass {
+/// What one normalised statement is about, if it is there as a `whole`.
+pub(super) fn class_of(statement: &str, whole: bool) -> StatementClass {
     let mut words = Words::new(statement);
     let Some(first) = words.next() else {
         return Other;
@@ -146,7 +146,25 @@ pub(super) fn class_of(statement: &str) -> StatementClass {
             .max(of_name(before, word));
         before = word;
     }
+    if class == CredentialTable && whole && lists_accounts(statement) {
+        return Catalogue;
+    }
     class
+}
+
+/// Whether a statement asks MySQL who has an account and what he may do, as exporters and administrators do: it reads the
+/// table that has the hashes, and no other, but none of its columns that hold them, which takes their names or a star.
+fn lists_accounts(statement: &str) -> bool {
+    let named = |word: &str| word == "password" || of_any(word.as_bytes()) == CredentialTable;
+    let mut words = Words::new(statement);
+    let mut before = words.next().unwrap_or_default();
+    before == "select"
+        && !statement.contains('*')
+        && words.all(|word| {
+            let another = before != "mysql" && of_name(before, word) == CredentialTable;
+            before = word;
+            !another && !named(word)
+        })
 }
 
 fn of_word(verb: &str, before: &str, word: &str) -> StatementClass {
