@@ -18,6 +18,8 @@ pub(super) struct Stream {
     /// Sequence number of the next byte to hand on; meaningful once `started`.
     next: u32,
     started: bool,
+    /// Whether that number is an empty segment's in the middle of a connection, and nothing came since.
+    supposed: bool,
     /// Bytes skipped that the next delivery has to tell of.
     gap: u32,
     /// Of most streams nothing ever waits.
@@ -69,10 +71,19 @@ impl Stream {
         if !self.started {
             self.started = true;
             self.next = seq;
+            self.supposed = wire_len == 0 && !tcp.flags.any(TcpFlags::SYN);
         }
-        if wire_len == 0 || tcp.flags.any(TcpFlags::RST) {
+        if tcp.flags.any(TcpFlags::RST) {
             return;
         }
+        // A keep-alive bears the number before the next byte's (RFC 1122, 4.2.3.6).
+        if self.supposed && seq == self.next.wrapping_add(1) {
+            self.next = seq;
+        }
+        if wire_len == 0 {
+            return;
+        }
+        self.supposed = false;
         let ahead = seq.wrapping_sub(self.next);
         if ahead == 0 || ahead >= MAX_JUMP {
             self.take(seq, data, wire_len, deliver);
@@ -238,6 +249,23 @@ mod tests {
         let out = push(&mut stream, &mut budget, 101, b"bcd");
         assert_eq!(out, [(0, b"cd".to_vec()), (0, b"ef".to_vec())]);
         assert_eq!(budget.used, 0);
+    }
+
+    #[test]
+    fn a_keep_alive_in_the_middle_leaves_no_hole() {
+        // Before its first byte, or before an acknowledgement that has the right number.
+        for empty in [&[99][..], &[99, 100], &[100, 99], &[100]] {
+            let (mut stream, mut budget) = (Stream::default(), budget());
+            for &seq in empty {
+                assert!(push(&mut stream, &mut budget, seq, b"").is_empty());
+            }
+            let out = push(&mut stream, &mut budget, 100, b"GET /");
+            assert_eq!(out, [(0, b"GET /".to_vec())], "{empty:?}");
+            // From then on a byte that is missing is waited for.
+            assert!(push(&mut stream, &mut budget, 106, b"x").is_empty());
+            let out = push(&mut stream, &mut budget, 105, b"m");
+            assert_eq!(out, [(0, b"m".to_vec()), (0, b"x".to_vec())]);
+        }
     }
 
     #[test]
