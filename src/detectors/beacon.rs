@@ -369,6 +369,16 @@ impl Series {
         flow.protocol == Protocol::Udp || private && (pod || store || probe || rounds())
     }
 
+    /// Whether this is a store among several that the client calls on one port, and says what it is: whoever belongs to a
+    /// cluster or watches over it hears of its members later (Redis's Sentinel, of the replicas, from their master).
+    fn is_among_stores(&self, context: &Context<'_>) -> bool {
+        let flow = &self.flow;
+        let spoken = !matches!(self.app, None | Some("http" | "tls"));
+        spoken
+            && database_product(flow.resp_port).is_some()
+            && context.debuts.servers(flow.orig.ip, flow.resp_port) >= ROUNDS
+    }
+
     fn evidence(&self, round: Option<&Round>, context: &Context<'_>) -> Option<Vec<Evidence>> {
         let flow = &self.flow;
         let rhythm = regularity(&self.silences())?;
@@ -395,7 +405,8 @@ impl Series {
         if !flow.begun && self.app == Some("tls") && context.profile(&flow.orig).is_none() {
             new.bits = new.bits.min(BITS_WAS_THERE);
         }
-        if new.bits < FEWEST_BITS_NEW && self.is_infrastructure(round, context) {
+        let is_new = new.bits >= FEWEST_BITS_NEW && !self.is_among_stores(context);
+        if !is_new && self.is_infrastructure(round, context) {
             return None;
         }
         let mut evidence = vec![Evidence {

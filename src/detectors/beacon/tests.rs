@@ -333,6 +333,43 @@ fn who_goes_the_rounds_by_one_clock_watches_over_servers() {
     }
 }
 
+/// Redis's Sentinel, seen without an inventory: it hears of the replicas from their master, after a while.
+#[test]
+fn who_watches_over_a_cluster_of_stores_meets_its_members_later() {
+    let unknown = |ip: &str| {
+        let mut end = end(ip, IdentityKind::Unknown, None);
+        end.who.source = Source::None;
+        end
+    };
+    for (replicas, app, told) in [
+        (2_u8, Some("redis"), false),
+        (1, Some("redis"), true),
+        (2, None, true),
+    ] {
+        let mut bench = Bench::new("beacon");
+        let sentinel = unknown("10.244.1.25");
+        let master = unknown("10.244.1.2");
+        bench.begin(0.0, (&sentinel, &master), Protocol::Tcp, 6379);
+        let flows: Vec<_> = (0..replicas)
+            .map(|n| {
+                let replica = unknown(&format!("10.244.1.{}", 3 + n));
+                bench.begin(60.0, (&sentinel, &replica), Protocol::Tcp, 6379)
+            })
+            .collect();
+        let mut rng = Rng::new(3);
+        for number in 0..60 {
+            for flow in &flows {
+                let late = rng.below(300) as f64 / 1000.0;
+                let secs = 60.0 + f64::from(number) * 2.0 + late;
+                say_in(app, &mut bench, flow, number, Orig, secs, (14, 7));
+            }
+        }
+        bench.finish(1000.0);
+        let bits = bench.bits();
+        assert_eq!(bench.alerts(), told, "{replicas} {app:?}: {bits} bits");
+    }
+}
+
 #[test]
 fn what_was_taken_up_in_the_middle_is_neither_new_nor_strange() {
     let spoken = |begun: bool, asker: Direction, client: &Endpoint| {
