@@ -16,10 +16,8 @@ use super::{
     Context, Detector, DetectorSpec, Evidence, Family, Finding, Findings, Follows, StateSize,
 };
 use crate::dissect::{OciCall, OciKind, Transaction};
-use crate::event::{Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Bounded, SourceKey, is_registry, source_key};
 use crate::event::{Endpoint, Event, EventKind, EventKinds, FlowInfo};
-use crate::features::{Bounded, SourceKey, is_of_pods, is_registry, source_key};
+use crate::features::{Bounded, SourceKey, is_registry, source_key};
 use crate::flow::{Direction, FlowId};
 use crate::identity::WorkloadId;
 use crate::memory::Share;
