@@ -50,6 +50,8 @@ struct Half {
     /// Flags seen.
     flags: u8,
     started: bool,
+    /// Whether `right` is an empty segment's in the middle of a connection, and nothing came since.
+    supposed: bool,
 }
 
 impl Half {
@@ -94,11 +96,17 @@ impl Connection {
         }
         if !half.started {
             half.started = true;
+            half.supposed = true;
+            half.right = seq;
+        }
+        // A keep-alive bears the number before the next byte's (RFC 1122, 4.2.3.6).
+        if half.supposed && seq == half.right.wrapping_add(1) {
             half.right = seq;
         }
         if payload_len == 0 {
             return Seen::default();
         }
+        half.supposed = false;
         self.account(from, seq, payload_len)
     }
 
@@ -297,6 +305,18 @@ mod tests {
         assert_eq!((late.fresh, late.filled, late.repeated), (10, 10, 0));
         let wide = feed(5, 40); // covers everything and five more
         assert_eq!((wide.fresh, wide.filled, wide.repeated), (15, 10, 25));
+    }
+
+    #[test]
+    fn a_keep_alive_in_the_middle_leaves_no_hole() {
+        let mut connection = Connection::default();
+        let ack = TcpFlags::ACK;
+        connection.packet(Direction::Orig, &tcp(99, ack), 0);
+        let seen = connection.packet(Direction::Orig, &tcp(100, ack), 10);
+        assert_eq!((seen.fresh, seen.missing), (10, 0));
+        // From then on what is missing is.
+        let seen = connection.packet(Direction::Orig, &tcp(111, ack), 10);
+        assert_eq!((seen.fresh, seen.missing), (10, 1));
     }
 
     #[test]
